@@ -1,0 +1,73 @@
+# Two commands do everything: `make book` and `make test`. `make help` lists the rest.
+PYTHON ?= python3
+VENV ?= .venv
+TORCH_BACKEND ?= auto
+PROFILE ?= quick
+DATA_ROOT ?= data
+DEVICE ?= cpu
+SEED ?= 0
+PORT ?= 8000
+
+bin := $(VENV)/bin
+ready := $(VENV)/.ready-$(TORCH_BACKEND)
+uv_version := $(shell sed -n 's/^uv==\([0-9.]*\).*/\1/p' requirements.lock)
+
+.DEFAULT_GOAL := help
+.PHONY: book test lint sync format check-pages serve lock clean distclean help setup
+
+book: setup  ## set up, execute all chapters, build the HTML: build/html/index.html
+	@$(bin)/retrieval-geometry build --profile $(PROFILE) --data-root "$(DATA_ROOT)" --device $(DEVICE) --seed $(SEED)
+
+test: setup  ## set up, run all tests
+	@$(bin)/python -m pytest -n auto
+
+lint: setup  ## style, types, and notebooks in step with their chapters
+	@$(bin)/ruff check . && $(bin)/ruff format --check . && $(bin)/mypy && $(bin)/python -m retrieval_geometry.book check-pairs
+
+sync: setup  ## write the paired notebooks from the chapters
+	@$(bin)/python -m retrieval_geometry.book sync
+
+format: setup  ## put the code into house style
+	@$(bin)/ruff check --fix . && $(bin)/ruff format .
+
+check-pages: setup  ## check the built pages, in Chromium as well where it is installed
+	@$(bin)/python -m retrieval_geometry.book check-pages --browser
+
+serve: book  ## build the book and serve it on http://localhost:8000 (PORT=...)
+	@cd build/html && ../../$(bin)/python -m http.server --bind 127.0.0.1 $(PORT)
+
+lock: setup  ## resolve the dependencies of pyproject.toml anew
+	@$(bin)/uv pip compile --quiet --universal --python-version 3.11 --all-extras --generate-hashes \
+	  --no-annotate --no-header --upgrade pyproject.toml --output-file requirements.lock
+
+setup: $(ready)
+
+# Everything goes into $(VENV); a set-up that was cut short is repeated, a finished one costs nothing.
+$(ready): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo "Python 3.11 or newer is needed ($(PYTHON) is not); name one: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	@rm -f $(VENV)/.ready-*
+	@$(bin)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV) || { \
+	  echo "$(PYTHON) cannot make a virtual environment; on Debian and Ubuntu: apt install python3-venv"; exit 1; }
+	@echo "setting up $(VENV) (once; a minute or two, by the network)"
+	@$(bin)/python -m pip install --quiet --disable-pip-version-check uv==$(uv_version)
+ifeq ($(TORCH_BACKEND),auto)
+	@$(bin)/uv pip sync --quiet --python $(bin)/python --require-hashes requirements.lock
+else
+	@mkdir -p build && awk '/^[^ ]/ { skip = /^(torch|torchvision|triton|nvidia-|cuda-)/ } !skip' requirements.lock > build/without-torch.lock
+	@$(bin)/uv pip sync --quiet --python $(bin)/python --require-hashes build/without-torch.lock
+	@$(bin)/uv pip install --quiet --python $(bin)/python --no-deps --torch-backend=$(TORCH_BACKEND) \
+	  $$(sed -n 's/^\(torch\(vision\)\{0,1\}==[0-9.]*\).*/\1/p' requirements.lock)
+endif
+	@$(bin)/uv pip install --quiet --python $(bin)/python --no-deps --no-build-isolation --editable .
+	@touch $@
+
+clean:  ## remove what the build made
+	@rm -rf build .snakemake
+
+distclean: clean  ## remove the environment as well
+	@rm -rf $(VENV)
+
+help:  ## this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1 \t\2/p' Makefile | expand -t 22
+	@echo "  options: PROFILE=$(PROFILE) DATA_ROOT=$(DATA_ROOT) DEVICE=$(DEVICE) SEED=$(SEED) PYTHON=$(PYTHON) TORCH_BACKEND=$(TORCH_BACKEND) (or cpu)"

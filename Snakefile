@@ -1,0 +1,70 @@
+# The book as a graph: experiments -> executed chapters -> HTML.
+# `make book` runs it; `retrieval-geometry build --help` lists its settings.
+import sys
+from pathlib import Path
+
+from retrieval_geometry.book.graph import SOURCE, experiments_of, module_files
+from retrieval_geometry.book.project import Project
+
+project = Project.find(Path(workflow.basedir))
+chapters = project.chapter_names()
+python = sys.executable
+profile = config.get("profile", "quick")
+data_root = str(config.get("data_root", "data"))
+device = config.get("device", "cpu")
+seed = int(config.get("seed", 0))
+recorded = sorted(str(path) for path in (project.root / "book" / "results").glob("*.json"))
+settings = f"--profile {profile} --data-root '{data_root}' --device {device} --seed {seed}"
+
+
+def script(wildcards):
+    return project.chapters / f"{wildcards.chapter}.py"
+
+
+def experiment_source(name):
+    """An experiment called `paper-part` is defined in `experiments/paper.py`."""
+    module = SOURCE / "experiments" / f"{name.split('-')[0]}.py"
+    return [str(module), *map(str, module_files(module))]
+
+
+def chapter_inputs(wildcards):
+    results = [f"build/results/{name}-{profile}.json" for name in experiments_of(script(wildcards))]
+    return [str(script(wildcards)), *map(str, module_files(script(wildcards))), *results]
+
+
+rule book:
+    input: "build/html/index.html"
+    default_target: True
+
+
+rule experiment:
+    input: lambda wildcards: experiment_source(wildcards.experiment)
+    output: "build/results/{experiment}-" + profile + ".json"
+    params: settings=settings
+    threads: workflow.cores
+    message: "running experiment {wildcards.experiment} (profile " + profile + ")"
+    shell: "{python} -m retrieval_geometry run {wildcards.experiment} {params.settings} --output {output}"
+
+
+rule chapter:
+    input: chapter_inputs, recorded
+    output: "build/executed/{chapter}.ipynb"
+    params: settings=settings
+    message: "executing chapter {wildcards.chapter}"
+    shell: "{python} -m retrieval_geometry.book execute {wildcards.chapter} {params.settings}"
+
+
+rule html:
+    input:
+        expand("build/executed/{chapter}.ipynb", chapter=chapters),
+        "_config.yml",
+        "_toc.yml",
+        "book/index.md",
+        "book/references.bib",
+        [str(path) for path in (project.root / "book" / "_static").glob("*")],
+        [str(path) for path in sorted((SOURCE / "book").glob("*.py"))],
+        recorded,
+    output: "build/html/index.html"
+    threads: workflow.cores
+    message: "building the HTML pages"
+    shell: "{python} -m retrieval_geometry.book html"

@@ -1,0 +1,122 @@
+"""Execute one chapter: script -> notebook -> papermill -> a notebook that the book can show.
+
+The executed notebook appears under its name only when it is complete, so an interrupted build never leaves a
+half-executed chapter behind.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import resource
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+PARAMETERS = ("profile", "data_root", "device", "seed")
+
+
+class ChapterError(RuntimeError):
+    """A chapter failed; the message names its cell and shows the error."""
+
+
+def execute_chapter(script: Path, output: Path, parameters: Mapping[str, Any], cwd: Path) -> float:
+    """Execute a chapter with papermill and write it to ``output``.
+
+    Args:
+        script: the chapter, a Jupytext py:percent script with one cell tagged ``parameters``.
+        output: the executed notebook; replaced atomically.
+        parameters: values of ``profile``, ``data_root``, ``device`` and ``seed``.
+        cwd: working directory of the kernel.
+
+    Returns:
+        Seconds that the execution took.
+
+    Raises:
+        ValueError: a parameter is unknown or missing, or the chapter has no parameters cell.
+        ChapterError: a cell failed.
+    """
+    import jupytext
+    import papermill
+
+    _check_parameters(script, parameters)
+    notebook = jupytext.read(script)
+    tagged = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
+    if len(tagged) != 1:
+        raise ValueError(f"{script.name} needs exactly one cell tagged 'parameters', found {len(tagged)}")
+    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+
+    output.parent.mkdir(parents=True, exist_ok=True)
+    source = output.with_name(f".{output.stem}.source.ipynb")
+    partial = output.with_name(f".{output.stem}.partial.ipynb")
+    jupytext.write(notebook, source)
+    started = time.perf_counter()
+    try:
+        papermill.execute_notebook(
+            str(source),
+            str(partial),
+            parameters=dict(parameters),
+            cwd=str(cwd),
+            progress_bar=False,
+            log_output=False,
+            start_timeout=120,
+            # The profile decides how long a cell may take; papermill's own limit stays off.
+            execution_timeout=None,
+            # The kernel listens on this machine alone; its warning about that is noise.
+            extra_arguments=["--log-level=ERROR"],
+        )
+    except papermill.PapermillExecutionError as error:
+        raise ChapterError(_explain(script, error)) from None
+    finally:
+        source.unlink(missing_ok=True)
+    seconds = time.perf_counter() - started
+    _finish(partial, parameters, seconds)
+    os.replace(partial, output)
+    return seconds
+
+
+def _check_parameters(script: Path, parameters: Mapping[str, Any]) -> None:
+    """Papermill accepts a misspelt parameter in silence, so the names are checked here."""
+    if wrong := sorted(set(parameters) ^ set(PARAMETERS)):
+        raise ValueError(f"{script.name}: parameters must be {list(PARAMETERS)}; wrong or missing: {wrong}")
+
+
+def _explain(script: Path, error: Any) -> str:
+    """Return a message with the failing cell's number, its source and the error."""
+    source = "\n".join(f"    {line}" for line in error.source.rstrip().splitlines())
+    return (
+        f"chapter {script.name} failed in code cell {error.exec_count}:\n\n{source}\n\n"
+        f"{error.ename}: {error.evalue}\n\n" + "\n".join(error.traceback[-3:])
+    )
+
+
+def _finish(path: Path, parameters: Mapping[str, Any], seconds: float) -> None:
+    """Hide the parameter cells, drop run-time noise, and record what the execution cost."""
+    notebook = json.loads(path.read_text())
+    for cell in notebook["cells"]:
+        tags = cell["metadata"].get("tags", [])
+        for tag, page_tag in (("parameters", "remove-cell"), ("injected-parameters", "remove-cell")):
+            if tag in tags and page_tag not in tags:
+                tags.append(page_tag)
+        for noise in ("papermill", "execution", "ExecuteTime"):
+            cell["metadata"].pop(noise, None)
+    notebook["metadata"].pop("papermill", None)
+    # Jupyter Book must show these outputs, not make its own.
+    notebook["metadata"]["mystnb"] = {"execution_mode": "off"}
+    notebook["metadata"]["cost"] = {
+        "seconds": round(seconds, 1),
+        "peak_memory_mb": _children_peak_mb(),
+        "cpus": os.cpu_count(),
+        "machine": platform.machine(),
+        "parameters": {key: value for key, value in parameters.items() if key != "data_root"},
+    }
+    path.write_text(json.dumps(notebook, indent=1, ensure_ascii=False) + "\n")
+
+
+def _children_peak_mb() -> int:
+    """Return the peak resident memory of the finished kernel in MB (Linux counts in KiB, macOS in bytes)."""
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    return round(peak / (2**20 if sys.platform == "darwin" else 2**10))

@@ -1,0 +1,118 @@
+"""Lay out what Jupyter Book reads, and build the pages with every warning an error."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from retrieval_geometry.book.project import Project
+
+# Jupyter Book always adds this run-in-the-page script, twice, which browsers report as an error.
+THEBE = re.compile(
+    r"""<script[^>]*>\s*const THEBE_JS_URL.*?</script>|<script[^>]*sphinx-thebe\.js[^>]*></script>""", re.S
+)
+
+
+class BookError(RuntimeError):
+    """Jupyter Book reported an error or a warning."""
+
+
+def build_html(project: Project) -> Path:
+    """Stage the executed chapters, build the HTML, and return the path of its first page.
+
+    Pages are built inside the staging folder and replace ``build/html`` only when Jupyter Book ends without
+    an error or a warning.
+    """
+    stage(project)
+    jupyter_book = Path(sys.executable).with_name("jupyter-book")
+    command = [str(jupyter_book), "build", str(project.staging)]
+    options = ["--warningiserror", "--nitpick", "--keep-going", "--quiet"]
+    log = subprocess.run(
+        [*command, *options], text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
+    )
+    (project.build / "sphinx.log").write_text(log.stdout)
+    made = project.staging / "_build" / "html"
+    if log.returncode or not (made / "index.html").exists():
+        raise BookError(f"Jupyter Book failed:\n{log.stdout[-6000:]}")
+    fresh = project.build / "html.partial"
+    shutil.rmtree(fresh, ignore_errors=True)
+    shutil.copytree(made, fresh)
+    for page in fresh.rglob("*.html"):
+        page.write_text(THEBE.sub("", page.read_text()))
+    shutil.rmtree(project.html, ignore_errors=True)
+    os.replace(fresh, project.html)
+    return project.html / "index.html"
+
+
+def stage(project: Project) -> None:
+    """Copy configuration, texts and executed chapters to the staging folder; only what changed is written."""
+    files = {
+        project.root / "_toc.yml": "_toc.yml",
+        **{path: path.name for path in (project.root / "book").glob("*.md")},
+        project.root / "book" / "references.bib": "references.bib",
+        **{path: f"_static/{path.name}" for path in (project.root / "book" / "_static").iterdir()},
+    }
+    contents = {name: source.read_bytes() for source, name in files.items()}
+    contents["_config.yml"] = _config(project).encode()
+    for name in project.chapter_names():
+        notebook = json.loads((project.executed / f"{name}.ipynb").read_text())
+        contents[f"notebooks/{name}.ipynb"] = (json.dumps(with_cost(notebook), indent=1) + "\n").encode()
+    present = {
+        str(path.relative_to(project.staging))
+        for path in project.staging.rglob("*")
+        if path.is_file() and "_build" not in path.parts
+    }
+    for name in present - contents.keys():
+        (project.staging / name).unlink()
+    for name, content in contents.items():
+        target = project.staging / name
+        if not target.exists() or target.read_bytes() != content:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(content)
+
+
+def with_cost(notebook: dict[str, Any]) -> dict[str, Any]:
+    """Return the notebook with a note below its title: what this execution took."""
+    cost = notebook["metadata"]["cost"]
+    parameters = cost["parameters"]
+    note = (
+        f"Executed by this build in {cost['seconds']:.0f} s with at most "
+        f"{cost['peak_memory_mb'] / 1000:.1f} GB of memory (profile `{parameters['profile']}`, device "
+        f"`{parameters['device']}`, seed {parameters['seed']}, {cost['cpus']} CPUs, {cost['machine']})."
+    )
+    cell = {
+        "cell_type": "markdown",
+        "id": "cost",
+        "metadata": {},
+        "source": f":::{{div}} chapter-cost\n{note}\n:::",
+    }
+    return {**notebook, "cells": [*notebook["cells"][:1], cell, *notebook["cells"][1:]]}
+
+
+def _config(project: Project) -> str:
+    """Return ``_config.yml`` with this checkout's own repository, so that forks link to themselves."""
+    config = yaml.safe_load((project.root / "_config.yml").read_text())
+    if url := _github_url(project.root):
+        config["repository"]["url"] = url
+    return yaml.safe_dump(config, sort_keys=False)
+
+
+def _github_url(root: Path) -> str | None:
+    """Return the checkout's GitHub address: from the workflow's environment, else from its ``origin``."""
+    if name := os.environ.get("GITHUB_REPOSITORY"):
+        return f"https://github.com/{name}"
+    if not shutil.which("git"):
+        return None
+    origin = subprocess.run(
+        ["git", "-C", str(root), "remote", "get-url", "origin"], text=True, capture_output=True, check=False
+    ).stdout
+    match = re.search(r"github\.com[:/]([\w.-]+/[\w.-]+?)(?:\.git)?/?\s*$", origin)
+    return f"https://github.com/{match[1]}" if match else None
