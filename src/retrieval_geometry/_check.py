@@ -1,0 +1,166 @@
+"""Checks at the door: a wrong input is refused with a message that says what it was and what it should be.
+
+A leaf module: every layer of the package may import it, it imports none of them. Each function returns its
+argument (or what was computed on the way), so that a check reads as part of the expression it guards.
+"""
+
+import math
+import numbers
+from collections.abc import Callable, Iterable
+
+import torch
+from torch import Tensor
+
+SHRINK = "shrink it, for example with fit_gaussian(x, shrinkage=0.1)"
+
+
+def check_floating(tensor: Tensor, name: str) -> Tensor:
+    """Refuse anything but a float32 or float64 tensor.
+
+    Raises:
+        TypeError: not a tensor.
+        ValueError: another dtype.
+    """
+    if not isinstance(tensor, Tensor):
+        raise TypeError(f"{name} must be a torch tensor, got {type(tensor).__name__}")
+    if tensor.dtype not in (torch.float32, torch.float64):
+        raise ValueError(f"{name} must be float32 or float64, got {tensor.dtype}; convert it with .float()")
+    return tensor
+
+
+def check_shape(tensor: Tensor, name: str, axes: tuple[str | int, ...]) -> Tensor:
+    """Refuse a tensor whose axes are not ``axes``: a name stands for any length of at least one.
+
+    Raises:
+        ValueError: another number of axes, another length than a number in ``axes``, or an empty named axis.
+    """
+    fits = tensor.ndim == len(axes) and all(
+        size == axis if isinstance(axis, int) else size > 0
+        for size, axis in zip(tensor.shape, axes, strict=True)
+    )
+    if not fits:
+        wanted = ", ".join(str(axis) for axis in axes)
+        raise ValueError(
+            f"{name} must have shape ({wanted}) without an empty axis, got {tuple(tensor.shape)}"
+        )
+    return tensor
+
+
+def check_finite(tensor: Tensor, name: str) -> Tensor:
+    """Refuse NaN and infinity, naming the first image (first axis) that has one.
+
+    Raises:
+        ValueError: an entry is NaN or infinite.
+    """
+    rows = tensor.detach().reshape(len(tensor), -1) if tensor.ndim else tensor.detach().reshape(1, 1)
+    # A sum is finite only if all its terms are; it spares a mask as large as the data.
+    for image in (~rows.sum(dim=1).isfinite()).nonzero().flatten().tolist():
+        if not rows[image].isfinite().all():
+            raise ValueError(
+                f"{name} of image {image} has a NaN or infinite value; remove that image or mend it"
+            )
+    return tensor
+
+
+def check_same_kind(tensors: Iterable[Tensor], names: str) -> None:
+    """Refuse tensors of several dtypes or on several devices.
+
+    Raises:
+        ValueError: the dtypes or the devices differ.
+    """
+    kinds = {(tensor.dtype, tensor.device) for tensor in tensors}
+    if len(kinds) > 1:
+        found = " and ".join(sorted(f"{dtype} on {device}" for dtype, device in kinds))
+        raise ValueError(f"{names} must share one dtype and one device, got {found}; convert one with .to")
+
+
+def check_number(
+    value: float, name: str, above: float = -math.inf, at_least: float = -math.inf, at_most: float = math.inf
+) -> float:
+    """Refuse what is not a finite number inside the range.
+
+    Raises:
+        ValueError: not a number, not finite, or outside the range.
+    """
+    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
+    if not (is_number and value > above and at_least <= value <= at_most):
+        limits = {"above": above, "at least": at_least, "at most": at_most}
+        wanted = " and ".join(f"{word} {limit:g}" for word, limit in limits.items() if math.isfinite(limit))
+        raise ValueError(f"{name} must be a finite number {wanted}".rstrip() + f", got {value!r}")
+    return value
+
+
+def check_count(value: int, name: str, at_least: int = 1, at_most: int | None = None) -> int:
+    """Refuse what is not a whole number inside the range.
+
+    Raises:
+        ValueError: not a whole number, or outside the range.
+    """
+    is_count = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    if not is_count or value < at_least or (at_most is not None and value > at_most):
+        wanted = f"at least {at_least}" if at_most is None else f"from {at_least} to {at_most}"
+        raise ValueError(f"{name} must be a whole number {wanted}, got {value!r}")
+    return int(value)
+
+
+def check_choice(value: str, name: str, choices: Iterable[str]) -> str:
+    """Refuse a name that is not one of the choices, listing them.
+
+    Raises:
+        ValueError: an unknown name.
+    """
+    known = list(choices)
+    if value not in known:
+        raise ValueError(f"{name} must be one of {', '.join(known)}; got {value!r}")
+    return value
+
+
+def check_symmetric(
+    matrices: Tensor, name: str = "cov", image_name: Callable[[int], str] = "image {}".format
+) -> Tensor:
+    """Refuse ``(B, D, D)`` matrices that differ from their transposes by more than 1e-4 of their largest entry.
+
+    Raises:
+        ValueError: a matrix is not symmetric; the image is named.
+    """
+    values = matrices.detach()
+    skew = (values - values.mT).abs().amax(dim=(-2, -1))
+    wrong = skew > 1e-4 * values.abs().amax(dim=(-2, -1))
+    if wrong.any():
+        image = int(wrong.nonzero()[0])
+        raise ValueError(f"{name} of {image_name(image)} is not symmetric (by {float(skew[image]):.3g})")
+    return matrices
+
+
+def cholesky_factor(
+    cov: Tensor,
+    name: str = "cov",
+    precision: torch.dtype | None = None,
+    image_name: Callable[[int], str] = "image {}".format,
+) -> Tensor:
+    """Cholesky factors ``(B, D, D)`` of positive definite covariances, or a refusal that names the image.
+
+    A singular covariance can pass a bare factorisation by rounding alone. The i-th pivot over the i-th variance
+    is 1 minus the share of that variance which the variables before it explain, whatever their units; a share
+    within rounding of 1 is refused.
+
+    Args:
+        cov: ``(B, D, D)`` symmetric matrices.
+        name: what the message calls them.
+        precision: the dtype in which ``cov`` was computed, where it has been widened since.
+        image_name: how the message calls the image at a position of the batch.
+
+    Raises:
+        ValueError: a covariance is singular or indefinite; the image and the remedy are named.
+    """
+    factor, info = torch.linalg.cholesky_ex(cov)
+    pivots, variances = (m.detach().diagonal(dim1=-2, dim2=-1) for m in (factor, cov))
+    tolerance = max(16.0, cov.shape[-1] ** 0.5) * torch.finfo(precision or cov.dtype).eps
+    wrong = (info != 0) | ~(pivots.square() > tolerance * variances).all(dim=-1)
+    if wrong.any():
+        image = int(wrong.nonzero()[0])
+        raise ValueError(
+            f"{name} of {image_name(image)} is not positive definite (singular or indefinite), and this "
+            f"distance needs an inverse or a logarithm of it: {SHRINK}"
+        )
+    return factor
