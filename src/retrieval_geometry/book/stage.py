@@ -94,7 +94,10 @@ def with_cost(notebook: dict[str, Any]) -> dict[str, Any]:
         "metadata": {},
         "source": f":::{{div}} chapter-cost\n{note}\n:::",
     }
-    return {**notebook, "cells": [*notebook["cells"][:1], cell, *notebook["cells"][1:]]}
+    first, *rest = notebook["cells"]
+    title, _, text = "".join(first["source"]).partition("\n")
+    opening = [{**first, "source": title}, cell, {**first, "id": "opening", "source": text}]
+    return {**notebook, "cells": [*opening, *rest]}
 
 
 def _config(project: Project) -> str:
