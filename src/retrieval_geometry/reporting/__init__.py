@@ -1,0 +1,55 @@
+"""Results as files, and what is made of them: tables, figures, claims."""
+
+from retrieval_geometry.reporting.claims import (
+    Claim,
+    ClaimError,
+    ClaimRow,
+    Finding,
+    Verdict,
+    check,
+    check_all,
+    require_expected,
+)
+from retrieval_geometry.reporting.provenance import collect_provenance
+from retrieval_geometry.reporting.results import (
+    DatasetInfo,
+    MethodResult,
+    Metric,
+    Provenance,
+    Relevance,
+    Result,
+    ResultError,
+    WeightsInfo,
+    load,
+    load_all,
+    project_root,
+    recorded_dir,
+    result_path,
+    results_dir,
+)
+
+__all__ = [
+    "Claim",
+    "ClaimError",
+    "ClaimRow",
+    "DatasetInfo",
+    "Finding",
+    "MethodResult",
+    "Metric",
+    "Provenance",
+    "Relevance",
+    "Result",
+    "ResultError",
+    "Verdict",
+    "WeightsInfo",
+    "check",
+    "check_all",
+    "collect_provenance",
+    "load",
+    "load_all",
+    "project_root",
+    "recorded_dir",
+    "require_expected",
+    "result_path",
+    "results_dir",
+]

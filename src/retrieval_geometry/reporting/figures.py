@@ -1,0 +1,171 @@
+"""Figures from results and image sets: one function each, returning a matplotlib Figure without a title.
+
+Colours are Okabe and Ito's, which stay apart for colour-blind readers; line styles, markers and direct
+labels say the same again without colour. The background is solid white, legible on light and dark pages.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from retrieval_geometry.reporting.results import Result
+from retrieval_geometry.reporting.tables import METRIC_NAMES, PaperNumbers, method_label
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+RIGHT, WRONG = "#0072B2", "#D55E00"
+LINE_STYLES = ("-", "--", "-.", ":")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+
+
+def new_figure(width: float, height: float) -> "Figure":
+    """An empty white figure of the given inches that a notebook shows once, as the value of its cell."""
+    import matplotlib.pyplot as plt
+
+    figure = plt.figure(figsize=(width, height), dpi=120, facecolor="white", layout="constrained")
+    plt.close(figure)  # taken out of pyplot's hands, which would show it a second time
+    return figure
+
+
+def precision_curves(
+    result: Result, methods: Sequence[str] | None = None, confidence: float = 0.95, seed: int = 0
+) -> "Figure":
+    """Figure 1 again: mean P@k against k with bootstrap bands, each line labelled at its end."""
+    from retrieval_geometry.evaluation import bootstrap_interval
+
+    entries = [result[name] for name in methods] if methods else list(result.methods)
+    figure = new_figure(7.5, 4.6)
+    axes = figure.subplots()
+    ends = []
+    for i, entry in enumerate(entries):
+        if entry.relevance is None:
+            raise ValueError(f"method {entry.method!r} has no recorded neighbours to draw a curve from")
+        ks = np.arange(1, entry.relevance.k + 1)
+        bands = [
+            bootstrap_interval(entry.relevance.precision(k), confidence, n_resamples=500, seed=seed)
+            for k in ks.tolist()
+        ]
+        colour, style = OKABE_ITO[i % len(OKABE_ITO)], LINE_STYLES[i % len(LINE_STYLES)]
+        values = [band.value for band in bands]
+        axes.fill_between(ks, [b.low for b in bands], [b.high for b in bands], color=colour, alpha=0.1, lw=0)
+        axes.plot(ks, values, color=colour, linestyle=style, marker=MARKERS[i % len(MARKERS)], ms=4, lw=1.6)
+        ends.append((values[-1], entry.label, colour))
+    axes.set_xlabel("k, nearest neighbours looked at")
+    axes.set_ylabel("precision at k")
+    axes.set_xticks(ks)
+    _label_ends(axes, float(ks[-1]), ends)
+    _quiet(axes)
+    return figure
+
+
+def metric_dots(
+    results: Sequence[Result],
+    metric: str = "P@1",
+    paper: PaperNumbers | None = None,
+    methods: Sequence[str] | None = None,
+    names: Sequence[str] | None = None,
+    xlabel: str | None = None,
+) -> "Figure":
+    """One row a method: the paper's number as an open diamond, ours as filled markers with intervals."""
+    methods = methods or [entry.method for entry in results[0].methods]
+    names = names or [f"ours, {result.profile}" for result in results]
+    figure = new_figure(7.0, 0.8 + 0.34 * len(methods))
+    axes = figure.subplots()
+    rows = np.arange(len(methods))
+    if paper:
+        printed = [paper.get(name, {}).get(metric, np.nan) for name in methods]
+        axes.plot(printed, rows, "D", mfc="white", mec="black", ms=6, label="paper")
+    for i, (result, name) in enumerate(zip(results, names, strict=True)):
+        shift = 0.22 * (i - (len(results) - 1) / 2) + (0.12 if paper else 0.0)
+        entries = [(row, result.get(method)) for row, method in enumerate(methods)]
+        present = [(row, entry.metrics[metric]) for row, entry in entries if entry]
+        values, low, high = np.array([(m.value, m.low, m.high) for _, m in present]).T
+        y = np.array([row for row, _ in present]) + shift
+        errors = np.clip([values - low, high - values], 0, None)
+        style: dict[str, Any] = {"fmt": MARKERS[i], "color": OKABE_ITO[i], "ms": 5, "lw": 1.2, "capsize": 2}
+        axes.errorbar(values, y, xerr=errors, label=name, **style)
+    axes.set_yticks(rows, [method_label(results, method) for method in methods])
+    axes.invert_yaxis()
+    axes.set_xlabel(xlabel or METRIC_NAMES.get(metric, metric))
+    if paper or len(results) > 1:
+        axes.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=len(results) + 1)
+    _quiet(axes, "x")
+    return figure
+
+
+def distance_histograms(
+    distances: Mapping[str, tuple[np.ndarray, np.ndarray]],
+    names: tuple[str, str] = ("same class", "other class"),
+) -> "Figure":
+    """For each distance, how its values spread over pairs of one class and over pairs of two classes."""
+    count = len(distances)
+    columns = min(count, 3)
+    lines = -(-count // columns)
+    figure = new_figure(2.6 * columns, 2.1 * lines)
+    grid = figure.subplots(lines, columns, squeeze=False).ravel()
+    for axes in grid[count:]:
+        axes.set_visible(False)
+    for axes, (label, (same, other)) in zip(grid, distances.items(), strict=False):
+        edges = np.linspace(min(same.min(), other.min()), max(same.max(), other.max()), 40)
+        axes.hist(same, edges, density=True, histtype="stepfilled", color=RIGHT, alpha=0.45, label=names[0])
+        axes.hist(other, edges, density=True, histtype="step", color=WRONG, lw=1.6, ls="--", label=names[1])
+        axes.set_xlabel(label)
+        axes.set_yticks([])
+        _quiet(axes, None)
+    handles, labels = grid[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=2, frameon=False)
+    return figure
+
+
+def describe_methods(result: Result, metric: str = "P@1", methods: Sequence[str] | None = None) -> str:
+    """Alternative text for a figure of methods: how many there are, the best and the worst, with numbers."""
+    entries = [result[name] for name in methods] if methods else list(result.methods)
+    ordered = sorted(entries, key=lambda entry: entry.metrics[metric].value)
+    low, high = ordered[0], ordered[-1]
+    return (
+        f"{metric} of {len(entries)} methods on {result.dataset.name}: highest {high.label} with "
+        f"{high.metrics[metric].value:.2f}, lowest {low.label} with {low.metrics[metric].value:.2f}."
+    )
+
+
+def show(figure: "Figure", alt: str) -> None:
+    """Display a figure in a notebook together with its alternative text (kept in the output's metadata)."""
+    import io
+
+    from IPython.display import display
+
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    data = {"image/png": buffer.getvalue(), "text/plain": alt}
+    display(data, metadata={"image/png": {"alt": alt}}, raw=True)
+
+
+def _label_ends(axes: "Axes", x: float, ends: Sequence[tuple[float, str, str]]) -> None:
+    """Write each label beside the end of its line, moved up or down just enough not to overlap."""
+    low, high = axes.get_ylim()
+    gap = 0.045 * (high - low)
+    ordered = sorted(ends)
+    heights = np.array([end[0] for end in ordered])
+    for _ in range(200):  # push neighbours apart until every pair has its gap
+        lack = gap - np.diff(heights)
+        if (lack <= 1e-9).all():
+            break
+        push = np.clip(lack, 0, None) / 2
+        heights[:-1] -= push
+        heights[1:] += push
+    for (value, label, colour), height in zip(ordered, heights, strict=True):
+        arrow = {"arrowstyle": "-", "color": colour, "lw": 0.6, "shrinkA": 0, "shrinkB": 2}
+        text: dict[str, Any] = {"color": colour, "fontsize": 8, "va": "center", "annotation_clip": False}
+        axes.annotate(label, (x, value), xytext=(x + 0.45, height), arrowprops=arrow, **text)
+    axes.set_ylim(min(low, heights.min() - gap), max(high, heights.max() + gap))
+
+
+def _quiet(axes: "Axes", grid: str | None = "y") -> None:
+    axes.spines[["top", "right"]].set_visible(False)
+    if grid:
+        axes.grid(axis=grid, color="#dddddd", lw=0.6)  # type: ignore[arg-type]
+        axes.set_axisbelow(True)

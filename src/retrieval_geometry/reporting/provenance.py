@@ -1,0 +1,87 @@
+"""What ran, on what machine, from which commit: the part of a result that lets another person judge it."""
+
+import platform
+import subprocess
+import sys
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from retrieval_geometry import __version__
+from retrieval_geometry.reporting.results import Provenance, WeightsInfo, project_root
+
+LIBRARIES = (
+    "torch",
+    "torchvision",
+    "numpy",
+    "scipy",
+    "scikit-learn",
+    "scikit-image",
+    "opencv-python-headless",
+    "POT",
+)
+
+
+def collect_provenance(
+    seconds: float, threads: int, device: str = "cpu", weights: Sequence[WeightsInfo] = ()
+) -> Provenance:
+    """Describe this process after a run of ``seconds`` on ``threads`` CPU threads of ``device``."""
+    commit, dirty = _commit(project_root(Path(__file__).parent))
+    return Provenance(
+        package_version=__version__,
+        commit=commit,
+        dirty=dirty,
+        libraries={"python": platform.python_version(), **_versions()},
+        device=device,
+        cpu=_cpu_name(),
+        threads=threads,
+        seconds=round(seconds, 3),
+        peak_memory_mb=_peak_memory_mb(),
+        weights=tuple(weights),
+    )
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in LIBRARIES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _commit(root: Path | None) -> tuple[str, bool]:
+    """The commit of the checkout that holds the package, and whether its tracked files differ from it."""
+    if root is None:
+        return "unknown", False
+    try:
+        commit = _git(root, "rev-parse", "HEAD")
+        return commit, bool(_git(root, "status", "--porcelain", "--untracked-files=no"))
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown", False
+
+
+def _git(root: Path, *arguments: str) -> str:
+    command = ["git", "-C", str(root), *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def _cpu_name() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def _peak_memory_mb() -> float | None:
+    """Largest resident size of this process so far; None where the system does not say."""
+    try:
+        import resource
+    except ImportError:
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(peak / (2**20 if sys.platform == "darwin" else 2**10), 1)

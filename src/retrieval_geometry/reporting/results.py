@@ -1,0 +1,254 @@
+"""Results of experiments: what is written, where it lies, and how it is read back.
+
+A result is one small JSON file. Tables, figures and claims read these files and nothing else, so that a
+number on a page can be traced to the run that made it. The module imports no torch.
+"""
+
+import json
+import math
+import os
+import re
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from retrieval_geometry.reporting._decode import decode
+
+SCHEMA = 1
+
+
+class ResultError(ValueError):
+    """A result file that cannot be used, with what to do about it."""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A value with its interval, computed over ``n`` queries; ``low <= high``, all finite."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+    def __post_init__(self) -> None:
+        if not all(math.isfinite(v) for v in (self.value, self.low, self.high)):
+            raise ValueError(f"a metric must be finite, got {self}")
+        if self.low > self.high or self.n < 1:
+            raise ValueError(f"a metric needs low <= high and n >= 1, got {self}")
+
+
+@dataclass(frozen=True)
+class Relevance:
+    """Which of the ``k`` nearest neighbours of each query share its class, packed into a short string.
+
+    A query takes ``ceil(k / 4)`` hexadecimal digits; the highest of its ``k`` bits is the nearest neighbour.
+    What needs single queries (P@k for any smaller k, paired differences) is computed from it.
+
+    >>> packed = Relevance.pack(np.array([[True, False], [True, True]]))
+    >>> packed.bits, packed.unpack().tolist()
+    ('23', [[True, False], [True, True]])
+    """
+
+    k: int
+    bits: str
+
+    @classmethod
+    def pack(cls, relevant: np.ndarray) -> "Relevance":
+        """Pack a boolean array of shape (queries, k)."""
+        k = relevant.shape[1]
+        width = -(-k // 4)
+        numbers = [int("".join("1" if hit else "0" for hit in row), 2) for row in relevant]
+        return cls(k, "".join(f"{number:0{width}x}" for number in numbers))
+
+    def unpack(self) -> np.ndarray:
+        """The boolean array of shape (queries, k)."""
+        width = -(-self.k // 4)
+        numbers = [int(self.bits[i : i + width], 16) for i in range(0, len(self.bits), width)]
+        rows = [[bool(n >> (self.k - 1 - j) & 1) for j in range(self.k)] for n in numbers]
+        return np.array(rows, dtype=bool).reshape(len(numbers), self.k)
+
+    def precision(self, k: int) -> np.ndarray:
+        """P@k of every query, shape (queries,), in [0, 1]."""
+        if not 1 <= k <= self.k:
+            raise ValueError(f"k must be between 1 and {self.k} (the neighbours recorded), got {k}")
+        return self.unpack()[:, :k].mean(axis=1)
+
+
+@dataclass(frozen=True)
+class MethodResult:
+    """What one method reached: metrics, time, and whatever must be said about how it ran.
+
+    ``seconds_per_comparison`` is the time of one distance between two images whose models exist;
+    ``seconds_model`` the time to turn the descriptors of one image into its model. None where not applicable.
+    """
+
+    method: str
+    label: str
+    metrics: dict[str, Metric]
+    seconds_per_comparison: float | None = None
+    seconds_model: float | None = None
+    relevance: Relevance | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class DatasetInfo:
+    """The images that were used; ``sha256`` is that of their content."""
+
+    name: str
+    images: int
+    classes: int
+    sha256: str
+    licence: str
+
+
+@dataclass(frozen=True)
+class WeightsInfo:
+    """A file of network weights, by name and content, never by its path."""
+
+    name: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What ran, on what, and what it cost. ``dirty`` means that the checkout differed from ``commit``."""
+
+    package_version: str
+    commit: str
+    dirty: bool
+    libraries: dict[str, str]
+    device: str
+    cpu: str
+    threads: int
+    seconds: float
+    peak_memory_mb: float | None
+    weights: tuple[WeightsInfo, ...] = ()
+
+
+@dataclass(frozen=True)
+class Result:
+    """One run of one experiment. ``settings`` and ``extra`` hold small JSON values."""
+
+    experiment: str
+    profile: str
+    seed: int
+    dataset: DatasetInfo
+    settings: dict[str, Any]
+    methods: tuple[MethodResult, ...]
+    provenance: Provenance
+    extra: dict[str, Any] = field(default_factory=dict)
+    schema: int = SCHEMA
+
+    def __getitem__(self, method: str) -> MethodResult:
+        entry = self.get(method)
+        if entry is not None:
+            return entry
+        known = ", ".join(entry.method for entry in self.methods)
+        raise KeyError(f"no method {method!r} in {self.experiment} ({self.profile}); it has: {known}")
+
+    def get(self, method: str) -> MethodResult | None:
+        """The entry of a method, or None if it was not run."""
+        return next((entry for entry in self.methods if entry.method == method), None)
+
+    def write(self, path: str | Path) -> Path:
+        """Write the JSON file whole or not at all, and return its path."""
+        path = Path(path)
+        text = json.dumps(asdict(self), indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+        _refuse_paths(text)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(temporary, 0o644)
+            os.replace(temporary, path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+        return path
+
+    @classmethod
+    def read(cls, path: str | Path) -> "Result":
+        """Read a result and check every field; a ResultError names the file and what is wrong with it."""
+        path = Path(path)
+        try:
+            data = json.loads(path.read_text(encoding="utf-8"))
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            raise ResultError(
+                f"{path} is damaged ({error}): delete it and run its experiment again"
+            ) from None
+        schema = data.get("schema") if isinstance(data, dict) else None
+        if schema != SCHEMA:
+            raise ResultError(
+                f"{path} has schema {schema!r}, this version reads {SCHEMA}: run its experiment again"
+            )
+        try:
+            return decode(cls, data)
+        except ValueError as error:
+            raise ResultError(f"{path} is no valid result: {error}; run its experiment again") from None
+
+
+def _refuse_paths(text: str) -> None:
+    """A recorded result is published: it must not tell where on whose machine it was made."""
+    found = re.search(r'(?<![:/\w.<])(?:/[\w.~-]+){2,}|"/[\w.~-]+"|\b[A-Za-z]:\\\\', text)
+    home = str(Path.home())
+    if found or (len(home) > 3 and home in text):
+        what = found.group(0) if found else home
+        raise ValueError(f"a result must hold no path of this machine, but this one contains {what!r}")
+
+
+def project_root(start: str | Path | None = None) -> Path | None:
+    """The folder at or above ``start`` (default: here) with the sources of the book; None outside one."""
+    here = Path(start or Path.cwd()).resolve()
+    for folder in (here, *here.parents):
+        if (folder / "_config.yml").is_file() and (folder / "book" / "chapters").is_dir():
+            return folder
+    return None
+
+
+def results_dir() -> Path:
+    """Where runs on this machine are kept: ``build/results`` of the checkout, else of the current folder."""
+    return (project_root() or Path.cwd()) / "build" / "results"
+
+
+def recorded_dir() -> Path:
+    """Where the recorded runs lie that come with the book: ``book/results``."""
+    return (project_root() or Path.cwd()) / "book" / "results"
+
+
+def result_path(experiment: str, profile: str, folder: Path | None = None) -> Path:
+    """The file of a result: ``<folder>/<experiment>-<profile>.json``."""
+    return (folder or results_dir()) / f"{experiment}-{profile}.json"
+
+
+def load(experiment: str, profile: str) -> Result:
+    """The result of this machine, else the recorded one.
+
+    Raises:
+        ResultError: there is neither, or the file is damaged; the message says how to make one.
+    """
+    path = _existing(experiment, profile)
+    if path is not None:
+        return Result.read(path)
+    raise ResultError(
+        f"no result of experiment {experiment!r} with profile {profile!r}: "
+        f"run `retrieval-geometry run {experiment} --profile {profile}`"
+    )
+
+
+def load_all(experiments: Sequence[str], profile: str) -> dict[str, Result]:
+    """The results that exist, by experiment; those that were never run are left out."""
+    paths = {experiment: _existing(experiment, profile) for experiment in experiments}
+    return {experiment: Result.read(path) for experiment, path in paths.items() if path is not None}
+
+
+def _existing(experiment: str, profile: str) -> Path | None:
+    candidates = [result_path(experiment, profile, folder) for folder in (results_dir(), recorded_dir())]
+    return next((path for path in candidates if path.is_file()), None)

@@ -1,0 +1,168 @@
+"""Tables as Markdown text, made from results: pipes and emphasis, which MyST shows in HTML and LaTeX."""
+
+from collections.abc import Mapping, Sequence
+
+from retrieval_geometry.reporting.claims import ClaimRow
+from retrieval_geometry.reporting.results import Metric, Result
+
+METRIC_NAMES = {"P@1": "Top-1", "P@5": "Top-5", "P@10": "Top-10", "AP@10": "AP@10"}
+
+# What a paper printed: method -> metric (or "seconds") -> number.
+PaperNumbers = Mapping[str, Mapping[str, float]]
+
+
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table; the first column is left-aligned, the others right. Pipes inside cells are escaped.
+
+    >>> print(markdown_table(["method", "Top-1"], [["BoW", "0.43"]]))
+    | method | Top-1 |
+    | :--- | ---: |
+    | BoW | 0.43 |
+    """
+    for row in rows:
+        if len(row) != len(header):
+            raise ValueError(
+                f"every row needs {len(header)} cells like the header, got {len(row)}: {list(row)}"
+            )
+    rule = [":---", *["---:"] * (len(header) - 1)]
+    lines = [_line([_escape(cell) for cell in header]), _line(rule)]
+    return "\n".join(lines + [_line([_escape(cell) for cell in row]) for row in rows])
+
+
+def format_metric(metric: Metric | None, bold: bool = False) -> str:
+    """``0.62 [0.55, 0.69]``: value and interval with two decimals, bold if asked; a dash for None."""
+    if metric is None:
+        return "–"
+    value = f"{metric.value:.2f}"
+    return f"{f'**{value}**' if bold else value} [{metric.low:.2f}, {metric.high:.2f}]"
+
+
+def format_seconds(seconds: float | None) -> str:
+    """Seconds with two digits and the fitting unit: ``5.1 s``, ``1.2 ms``, ``18 µs``; a dash for None."""
+    if seconds is None:
+        return "–"
+    for factor, unit in ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs")):
+        if seconds >= factor:
+            return f"{_two_digits(seconds / factor)} {unit}"
+    return f"{_two_digits(seconds / 1e-9)} ns"
+
+
+def retrieval_table(
+    results: Sequence[Result],
+    paper: PaperNumbers,
+    metrics: Sequence[str] = ("P@1", "P@5", "P@10"),
+    methods: Sequence[str] | None = None,
+    names: Sequence[str] | None = None,
+) -> str:
+    """Table 1 again: for each metric the paper's number, then ours with its interval, best in bold.
+
+    Args:
+        results: one or more results, each giving a column per metric.
+        paper: the paper's numbers; methods it lacks get a dash.
+        metrics: which metrics, by their name in the result.
+        methods: which methods, in this order; all of the first result by default.
+        names: what to call each result in the header; its profile by default.
+    """
+    methods = methods or [entry.method for entry in results[0].methods]
+    names = names or [result.profile for result in results]
+    header = ["Method"]
+    for metric in metrics:
+        short = METRIC_NAMES.get(metric, metric)
+        header += [f"{short}, paper", *[f"{short}, {name}" for name in names]]
+    rows = []
+    for method in methods:
+        row = [method_label(results, method)]
+        for metric in metrics:
+            row.append(_paper_cell(paper, methods, method, metric))
+            row += [_our_cell(result, methods, method, metric) for result in results]
+        rows.append(row)
+    return markdown_table(header, rows)
+
+
+def time_table(
+    results: Sequence[Result],
+    paper: PaperNumbers,
+    methods: Sequence[str] | None = None,
+    names: Sequence[str] | None = None,
+) -> str:
+    """Seconds for one comparison (the paper's and ours) and for modelling one image (ours)."""
+    methods = methods or [entry.method for entry in results[0].methods]
+    names = names or [result.profile for result in results]
+    columns = [f"{kind}, {name}" for name in names for kind in ("comparison", "model of an image")]
+    rows = []
+    for method in methods:
+        row = [method_label(results, method), format_seconds(paper.get(method, {}).get("seconds"))]
+        for result in results:
+            entry = result.get(method)
+            row.append(format_seconds(entry.seconds_per_comparison if entry else None))
+            row.append(format_seconds(entry.seconds_model if entry else None))
+        rows.append(row)
+    return markdown_table(["Method", "comparison, paper", *columns], rows)
+
+
+def claims_table(rows: Sequence[ClaimRow], evidence: bool = True) -> str:
+    """One line for each claim: what the paper says, where, our verdict, and the numbers it rests on."""
+    header = ["Claim", "Where", "Verdict", *(["Evidence"] if evidence else [])]
+    cells = [
+        [row.claim.sentence, row.claim.where, f"**{row.verdict}**", *([row.evidence] if evidence else [])]
+        for row in rows
+    ]
+    return markdown_table(header, cells).replace("---:", ":---")
+
+
+def provenance_table(result: Result) -> str:
+    """What made a result: data, commit, machine, versions and cost, one fact a line."""
+    made, data = result.provenance, result.dataset
+    state = " with local changes" if made.dirty else ""
+    facts = [
+        ("Experiment", f"{result.experiment}, profile {result.profile}, seed {result.seed}"),
+        ("Data", f"{data.name}: {data.images} images, {data.classes} classes, sha256 {data.sha256[:16]}…"),
+        ("Licence", data.licence),
+        *[("Weights", f"{weights.name}, sha256 {weights.sha256[:16]}…") for weights in made.weights],
+        ("Package", f"{made.package_version}, commit {made.commit[:12]}{state}"),
+        ("Libraries", ", ".join(f"{name} {version}" for name, version in made.libraries.items())),
+        ("Machine", f"{made.device}; {made.cpu}, {made.threads} thread{'s' if made.threads > 1 else ''}"),
+        ("Cost", f"{format_seconds(made.seconds)}, peak memory {_memory(made.peak_memory_mb)}"),
+    ]
+    return markdown_table(["What", "This run"], facts).replace("---:", ":---")
+
+
+def _best(values: Mapping[str, float | None], method: str) -> bool:
+    known = [value for value in values.values() if value is not None]
+    return len(known) > 1 and values[method] is not None and values[method] == max(known)
+
+
+def _paper_cell(paper: PaperNumbers, methods: Sequence[str], method: str, metric: str) -> str:
+    values = {name: paper.get(name, {}).get(metric) for name in methods}
+    if values[method] is None:
+        return "–"
+    text = f"{values[method]:.2f}"
+    return f"**{text}**" if _best(values, method) else text
+
+
+def _our_cell(result: Result, methods: Sequence[str], method: str, metric: str) -> str:
+    entries = [(name, result.get(name)) for name in methods]
+    found = {name: entry.metrics.get(metric) if entry else None for name, entry in entries}
+    values = {name: value.value if value else None for name, value in found.items()}
+    return format_metric(found[method], bold=_best(values, method))
+
+
+def method_label(results: Sequence[Result], method: str) -> str:
+    """What to call a method: its label in the first result that has it."""
+    return next((entry.label for result in results if (entry := result.get(method))), method)
+
+
+def _memory(megabytes: float | None) -> str:
+    return "unknown" if megabytes is None else f"{megabytes / 1000:.1f} GB"
+
+
+def _two_digits(value: float) -> str:
+    return f"{value:.0f}" if value >= 10 else f"{value:.1f}"
+
+
+def _line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def _escape(cell: str) -> str:
+    return cell.replace("|", "\\|").replace("\n", " ")

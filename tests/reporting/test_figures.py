@@ -1,0 +1,109 @@
+import io
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from retrieval_geometry.reporting.figures import (
+    describe_methods,
+    distance_histograms,
+    metric_dots,
+    precision_curves,
+)
+from retrieval_geometry.reporting.gallery import Neighbour, gallery, neighbour_rows
+
+from .conftest import make_result, method
+
+
+class Toys:
+    ids = ("a/1", "a/2", "b/1", "b/2")
+
+    def load(self, index: int) -> np.ndarray:
+        return np.full((3, 8, 8), 60 * index, dtype=np.uint8)
+
+
+def draws(figure: Figure) -> bool:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    return buffer.getvalue().startswith(b"\x89PNG")
+
+
+def no_title(figure: Figure) -> bool:
+    return not any(axes.get_title() for axes in figure.axes)
+
+
+def test_precision_curves_start_at_the_table(result):
+    figure = precision_curves(result)
+    axes = figure.axes[0]
+    line = axes.get_lines()[0]
+    assert line.get_ydata()[0] == pytest.approx(result["good"].metrics["P@1"].value)
+    assert line.get_ydata()[9] == pytest.approx(result["good"].metrics["P@10"].value)
+    assert {text.get_text() for text in axes.texts} == {"Good", "Bad | worse"}
+    assert no_title(figure)
+    assert draws(figure)
+
+
+def test_labels_of_equal_curves_do_not_overlap():
+    hits = np.ones((5, 10), bool)
+    same = make_result(methods=tuple(method(f"m{i}", f"M{i}", hits) for i in range(6)))
+    axes = precision_curves(same).axes[0]
+    heights = sorted(text.xyann[1] for text in axes.texts)
+    low, high = axes.get_ylim()
+    assert min(np.diff(heights)) > 0
+    assert low < heights[0]
+    assert heights[-1] < high
+
+
+def test_a_curve_needs_neighbours(result):
+    bare = make_result(methods=(result["good"].__class__("x", "X", result["good"].metrics),))
+    with pytest.raises(ValueError, match="'x' has no recorded neighbours"):
+        precision_curves(bare)
+
+
+def test_dots_show_paper_and_ours(result):
+    figure = metric_dots([result, make_result("real")], "P@1", paper={"good": {"P@1": 0.62}})
+    axes = figure.axes[0]
+    printed = axes.get_lines()[0].get_xdata()
+    assert printed[0] == 0.62
+    assert np.isnan(printed[1])
+    assert [t.get_text() for t in axes.get_legend().get_texts()] == ["paper", "ours, quick", "ours, real"]
+    assert no_title(figure)
+    assert draws(figure)
+
+
+def test_histograms_hide_empty_panels():
+    rng = np.random.default_rng(0)
+    pairs = {f"d{i}": (rng.random(50), 1 + rng.random(50)) for i in range(4)}
+    figure = distance_histograms(pairs)
+    assert [axes.get_visible() for axes in figure.axes] == [True] * 4 + [False] * 2
+    assert draws(figure)
+
+
+def test_the_gallery_marks_right_and_wrong(result):
+    figure = gallery(result, Toys())
+    right = figure.axes[1].spines["left"].get_linestyle()
+    wrong = figure.axes[2].spines["left"].get_linestyle()
+    assert (right, wrong) == ("-", "--")
+    assert [text.get_text() for text in figure.axes[2].texts] == ["×"]
+    assert draws(figure)
+
+
+def test_the_gallery_needs_recorded_neighbours(result):
+    with pytest.raises(ValueError, match="no neighbours for a gallery"):
+        gallery(make_result(extra={}), Toys())
+    with pytest.raises(ValueError, match="query must be between 0 and 0, got 3"):
+        gallery(result, Toys(), query=3)
+
+
+def test_neighbours_without_a_verdict_have_no_frame():
+    item = Neighbour(np.zeros((4, 4, 3), np.uint8), "one.jpg\n0.12")
+    figure = neighbour_rows(item, {"nearest": [item, item]})
+    assert not figure.axes[1].get_frame_on()
+    assert figure.axes[1].get_xlabel() == "one.jpg\n0.12"
+    assert draws(figure)
+
+
+def test_the_alternative_text_names_best_and_worst(result):
+    text = describe_methods(result)
+    assert "highest Good" in text
+    assert "lowest Bad" in text

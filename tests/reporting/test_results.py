@@ -1,0 +1,167 @@
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from retrieval_geometry.reporting import (
+    Metric,
+    Relevance,
+    Result,
+    ResultError,
+    collect_provenance,
+    load,
+    load_all,
+    project_root,
+    recorded_dir,
+    result_path,
+    results_dir,
+)
+
+from .conftest import make_result
+
+
+def test_what_is_written_is_read_back(tmp_path, result):
+    path = result.write(tmp_path / "deep" / "toy.json")
+    assert Result.read(path) == result
+    assert os.listdir(path.parent) == ["toy.json"]  # no temporary file stays behind
+
+
+def test_a_failed_write_leaves_the_old_file_whole(tmp_path, result, monkeypatch):
+    path = result.write(tmp_path / "toy.json")
+    monkeypatch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+    with pytest.raises(OSError, match="disk full"):
+        make_result(seed=7).write(path)
+    assert Result.read(path) == result
+    assert os.listdir(tmp_path) == ["toy.json"]
+
+
+def _changed(path: Path, change) -> None:
+    data = json.loads(path.read_text())
+    change(data)
+    path.write_text(json.dumps(data))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda d: d.pop("seed"), "seed is missing"),
+        (lambda d: d.update(colour="red"), "colour is not a known field"),
+        (lambda d: d.update(seed="0"), "seed should be int, got str '0'"),
+        (lambda d: d.update(seed=True), "seed should be int"),
+        (lambda d: d["methods"][1]["metrics"]["P@5"].pop("low"), r"methods\[1\].metrics.P@5.low is missing"),
+        (lambda d: d["methods"][0]["metrics"]["P@1"].update(low=2.0), "needs low <= high"),
+        (lambda d: d["methods"][0].update(notes="x"), r"methods\[0\].notes should be a list"),
+        (lambda d: d.update(dataset=[]), "dataset should be an object"),
+        (lambda d: d.update(schema=99), "has schema 99, this version reads 1"),
+    ],
+)
+def test_a_file_of_another_shape_is_refused_by_name(tmp_path, result, change, message):
+    path = result.write(tmp_path / "toy.json")
+    _changed(path, change)
+    with pytest.raises(ResultError, match=message) as caught:
+        Result.read(path)
+    assert "toy.json" in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe\x00", b'"text"', b"[]"])
+def test_a_damaged_file_is_refused_by_name(tmp_path, content):
+    (tmp_path / "toy.json").write_bytes(content)
+    with pytest.raises(ResultError, match=r"toy\.json"):
+        Result.read(tmp_path / "toy.json")
+
+
+@pytest.mark.parametrize(
+    "path", ["/home/somebody/data", "/tmp", "C:\\Users\\somebody", str(Path.home()) + "/x"]
+)
+def test_a_path_of_the_machine_is_never_published(tmp_path, path):
+    with pytest.raises(ValueError, match="no path of this machine"):
+        make_result(settings={"from": path}).write(tmp_path / "toy.json")
+    assert not list(tmp_path.iterdir())
+
+
+def test_addresses_classes_and_fractions_are_no_paths(tmp_path):
+    settings = {
+        "licence": "see https://example.org/licences/by/4.0",
+        "ids": ["brick/007"],
+        "share": "1/2, and/or",
+    }
+    make_result(settings=settings).write(tmp_path / "toy.json")
+
+
+def test_numbers_that_json_lacks_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="JSON compliant"):
+        make_result(settings={"x": float("nan")}).write(tmp_path / "toy.json")
+
+
+@pytest.mark.parametrize("values", [(float("nan"), 0, 1, 5), (0.5, 0.7, 0.6, 5), (0.5, 0, 1, 0)])
+def test_a_metric_is_a_finite_value_with_an_interval(values):
+    with pytest.raises(ValueError, match="a metric"):
+        Metric(*values)
+
+
+@settings(deadline=None, derandomize=True, max_examples=50)
+@given(st.integers(1, 13), st.integers(1, 9), st.integers(0, 10**6))
+def test_packing_relevance_loses_nothing(k, queries, seed):
+    hits = np.random.default_rng(seed).random((queries, k)) < 0.5
+    packed = Relevance.pack(hits)
+    assert (packed.unpack() == hits).all()
+    assert np.allclose(packed.precision(k), hits.mean(axis=1))
+
+
+def test_precision_beyond_what_was_recorded_is_refused():
+    with pytest.raises(ValueError, match="between 1 and 2"):
+        Relevance.pack(np.ones((3, 2), bool)).precision(3)
+
+
+def test_methods_are_found_by_name(result):
+    assert result["good"].label == "Good"
+    assert result.get("none") is None
+    with pytest.raises(KeyError, match="it has: good, bad"):
+        result["none"]
+
+
+@pytest.fixture
+def checkout(tmp_path, monkeypatch):
+    (tmp_path / "_config.yml").touch()
+    (tmp_path / "book" / "chapters").mkdir(parents=True)
+    (tmp_path / "sub" / "deeper").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "sub" / "deeper")
+    return tmp_path
+
+
+def test_the_project_is_found_from_below(checkout):
+    assert project_root() == checkout
+    assert results_dir() == checkout / "build" / "results"
+    assert recorded_dir() == checkout / "book" / "results"
+    assert result_path("a-b", "quick") == checkout / "build" / "results" / "a-b-quick.json"
+
+
+def test_outside_a_checkout_results_lie_here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert project_root() is None
+    assert results_dir() == tmp_path / "build" / "results"
+
+
+def test_a_run_of_this_machine_goes_before_the_recorded_one(checkout):
+    make_result(seed=1).write(result_path("toy-table", "quick", recorded_dir()))
+    assert load("toy-table", "quick").seed == 1
+    make_result(seed=2).write(result_path("toy-table", "quick"))
+    assert load("toy-table", "quick").seed == 2
+    assert set(load_all(["toy-table", "toy-other"], "quick")) == {"toy-table"}
+
+
+def test_a_missing_result_says_how_to_make_it(checkout):
+    with pytest.raises(ResultError, match="retrieval-geometry run toy-table --profile real"):
+        load("toy-table", "real")
+
+
+def test_provenance_names_no_place():
+    made = collect_provenance(1.23456, threads=2)
+    assert made.seconds == 1.235
+    assert made.peak_memory_mb is None or made.peak_memory_mb > 10
+    assert "numpy" in made.libraries
+    assert len(made.commit) == 40 or made.commit == "unknown"

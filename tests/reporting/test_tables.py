@@ -1,0 +1,80 @@
+import pytest
+
+from retrieval_geometry.reporting import Claim, ClaimRow, Finding, Metric, Verdict
+from retrieval_geometry.reporting.tables import (
+    claims_table,
+    format_metric,
+    format_seconds,
+    markdown_table,
+    provenance_table,
+    retrieval_table,
+    time_table,
+)
+
+from .conftest import make_result
+
+PAPER = {"good": {"P@1": 0.62, "seconds": 5.147}, "bad": {"P@1": 0.45}}
+
+
+def cells(table: str) -> list[list[str]]:
+    return [
+        [c.strip() for c in line.strip("|").replace("\\|", "¦").split("|")] for line in table.splitlines()
+    ]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(5.147, "5.1 s"), (35.2, "35 s"), (0.375, "375 ms"), (0.0012, "1.2 ms"), (1.8e-5, "18 µs"),
+     (3e-9, "3.0 ns"), (None, "–")],
+)  # fmt: skip
+def test_seconds_have_two_digits_and_a_unit(seconds, text):
+    assert format_seconds(seconds) == text
+
+
+def test_a_metric_shows_its_interval():
+    assert format_metric(Metric(0.62, 0.55, 0.69, 94)) == "0.62 [0.55, 0.69]"
+    assert format_metric(Metric(0.62, 0.55, 0.69, 94), bold=True) == "**0.62** [0.55, 0.69]"
+    assert format_metric(None) == "–"
+
+
+def test_rows_must_fit_the_header():
+    with pytest.raises(ValueError, match="every row needs 2 cells"):
+        markdown_table(["a", "b"], [["1"]])
+
+
+def test_the_papers_number_stands_beside_ours(result):
+    table = cells(retrieval_table([result], PAPER, metrics=("P@1", "P@5")))
+    assert table[0] == ["Method", "Top-1, paper", "Top-1, quick", "Top-5, paper", "Top-5, quick"]
+    good, bad = table[2:]
+    assert good[:2] == ["Good", "**0.62**"]
+    assert good[2].startswith("**")
+    assert good[3] == "–"
+    assert bad[0] == "Bad ¦ worse"
+    assert bad[1] == "0.45"
+    assert "**" not in bad[2]
+
+
+def test_two_results_share_a_table_even_if_one_lacks_a_method(result):
+    other = make_result("real", methods=result.methods[:1])
+    table = cells(retrieval_table([result, other], PAPER, metrics=("P@1",)))
+    assert table[0][1:] == ["Top-1, paper", "Top-1, quick", "Top-1, real"]
+    assert table[3][3] == "–"
+
+
+def test_times_have_units(result):
+    good = cells(time_table([result], PAPER))[2]
+    assert good == ["Good", "5.1 s", "1.0 ms", "20 ms"]
+
+
+def test_provenance_says_what_ran(result):
+    text = provenance_table(result)
+    assert "toys: 40 images, 2 classes" in text
+    assert "commit 000000000000" in text
+    assert "with local changes" not in text
+
+
+def test_claims_are_listed_with_their_evidence():
+    claim = Claim("c", "toy", "Table 1", "Good is good.", lambda _: Finding(Verdict.REPRODUCED, ""), (), {})
+    row = ClaimRow(claim, "quick", Verdict.REPRODUCED, "0.8 > 0.3", None)
+    assert cells(claims_table([row]))[2] == ["Good is good.", "Table 1", "**reproduced**", "0.8 > 0.3"]
+    assert len(cells(claims_table([row], evidence=False))[0]) == 3
