@@ -1,8 +1,9 @@
 """One multivariate normal distribution per image.
 
 The covariance of N descriptors in D dimensions has rank below N: with 169 descriptors of 512 dimensions it is
-singular. The centred descriptors themselves are a factor of it, ``cov = factor @ factor.mT``; keeping them lets
-the 2-Wasserstein distance work with 169 columns instead of 512. Distances that need an inverse need shrinkage.
+singular. The centred descriptors themselves are a factor of it, ``cov = factor @ factor.mT``; keeping them
+lets the 2-Wasserstein distance work with 169 columns instead of 512. Distances that need an inverse need
+shrinkage.
 """
 
 import operator
@@ -114,8 +115,8 @@ def fit_gaussian(x: Tensor, shrinkage: float | Sequence[float] | Tensor = 0.0) -
         shrinkage: s in [0, 1]: one number, or one per image.
 
     Returns:
-        A :class:`Gaussian` with mean ``(B, D)`` and cov ``(B, D, D)``. Where no image is shrunk it carries the
-        factor ``(B, D, N)``, the centred descriptors over :math:`\sqrt N`.
+        A :class:`Gaussian` with mean ``(B, D)`` and cov ``(B, D, D)``. Where no image is shrunk, it carries
+        the factor ``(B, D, N)``: the centred descriptors over :math:`\sqrt N`.
 
     Raises:
         ValueError: a wrong shape or dtype, a NaN or infinite descriptor (the image is named), or a shrinkage
