@@ -118,7 +118,7 @@ def check_choice(value: str, name: str, choices: Iterable[str]) -> str:
 def check_symmetric(
     matrices: Tensor, name: str = "cov", image_name: Callable[[int], str] = "image {}".format
 ) -> Tensor:
-    """Refuse ``(B, D, D)`` matrices that differ from their transposes by more than 1e-4 of their largest entry.
+    """Refuse ``(B, D, D)`` matrices that differ from their transposes by over 1e-4 of their largest entry.
 
     Raises:
         ValueError: a matrix is not symmetric; the image is named.
