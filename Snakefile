@@ -17,23 +17,23 @@ recorded = sorted(str(path) for path in (project.root / "book" / "results").glob
 settings = f"--profile {profile} --data-root '{data_root}' --device {device} --seed {seed}"
 
 
-def script(wildcards):
+def source_of(wildcards):
     return project.chapters / f"{wildcards.chapter}.py"
 
 
 def experiment_source(name):
     """An experiment called `paper-part` is defined in `experiments/paper.py`."""
-    module = SOURCE / "experiments" / f"{name.split('-')[0]}.py"
-    return [str(module), *map(str, module_files(module))]
+    source = SOURCE / "experiments" / f"{name.split('-')[0]}.py"
+    return [str(source), *map(str, module_files(source))]
 
 
 def chapter_inputs(wildcards):
-    results = [f"build/results/{name}-{profile}.json" for name in experiments_of(script(wildcards))]
-    return [str(script(wildcards)), *map(str, module_files(script(wildcards))), *results]
+    results = [f"build/results/{name}-{profile}.json" for name in experiments_of(source_of(wildcards))]
+    return [str(source_of(wildcards)), *map(str, module_files(source_of(wildcards))), *results]
 
 
 rule book:
-    input: "build/html/index.html"
+    input: "build/html/.complete"
     default_target: True
 
 
@@ -64,7 +64,8 @@ rule html:
         [str(path) for path in (project.root / "book" / "_static").glob("*")],
         [str(path) for path in sorted((SOURCE / "book").glob("*.py"))],
         recorded,
-    output: "build/html/index.html"
+    # Snakemake removes the output of a job that fails: a stamp, so that the pages of the last good build stay.
+    output: "build/html/.complete"
     threads: workflow.cores
     message: "building the HTML pages"
     shell: "{python} -m retrieval_geometry.book html"

@@ -47,6 +47,7 @@ def build_html(project: Project) -> Path:
     shutil.copytree(made, fresh)
     for page in fresh.rglob("*.html"):
         page.write_text(THEBE.sub("", page.read_text()))
+    (fresh / ".complete").touch()
     shutil.rmtree(project.html, ignore_errors=True)
     os.replace(fresh, project.html)
     return project.html / "index.html"
