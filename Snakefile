@@ -1,9 +1,10 @@
 # The book as a graph: experiments -> executed chapters -> HTML.
 # `make book` runs it; `retrieval-geometry build --help` lists its settings.
+import shlex
 import sys
 from pathlib import Path
 
-from retrieval_geometry.book.graph import SOURCE, experiments_of, module_files
+from retrieval_geometry.book.graph import SOURCE, experiments_of, module_files, recorded_of
 from retrieval_geometry.book.project import Project
 
 project = Project.find(Path(workflow.basedir))
@@ -13,8 +14,7 @@ profile = config.get("profile", "quick")
 data_root = str(config.get("data_root", "data"))
 device = config.get("device", "cpu")
 seed = int(config.get("seed", 0))
-recorded = sorted(str(path) for path in (project.root / "book" / "results").glob("*.json"))
-settings = f"--profile {profile} --data-root '{data_root}' --device {device} --seed {seed}"
+settings = f"--profile {profile} --data-root {shlex.quote(data_root)} --device {device} --seed {seed}"
 
 
 def source_of(wildcards):
@@ -29,7 +29,8 @@ def experiment_source(name):
 
 def chapter_inputs(wildcards):
     results = [f"build/results/{name}-{profile}.json" for name in experiments_of(source_of(wildcards))]
-    return [str(source_of(wildcards)), *map(str, module_files(source_of(wildcards))), *results]
+    recorded = recorded_of(source_of(wildcards), project.root / "book" / "results")
+    return [str(source_of(wildcards)), *map(str, [*module_files(source_of(wildcards)), *recorded]), *results]
 
 
 rule book:
@@ -47,7 +48,7 @@ rule experiment:
 
 
 rule chapter:
-    input: chapter_inputs, recorded
+    input: chapter_inputs
     output: "build/executed/{chapter}.ipynb"
     params: settings=settings
     message: "executing chapter {wildcards.chapter}"
@@ -63,7 +64,6 @@ rule html:
         "book/references.bib",
         [str(path) for path in (project.root / "book" / "_static").glob("*")],
         [str(path) for path in sorted((SOURCE / "book").glob("*.py"))],
-        recorded,
     # Snakemake removes the output of a job that fails: a stamp, so that the pages of the last good build stay.
     output: "build/html/.complete"
     threads: workflow.cores

@@ -41,9 +41,11 @@ def _run(arguments: argparse.Namespace, project: Project) -> int:
         parameters = {key: getattr(arguments, key) for key in ("profile", "data_root", "device", "seed")}
         script = project.chapters / f"{arguments.chapter}.py"
         output = project.executed / f"{arguments.chapter}.ipynb"
+        print(f"chapter {arguments.chapter}: executing", flush=True)
         seconds = execute_chapter(script, output, parameters, cwd=project.root)
         print(f"chapter {arguments.chapter}: executed in {seconds:.0f} s", flush=True)
     elif arguments.step == "html":
+        print("building the pages", flush=True)
         build_html(project)
     elif arguments.step == "sync":
         print("\n".join(f"wrote {name}.ipynb" for name in sync(project)) or "all notebooks are in step")

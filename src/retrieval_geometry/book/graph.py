@@ -27,15 +27,25 @@ def module_files(source: Path) -> list[Path]:
 
 
 def experiments_of(chapter: Path) -> list[str]:
-    """Return the experiments that a chapter reads: the first arguments of its ``load_or_run`` calls."""
-    calls = [node for node in ast.walk(_tree(chapter)) if isinstance(node, ast.Call)]
+    """Return the experiments that a chapter has run: the first arguments of its ``load_or_run`` calls."""
+    return _literal_arguments(chapter, {"load_or_run"})
+
+
+def recorded_of(chapter: Path, folder: Path) -> list[Path]:
+    """Return the recorded results in ``folder`` of the experiments that a chapter runs or loads."""
+    names = _literal_arguments(chapter, {"load_or_run", "load"})
+    return sorted(path for name in names for path in folder.glob(f"{name}-*.json"))
+
+
+def _literal_arguments(chapter: Path, functions: set[str]) -> list[str]:
+    """Return the literal first arguments of the calls of ``functions`` in a chapter, sorted."""
     names = set()
-    for call in calls:
+    for call in (node for node in ast.walk(_tree(chapter)) if isinstance(node, ast.Call)):
         function = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
-        if function == "load_or_run":
+        if function in functions:
             if not (call.args and isinstance(call.args[0], ast.Constant)):
                 raise ValueError(
-                    f"{chapter.name}:{call.lineno}: load_or_run needs the experiment as a literal string"
+                    f"{chapter.name}:{call.lineno}: {function} needs the experiment as a literal string"
                 )
             names.add(str(call.args[0].value))
     return sorted(names)
