@@ -46,18 +46,18 @@ def check_shape(tensor: Tensor, name: str, axes: tuple[str | int, ...]) -> Tenso
     return tensor
 
 
-def check_finite(tensor: Tensor, name: str) -> Tensor:
+def check_finite(tensor: Tensor, name: str, image_name: Callable[[int], str] = "image {}".format) -> Tensor:
     """Refuse NaN and infinity, naming the first image (first axis) that has one.
 
     Raises:
         ValueError: an entry is NaN or infinite.
     """
-    rows = tensor.detach().reshape(len(tensor), -1) if tensor.ndim else tensor.detach().reshape(1, 1)
+    rows = tensor.detach().flatten(1) if tensor.ndim > 1 else tensor.detach().reshape(-1, 1)
     # A sum is finite only if all its terms are; it spares a mask as large as the data.
     for image in (~rows.sum(dim=1).isfinite()).nonzero().flatten().tolist():
         if not rows[image].isfinite().all():
             raise ValueError(
-                f"{name} of image {image} has a NaN or infinite value; remove that image or mend it"
+                f"{name} of {image_name(image)} has a NaN or infinite value; remove that image or mend it"
             )
     return tensor
 
@@ -140,9 +140,7 @@ def cholesky_factor(
 ) -> Tensor:
     """Cholesky factors ``(B, D, D)`` of positive definite covariances, or a refusal that names the image.
 
-    A singular covariance can pass a bare factorisation by rounding alone. The i-th pivot over the i-th variance
-    is 1 minus the share of that variance which the variables before it explain, whatever their units; a share
-    within rounding of 1 is refused.
+    A singular covariance can pass a bare factorisation by rounding alone: :func:`pivots_are_positive` judges.
 
     Args:
         cov: ``(B, D, D)`` symmetric matrices.
@@ -154,9 +152,7 @@ def cholesky_factor(
         ValueError: a covariance is singular or indefinite; the image and the remedy are named.
     """
     factor, info = torch.linalg.cholesky_ex(cov)
-    pivots, variances = (m.detach().diagonal(dim1=-2, dim2=-1) for m in (factor, cov))
-    tolerance = max(16.0, cov.shape[-1] ** 0.5) * torch.finfo(precision or cov.dtype).eps
-    wrong = (info != 0) | ~(pivots.square() > tolerance * variances).all(dim=-1)
+    wrong = (info != 0) | ~pivots_are_positive(factor, cov, precision or cov.dtype)
     if wrong.any():
         image = int(wrong.nonzero()[0])
         raise ValueError(
@@ -164,3 +160,22 @@ def cholesky_factor(
             f"distance needs an inverse or a logarithm of it: {SHRINK}"
         )
     return factor
+
+
+def pivots_are_positive(factor: Tensor, cov: Tensor, precision: torch.dtype) -> Tensor:
+    """Which Cholesky factors ``(B, D, D)`` are those of a positive definite matrix, beyond rounding.
+
+    The i-th pivot over the i-th variance is 1 minus the share of that variance which the variables before it
+    explain, whatever their units; a share within rounding of 1 means that the matrix is singular.
+
+    Args:
+        factor: lower triangular ``(B, D, D)``.
+        cov: the covariances that were factorised.
+        precision: the dtype in which ``cov`` was computed.
+
+    Returns:
+        ``(B,)``, boolean.
+    """
+    pivots, variances = (m.detach().diagonal(dim1=-2, dim2=-1) for m in (factor, cov))
+    rounding = max(16.0, cov.shape[-1] ** 0.5) * torch.finfo(precision).eps
+    return (pivots.square() > rounding * variances).all(dim=-1)

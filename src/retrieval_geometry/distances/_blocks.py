@@ -1,0 +1,52 @@
+"""All pairs of two batches in blocks, so that neither the images nor the pairs outgrow a memory budget."""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from retrieval_geometry.image_models import Gaussian, GaussianMixture
+
+Model = TypeVar("Model", Gaussian, GaussianMixture)
+Features = TypeVar("Features")
+
+MEMORY_BUDGET = 2**29
+"""Bytes that the prepared images of one side, or the intermediate results of one block of pairs, may take."""
+
+
+def blocks(n: int, bytes_each: int) -> list[slice]:
+    """Cut ``range(n)`` into slices of as many items as the memory budget holds, at least one."""
+    size = max(1, MEMORY_BUDGET // max(1, bytes_each))
+    return [slice(start, min(start + size, n)) for start in range(0, n, size)]
+
+
+def all_pairs(
+    p: Model,
+    q: Model,
+    prepare: Callable[[Model, str, int], Features],
+    compare: Callable[[Features, Features], Tensor],
+    bytes_per_image: int,
+) -> Tensor:
+    """Prepare each image and compare each with each, ``(P, Q)`` in the dtype and on the device of ``p``.
+
+    What is prepared of ``q`` is kept while it fits the memory budget, and made anew for every block of ``p``
+    where it does not.
+
+    Args:
+        p: P images.
+        q: Q images.
+        prepare: called with some images, the name of their side ("p" or "q") and the index of the first.
+        compare: called with what was prepared of two blocks of images; returns their block of the result.
+        bytes_per_image: what is kept of a prepared image.
+    """
+    if not (len(p) and len(q)):
+        return torch.zeros(len(p), len(q), dtype=p.dtype, device=p.device)
+    columns = blocks(len(q), bytes_per_image)
+    kept = prepare(q, "q", 0) if len(columns) == 1 else None
+    rows = []
+    for i in blocks(len(p), bytes_per_image):
+        left = prepare(p[i], "p", i.start)
+        right = (prepare(q[j], "q", j.start) if kept is None else kept for j in columns)
+        rows.append(torch.cat([compare(left, features) for features in right], dim=1))
+    return torch.cat(rows).to(p.dtype)

@@ -1,0 +1,69 @@
+"""Controls that the paper lacks: what the means alone, or the covariances alone, can do."""
+
+import torch
+from torch import Tensor
+
+from retrieval_geometry.distances._gaussians import check_gaussians, squared_euclidean
+from retrieval_geometry.image_models import Gaussian
+
+
+def euclidean_mean_distance(p: Gaussian, q: Gaussian) -> Tensor:
+    r"""Euclidean distance of the means, :math:`\|\mu_p - \mu_q\|`; the covariances are not looked at.
+
+    Args:
+        p: P images in D dimensions.
+        q: Q images.
+
+    Returns:
+        ``(P, Q)``, units of the descriptors. A metric on the means.
+
+    Raises:
+        ValueError: ``p`` and ``q`` differ in dimension, dtype or device, or a mean is not finite.
+    """
+    check_gaussians(p, q)
+    direct = "donot_use_mm_for_euclid_dist"
+    return torch.cdist(p.mean.double(), q.mean.double(), compute_mode=direct).to(p.dtype)
+
+
+def cosine_mean_distance(p: Gaussian, q: Gaussian) -> Tensor:
+    r"""One minus the cosine of the angle between the means.
+
+    .. math:: 1 - \frac{\mu_p^\top \mu_q}{\|\mu_p\| \|\mu_q\|}
+              = \frac12 \left\| \frac{\mu_p}{\|\mu_p\|} - \frac{\mu_q}{\|\mu_q\|} \right\|^2
+
+    The right-hand side is computed: it keeps its digits at small angles. Not a metric.
+
+    Args:
+        p: P images in D dimensions.
+        q: Q images.
+
+    Returns:
+        ``(P, Q)``, in [0, 2].
+
+    Raises:
+        ValueError: a mean is zero, so that it has no direction (the image is named), or as
+            :func:`euclidean_mean_distance`.
+    """
+    check_gaussians(p, q)
+    units = []
+    for side, g in (("p", p), ("q", q)):
+        length = torch.linalg.vector_norm(g.mean.double(), dim=1, keepdim=True)
+        if (length == 0).any():
+            image = int((length.flatten() == 0).nonzero()[0])
+            raise ValueError(f"the mean of image {image} of {side} is zero: it has no direction to compare")
+        units.append(g.mean.double() / length)
+    return (squared_euclidean(*units) / 2).to(p.dtype)
+
+
+def covariance_only(g: Gaussian) -> Gaussian:
+    """The same covariances and factors around the origin: any distance between them compares shapes only."""
+    return Gaussian(torch.zeros_like(g.mean), g.cov, g.factor)
+
+
+def mean_only(g: Gaussian) -> Gaussian:
+    """The same means with the identity as covariance: any distance between them compares means only.
+
+    The symmetric KL of such images is half, and the squared 2-Wasserstein distance is all, of the squared
+    Euclidean distance of the means.
+    """
+    return Gaussian(g.mean, torch.eye(g.dim, dtype=g.dtype, device=g.device).repeat(len(g), 1, 1))
