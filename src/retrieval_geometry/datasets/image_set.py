@@ -1,0 +1,88 @@
+"""What every data set is to the rest of the package: labelled images, read one at a time."""
+
+import operator
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class SkippedFile:
+    """A file that was found where images were looked for, and could not be used as one."""
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True, eq=False)
+class ImageSet:
+    """Labelled images that stay on disk until they are asked for.
+
+    Attributes:
+        name: what results and pages call the set.
+        labels: ``(n,)`` int64; ``classes[labels[i]]`` is the class of image i.
+        classes: the names of the classes; a subset keeps them all.
+        ids: n different names, stable from run to run, such as ``"brick/07"``.
+        sha256: of the content (not of the decoded pixels, which may differ by a grey level between versions
+            of an image library). A subset keeps it: it is told apart by its ids.
+        read: turns an id into a uint8 RGB tensor ``(3, H, W)``.
+        skipped: the files that were left out, and why.
+
+    Raises:
+        ValueError: labels, ids and classes do not belong together, or two images share an id.
+    """
+
+    name: str
+    labels: Tensor
+    classes: tuple[str, ...]
+    ids: tuple[str, ...]
+    sha256: str
+    read: Callable[[str], Tensor]
+    skipped: tuple[SkippedFile, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.labels.dtype != torch.int64 or self.labels.shape != (len(self.ids),):
+            raise ValueError(
+                f"labels must be {len(self.ids)} int64 numbers, one per id, "
+                f"got {self.labels.dtype} of shape {tuple(self.labels.shape)}"
+            )
+        if len(self.labels) and not 0 <= int(self.labels.min()) <= int(self.labels.max()) < len(self.classes):
+            raise ValueError(f"labels must lie in 0..{len(self.classes) - 1}, the numbers of the classes")
+        if len(set(self.ids)) != len(self.ids):
+            twice = next(name for i, name in enumerate(self.ids) if name in self.ids[:i])
+            raise ValueError(f"ids must differ from each other, but {twice!r} stands there twice")
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def load(self, i: int) -> Tensor:
+        """Read image i: uint8 RGB, ``(3, H, W)``.
+
+        Raises:
+            IndexError: there is no image i.
+        """
+        position = operator.index(i)
+        if not -len(self) <= position < len(self):
+            raise IndexError(f"image {position} asked for, but {self.name} holds {len(self)}")
+        return self.read(self.ids[position])
+
+    def subset(self, indices: Tensor | Sequence[int]) -> "ImageSet":
+        """Keep the images at ``indices``, in that order; the classes keep their numbers.
+
+        Raises:
+            ValueError: ``indices`` is not a one-dimensional list of integers (a mask is turned into one by
+                ``mask.nonzero()[:, 0]``), or names an image twice.
+            IndexError: there is no image at one of them.
+        """
+        picked = torch.as_tensor(indices)
+        picked = picked.long() if picked.numel() == 0 else picked.cpu()
+        if picked.ndim != 1 or picked.dtype.is_floating_point or picked.dtype == torch.bool:
+            raise ValueError(
+                f"indices must be a list of integers, got {picked.dtype} of shape {tuple(picked.shape)}"
+            )
+        outside = picked[(picked < -len(self)) | (picked >= len(self))]
+        if len(outside):
+            raise IndexError(f"image {int(outside[0])} asked for, but {self.name} holds {len(self)}")
+        return replace(self, labels=self.labels[picked], ids=tuple(self.ids[i] for i in picked.tolist()))

@@ -1,0 +1,105 @@
+"""What every extractor of local descriptors has in common."""
+
+from itertools import chain
+
+import torch
+from torch import Tensor, nn
+from torchvision.transforms.v2 import functional as transforms
+
+from retrieval_geometry._check import check_finite, check_floating, check_shape
+
+
+class Backbone(nn.Module):
+    """Turns images into dense local descriptors: ``(B, 3, S, S)`` in [0, 1] -> ``(B, N, D)``.
+
+    Attributes:
+        name: of the network.
+        layer: whose feature map the descriptors are read from.
+        input_size: S, the side of the square images it takes.
+        resize_size: the shorter side that :meth:`prepare` gives an image before it cuts out the middle.
+        dim: D, the length of a descriptor.
+        weights: where they come from: a torchvision name, the name of a file, ``"random"`` or ``"none"``.
+        weights_sha256: of the weight file; empty where there is none.
+    """
+
+    dim: int
+
+    def __init__(
+        self,
+        name: str,
+        layer: str,
+        input_size: int,
+        resize_size: int,
+        weights: str = "none",
+        weights_sha256: str = "",
+    ) -> None:
+        super().__init__()
+        self.name, self.layer = name, layer
+        self.input_size, self.resize_size = input_size, resize_size
+        self.weights, self.weights_sha256 = weights, weights_sha256
+
+    @property
+    def identity(self) -> dict[str, str | int]:
+        """All that the descriptors depend on besides the images: for provenance, and as a key for a cache."""
+        names = ("name", "layer", "input_size", "resize_size", "weights", "weights_sha256")
+        return {name: getattr(self, name) for name in names}
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network lies, and its images must."""
+        return next(chain(self.parameters(), self.buffers())).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """In which the network computes, and its images must come."""
+        return next(chain(self.parameters(), self.buffers())).dtype
+
+    def prepare(self, image: Tensor) -> Tensor:
+        """Make an image fit: uint8 RGB ``(3, H, W)`` of any size -> float32 ``(3, S, S)`` in [0, 1].
+
+        The shorter side is resized to ``resize_size`` (bilinear, antialiased) and the middle cut out; an
+        image that has the right size already passes through untouched.
+
+        Raises:
+            ValueError: not a uint8 tensor of shape ``(3, H, W)``.
+        """
+        if image.dtype != torch.uint8:
+            raise ValueError(f"image must be uint8, got {image.dtype}")
+        check_shape(image, "image", (3, "height", "width"))
+        if image.shape[1:] != (self.input_size, self.input_size):
+            # Through float: what is resized in uint8 is rounded once more.
+            image = transforms.resize(image.float(), [self.resize_size], antialias=True)
+            image = transforms.center_crop(image, [self.input_size, self.input_size])
+        return image.float().clamp(0, 255) / 255
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Describe a batch of images.
+
+        Args:
+            images: ``(B, 3, S, S)`` in [0, 1], as :meth:`prepare` makes them, in the network's dtype and on
+                its device.
+
+        Returns:
+            ``(B, N, D)``, the N places of the feature map row by row.
+
+        Raises:
+            ValueError: another shape, dtype or device, values outside [0, 1], NaN or infinity.
+        """
+        check_floating(images, "images")
+        check_shape(images, "images", ("batch", 3, self.input_size, self.input_size))
+        check_finite(images, "images")
+        if (self.dtype, self.device) != (images.dtype, images.device):
+            raise ValueError(
+                f"images are {images.dtype} on {images.device}, but {self.name} is {self.dtype} on "
+                f"{self.device}; convert one with .to"
+            )
+        low, high = (float(bound) for bound in images.detach().aminmax())
+        if low < 0 or high > 1:
+            raise ValueError(
+                f"images must lie in [0, 1], got {low:g} to {high:g}; divide uint8 pixels by 255"
+            )
+        return self.feature_map(images).flatten(2).mT.contiguous()
+
+    def feature_map(self, images: Tensor) -> Tensor:
+        """Compute the feature map ``(B, D, rows, columns)`` of checked images."""
+        raise NotImplementedError
