@@ -44,8 +44,9 @@ def test_same_start_and_steps_as_scikit_learn(x, iterations):
     ours = GaussianMixture(weights, means, variances)
     for image in range(3):
         reference = Reference(
-            4, covariance_type="diag", reg_covar=0, max_iter=iterations, tol=0, weights_init=start[0][image].numpy(),
-            means_init=start[1][image].numpy(), precisions_init=1 / start[2][image].numpy(),
+            4, covariance_type="diag", reg_covar=0, max_iter=iterations, tol=0,
+            weights_init=start[0][image].numpy(), means_init=start[1][image].numpy(),
+            precisions_init=1 / start[2][image].numpy(),
         )  # fmt: skip
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
@@ -193,7 +194,7 @@ def test_fewer_descriptors_than_components_are_refused_with_a_remedy(x):
 
 def test_constant_image_is_named(x):
     x[1] = 7
-    with pytest.raises(ValueError, match="image 1 are equal"):
+    with pytest.raises(ValueError, match="image 1 of x are equal"):
         fit_mixture(x, 2)
 
 

@@ -14,3 +14,16 @@ def check_descriptors(x: Tensor, name: str = "x") -> Tensor:
     """
     check_shape(check_floating(x, name), name, ("images", "descriptors", "dimensions"))
     return check_finite(x, name)
+
+
+def check_varied(x: Tensor, name: str = "x") -> Tensor:
+    """Refuse ``(B, N, D)`` descriptors that are the same all over an image.
+
+    Raises:
+        ValueError: the descriptors of an image are all equal (the image is named).
+    """
+    constant = (x == x[:, :1]).flatten(1).all(dim=1)
+    if constant.any():
+        image = int(constant.nonzero()[0])
+        raise ValueError(f"all descriptors of image {image} of {name} are equal; leave that image out")
+    return x

@@ -15,7 +15,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from retrieval_geometry._check import check_count, check_number
-from retrieval_geometry.image_models._descriptors import check_descriptors
+from retrieval_geometry.image_models._descriptors import check_descriptors, check_varied
 from retrieval_geometry.image_models._em import (
     expectation_maximisation,
     kmeans_plus_plus,
@@ -185,7 +185,7 @@ def fit_mixture(
         >>> sorted(fit_mixture(x, n_components=2).means.flatten().tolist())
         [0.5, 10.5]
     """
-    check_descriptors(x)
+    check_varied(check_descriptors(x))
     _check_settings(x, n_components, max_iterations, tolerance, variance_floor, memory_bytes)
     source = generator if generator is not None else torch.Generator().manual_seed(0)
     draws = torch.rand((len(x), n_components), generator=source, device=source.device, dtype=torch.float64)
@@ -248,9 +248,4 @@ def _check_settings(
         raise ValueError(
             f"n_components={n_components} needs at least as many descriptors per image, got {x.shape[1]}: "
             "take fewer components, or descriptors from a larger image or an earlier layer"
-        )
-    constant = (x == x[:, :1]).flatten(1).all(dim=1)
-    if constant.any():
-        raise ValueError(
-            f"all descriptors of image {int(constant.nonzero()[0])} are equal; leave that image out"
         )
