@@ -27,28 +27,31 @@ def module_files(source: Path) -> list[Path]:
 
 
 def experiments_of(chapter: Path) -> list[str]:
-    """Return the experiments that a chapter has run: the first arguments of its ``load_or_run`` calls."""
-    return _literal_arguments(chapter, {"load_or_run"})
+    """Return the experiments that a chapter has run: the first arguments of its ``load_or_run`` calls.
+
+    Raises:
+        ValueError: such an argument is not a literal string, so the graph cannot know the experiment.
+    """
+    names = _first_arguments(chapter, "load_or_run")
+    if None in names:
+        raise ValueError(f"{chapter.name}: load_or_run needs the experiment's name as a literal string")
+    return sorted(name for name in names if name)
 
 
 def recorded_of(chapter: Path, folder: Path) -> list[Path]:
     """Return the recorded results in ``folder`` of the experiments that a chapter runs or loads."""
-    names = _literal_arguments(chapter, {"load_or_run", "load"})
-    return sorted(path for name in names for path in folder.glob(f"{name}-*.json"))
+    names = _first_arguments(chapter, "load_or_run") | _first_arguments(chapter, "load")
+    return sorted(path for name in names if name for path in folder.glob(f"{name}-*.json"))
 
 
-def _literal_arguments(chapter: Path, functions: set[str]) -> list[str]:
-    """Return the literal first arguments of the calls of ``functions`` in a chapter, sorted."""
-    names = set()
-    for call in (node for node in ast.walk(_tree(chapter)) if isinstance(node, ast.Call)):
-        function = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
-        if function in functions:
-            if not (call.args and isinstance(call.args[0], ast.Constant)):
-                raise ValueError(
-                    f"{chapter.name}:{call.lineno}: {function} needs the experiment as a literal string"
-                )
-            names.add(str(call.args[0].value))
-    return sorted(names)
+def _first_arguments(chapter: Path, function: str) -> set[str | None]:
+    """Return the first arguments of the calls of ``function``; None stands for one that is no literal string."""
+    calls = [node for node in ast.walk(_tree(chapter)) if isinstance(node, ast.Call)]
+    named = [
+        call for call in calls if function in (getattr(call.func, "id", ""), getattr(call.func, "attr", ""))
+    ]
+    first = [call.args[0] if call.args else None for call in named]
+    return {str(node.value) if isinstance(node, ast.Constant) else None for node in first}
 
 
 def _tree(path: Path) -> ast.Module:
