@@ -113,17 +113,14 @@ def test_one_coefficient_of_each_order_by_brute_force(linear):
     wavelets = [torch.fft.ifft2(psi) for psi in linear.psi]
     fine = convolve(x, wavelets[1]).abs()
     second = convolve(fine, wavelets[5]).abs()
-    # The rows of the averaging matrix are the low-pass at the grid points 4, 8, 12, ... of the padded image.
-    low, _ = torch.meshgrid(linear.averaging[2], linear.averaging[3], indexing="ij")
     window = torch.outer(linear.averaging[2], linear.averaging[3])
-    assert low[12].argmax() >= 0
     torch.testing.assert_close(grid[0], (x * window).sum())
     torch.testing.assert_close(grid[3 + 1], (fine * window).sum())
     torch.testing.assert_close(grid[3 + 3 * first + 1 * 3 + 2], (second * window).sum())
 
 
 def test_averaging_is_the_gaussian_around_its_grid_point(linear):
-    psi, phi = filter_bank(32, 2, 3)
+    _, phi = filter_bank(32, 2, 3)
     kernel = [
         sum(float(phi[f]) * cmath.exp(2j * math.pi * f * n / 32) for f in range(32)).real / 32
         for n in range(32)

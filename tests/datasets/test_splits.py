@@ -1,0 +1,63 @@
+"""Queries and database: disjoint, complete, balanced, repeatable."""
+
+import pytest
+import torch
+
+from retrieval_geometry.datasets import first_per_class, query_database_split
+
+LABELS = torch.tensor([3, 1, 1, 3, 3, 7, 7, 7, 1, 7, 3, 1])
+
+
+@pytest.mark.parametrize("split", [query_database_split, first_per_class])
+@pytest.mark.parametrize("per_class", [1, 2, 3])
+def test_queries_and_database_part_the_images(split, per_class):
+    query, database = split(LABELS, per_class)
+    assert torch.cat([query, database]).sort().values.tolist() == list(range(len(LABELS)))
+    assert LABELS[query].unique(return_counts=True)[1].tolist() == [per_class] * 3
+    assert set(LABELS[database].tolist()) == {1, 3, 7}
+    assert query.tolist() == sorted(query.tolist())
+
+
+def test_the_seed_decides():
+    splits = [query_database_split(LABELS, 2, seed)[0].tolist() for seed in range(20)]
+    assert splits[0] == query_database_split(LABELS, 2, 0)[0].tolist()
+    assert len({tuple(split) for split in splits}) > 10
+
+
+def test_every_image_is_drawn_sooner_or_later():
+    drawn = torch.cat([query_database_split(LABELS, 1, seed)[0] for seed in range(100)])
+    assert set(drawn.tolist()) == set(range(len(LABELS)))
+
+
+def test_first_per_class_takes_the_first():
+    assert first_per_class(LABELS, 2)[0].tolist() == [0, 1, 2, 3, 5, 6]
+
+
+def test_global_random_state_is_left_alone():
+    state = torch.get_rng_state()
+    query_database_split(LABELS)
+    assert torch.equal(state, torch.get_rng_state())
+
+
+@pytest.mark.parametrize("split", [query_database_split, first_per_class])
+def test_one_image_per_class_is_refused(split):
+    with pytest.raises(
+        ValueError, match="at least 2 images of every class, but the class with label 0 has 1"
+    ):
+        split(torch.arange(5), 1)
+    with pytest.raises(ValueError, match="class with label 3 has 4"):
+        split(torch.tensor([3, 1, 1, 3, 3, 3, 1, 1, 1]), 4)
+
+
+@pytest.mark.parametrize("split", [query_database_split, first_per_class])
+@pytest.mark.parametrize("labels", [torch.zeros(4), torch.zeros(2, 2, dtype=torch.long), [0, 0]])
+def test_labels_of_another_kind(split, labels):
+    with pytest.raises(ValueError, match="labels must be a tensor of n integers"):
+        split(labels)
+
+
+def test_no_labels_and_no_queries():
+    with pytest.raises(ValueError, match="labels is empty"):
+        query_database_split(torch.zeros(0, dtype=torch.long))
+    with pytest.raises(ValueError, match="per_class"):
+        query_database_split(LABELS, 0)
