@@ -7,14 +7,25 @@ from retrieval_geometry.distances.controls import (
     mean_only,
 )
 from retrieval_geometry.distances.kl import kl_divergence, symmetric_kl
+from retrieval_geometry.distances.mixture_wasserstein import mixture_wasserstein2_squared
+from retrieval_geometry.distances.registry import DISTANCES, pairwise
 from retrieval_geometry.distances.riemannian import (
     affine_invariant_distance,
     log_euclidean_distance,
     stein_divergence,
 )
-from retrieval_geometry.distances.wasserstein import wasserstein2_squared
+from retrieval_geometry.distances.sinkhorn import pairwise_sinkhorn_divergence, sinkhorn_divergence
+from retrieval_geometry.distances.variational_kl import (
+    Estimate,
+    monte_carlo_kl,
+    symmetric_variational_kl,
+    variational_kl,
+)
+from retrieval_geometry.distances.wasserstein import wasserstein2, wasserstein2_squared
 
 __all__ = [
+    "DISTANCES",
+    "Estimate",
     "affine_invariant_distance",
     "cosine_mean_distance",
     "covariance_only",
@@ -22,7 +33,15 @@ __all__ = [
     "kl_divergence",
     "log_euclidean_distance",
     "mean_only",
+    "mixture_wasserstein2_squared",
+    "monte_carlo_kl",
+    "pairwise",
+    "pairwise_sinkhorn_divergence",
+    "sinkhorn_divergence",
     "stein_divergence",
     "symmetric_kl",
+    "symmetric_variational_kl",
+    "variational_kl",
+    "wasserstein2",
     "wasserstein2_squared",
 ]

@@ -17,6 +17,7 @@ from retrieval_geometry.distances._gaussians import (
     check_gaussians,
     checked_covariance,
     image_namer,
+    safe_sqrt,
     squared_euclidean,
 )
 from retrieval_geometry.image_models import Gaussian
@@ -62,6 +63,22 @@ def wasserstein2_squared(p: Gaussian, q: Gaussian) -> Tensor:
         return squared_euclidean(a.mean, b.mean) + spread.clamp_min(0)
 
     return all_pairs(p, q, factor_features, compare, bytes_per_image=40 * p.dim**2)
+
+
+def wasserstein2(p: Gaussian, q: Gaussian) -> Tensor:
+    r"""2-Wasserstein distance, the root of :func:`wasserstein2_squared`: a metric between distributions.
+
+    Args:
+        p: P images in D dimensions.
+        q: Q images.
+
+    Returns:
+        ``(P, Q)``, units of the descriptors. Where it is 0 its gradient is set to 0.
+
+    Raises:
+        ValueError: as :func:`wasserstein2_squared`.
+    """
+    return safe_sqrt(wasserstein2_squared(p, q))
 
 
 class FactorFeatures(NamedTuple):
