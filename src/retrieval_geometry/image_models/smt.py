@@ -134,8 +134,8 @@ def fit_smt(
 
     Raises:
         ValueError: a wrong shape or dtype, a NaN or infinite descriptor, fewer than three descriptors for
-            "cv", an image whose descriptors are all equal, a covariance that is not positive definite in the dtype
-            of ``x`` (shrinkage near zero; the image is named), or a setting out of its range.
+            "cv", an image whose descriptors are all equal, a covariance that is not positive definite in the
+            dtype of ``x`` (shrinkage near zero; the image is named), or a setting out of its range.
     """
     check_varied(check_descriptors(x))
     settings = _checked_settings(x, order, shrinkage, zero_mean, variance_floor, generator)

@@ -1,0 +1,30 @@
+"""Metrics of retrieval and clustering, and the intervals around them."""
+
+from retrieval_geometry.evaluation.clustering import normalized_mutual_information, pairwise_f1
+from retrieval_geometry.evaluation.intervals import (
+    Interval,
+    bootstrap_interval,
+    paired_bootstrap_difference,
+    query_draw_interval,
+)
+from retrieval_geometry.evaluation.retrieval import (
+    CONVENTIONS,
+    average_precision,
+    mean_average_precision,
+    precision_at_k,
+    recall_at_k,
+)
+
+__all__ = [
+    "CONVENTIONS",
+    "Interval",
+    "average_precision",
+    "bootstrap_interval",
+    "mean_average_precision",
+    "normalized_mutual_information",
+    "paired_bootstrap_difference",
+    "pairwise_f1",
+    "precision_at_k",
+    "query_draw_interval",
+    "recall_at_k",
+]

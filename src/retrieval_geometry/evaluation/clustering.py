@@ -1,0 +1,70 @@
+"""How well clusters agree with classes, whatever the clusters are called."""
+
+import numpy as np
+from numpy.typing import ArrayLike
+from sklearn.metrics import normalized_mutual_info_score
+from sklearn.metrics.cluster import contingency_matrix
+from torch import Tensor
+
+Labels = ArrayLike | Tensor
+
+
+def normalized_mutual_information(classes: Labels, clusters: Labels) -> float:
+    r"""Return the mutual information of classes and clusters over the mean of their entropies, in [0, 1].
+
+    .. math:: \mathrm{NMI} = \frac{2\,I(Y; C)}{H(Y) + H(C)}
+
+    The arithmetic mean, as in metric learning; scikit-learn computes it.
+
+    Args:
+        classes: ``(n,)`` labels.
+        clusters: ``(n,)`` labels.
+
+    Raises:
+        ValueError: not two lists of labels of one length, or no label at all.
+
+    Example:
+        >>> normalized_mutual_information([0, 0, 1, 1], [5, 5, 3, 3])
+        1.0
+    """
+    found = _check_labels(classes, clusters)
+    return float(normalized_mutual_info_score(*found, average_method="arithmetic"))
+
+
+def pairwise_f1(classes: Labels, clusters: Labels) -> float:
+    r"""Return the F1 score of the pairs that share a cluster, as a guess of those that share a class.
+
+    .. math:: F_1 = \frac{2\,|\text{same cluster and class}|}{|\text{same cluster}| + |\text{same class}|}
+
+    In [0, 1]; 1 where every item is a class and a cluster of its own. Arguments and errors are those of
+    :func:`normalized_mutual_information`.
+
+    Example:
+        >>> pairwise_f1([0, 0, 1, 1], [0, 0, 0, 1])
+        0.4
+    """
+    table = contingency_matrix(*_check_labels(classes, clusters), sparse=True)
+    both = _n_pairs(table.data)
+    either = _n_pairs(np.asarray(table.sum(axis=0))) + _n_pairs(np.asarray(table.sum(axis=1)))
+    return 2 * both / either if either else 1.0
+
+
+def _n_pairs(sizes: np.ndarray) -> int:
+    """The number of pairs inside groups of these sizes."""
+    return int((sizes.astype(np.int64) * (sizes.astype(np.int64) - 1) // 2).sum())
+
+
+def _check_labels(classes: Labels, clusters: Labels) -> tuple[np.ndarray, np.ndarray]:
+    found = []
+    for labels, name in ((classes, "classes"), (clusters, "clusters")):
+        values = labels.detach().cpu().numpy() if isinstance(labels, Tensor) else np.asarray(labels)
+        if values.ndim != 1 or not len(values) or values.dtype.kind not in "biuUS":
+            raise ValueError(
+                f"{name} must be a list of integers or names, one per item, "
+                f"got shape {values.shape} of {values.dtype}"
+            )
+        found.append(values)
+    if len(found[0]) != len(found[1]):
+        lengths = f"{len(found[0])} and {len(found[1])}"
+        raise ValueError(f"classes and clusters must be as long as each other, got {lengths}")
+    return found[0], found[1]
