@@ -45,7 +45,7 @@ def recorded_of(chapter: Path, folder: Path) -> list[Path]:
 
 
 def _first_arguments(chapter: Path, function: str) -> set[str | None]:
-    """Return the first arguments of the calls of ``function``; None stands for one that is no literal string."""
+    """Return the first arguments of the calls of ``function``; None stands for one that is no literal."""
     calls = [node for node in ast.walk(_tree(chapter)) if isinstance(node, ast.Call)]
     named = [
         call for call in calls if function in (getattr(call.func, "id", ""), getattr(call.func, "attr", ""))
