@@ -96,7 +96,7 @@ def test_query_draws_have_the_quantiles_of_all_query_sets():
 
 
 def test_query_draws_have_the_variance_of_stratified_sampling():
-    # Cochran, Sampling Techniques, stratified sampling: sum of s_c^2 / m (1 - m / n_c) over classes, over C^2.
+    # Cochran, Sampling Techniques, stratified sampling: sum of s_c^2 / m (1 - m / n_c) over classes, / C^2.
     rng = np.random.default_rng(0)
     values, classes = (
         (rng.random(47 * 40) < np.repeat(rng.random(47), 40)).astype(float),

@@ -1,4 +1,4 @@
-"""Precision, recall and the average precisions: by loops, against scikit-learn, and the traps between them."""
+"""Precision, recall and the average precisions: by loops, against scikit-learn, and where they differ."""
 
 import numpy as np
 import pytest

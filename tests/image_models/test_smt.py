@@ -224,9 +224,25 @@ def test_generator_deals_the_folds():
     assert fit_smt(x, order=3).held_out is None
 
 
+def test_directions_without_variance_have_no_say():
+    # A constant coordinate and a copy take the floor; order, shrinkage and the rest stay as without them.
+    x = _sample(3, 13, 9)
+    wide = torch.cat([x, torch.full((3, 13, 20), 4.0)], dim=2)
+    plain, fit = fit_smt(x), fit_smt(wide)
+    assert fit.order.tolist() == plain.order.tolist()
+    torch.testing.assert_close(fit.shrinkage, plain.shrinkage)
+    torch.testing.assert_close(fit.gaussian.cov[:, :9, :9], plain.gaussian.cov)
+    floor = 1e-6 * fit_gaussian(wide).cov.diagonal(dim1=-2, dim2=-1).mean(1)
+    torch.testing.assert_close(fit.gaussian.cov[:, 9:, 9:], floor[:, None, None] * torch.eye(20))
+    assert not fit.gaussian.cov[:, :9, 9:].any()
+    doubled = fit_smt(torch.cat([x, x[:, :, :1]], dim=2))
+    assert (doubled.shrinkage > 0.05).all()
+    assert torch.linalg.cholesky_ex(doubled.gaussian.cov).info.eq(0).all()
+
+
 def test_singular_result_names_the_image():
     x = _sample(3, 30, 6)
-    x[1, :, 0] = 0
+    x[1, 3:] = x[1, :1]
     with pytest.raises(ValueError, match="image 1 is not positive definite"):
         fit_smt(x, order=2, shrinkage=0.0, memory_bytes=1)
 

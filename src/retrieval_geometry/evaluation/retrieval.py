@@ -115,8 +115,8 @@ def average_precision(
     - ``"ranks"``: :math:`\frac1k \sum_{i \le k} P_i`, precision averaged over the ranks;
     - ``"precision"``: :math:`P_k`, precision at k under the name of average precision.
 
-    [geometric] Table 1 gives "MAP" at Top-1, Top-5 and Top-10 without a formula. The last four are readings of
-    it; all four agree at k = 1.
+    [geometric] Table 1 gives "MAP" at Top-1, Top-5 and Top-10 without a formula. The last four are readings
+    of it; all four agree at k = 1.
 
     Args:
         ranked_labels: ``(Q, n)`` integer labels of the retrieved items, nearest first.

@@ -92,7 +92,7 @@ def greedy_rotations(
         r: ``(D, D)`` correlations with zeros for their diagonal; overwritten by those of the rotated
             coordinates.
         variances: ``(D,)`` variances, at least ``floor``; overwritten.
-        floor: least variance.
+        floor: least variance; a direction that falls to it is constant, and correlated with nothing.
         pairs: ``(K, 2)``, filled with the rotated coordinates, p < q.
         angles: ``(K,)``, filled with the angles.
         changed: ``(K, 2)``, filled with the variances of p and q after each step.
@@ -115,9 +115,12 @@ def greedy_rotations(
         determinant = variances[p] * variances[q] * (1 - best[row] ** 2)
         larger = 0.5 * (variances[p] + variances[q] + np.hypot(twice, difference))
         variances[p], variances[q] = larger, max(determinant / larger, floor)
+        still_alive = variances[q] > floor
         pairs[step, 0], pairs[step, 1] = p, q
         changed[step, 0], changed[step, 1] = variances[p], variances[q]
         rotate_correlations(r, p, q, angles[step], before, np.sqrt(changed[step]))
+        if not still_alive:
+            r[q, :], r[:, q] = 0.0, 0.0
         refresh_rows(r, p, q, best, partner)
     return len(angles)
 

@@ -47,13 +47,17 @@ class Path(NamedTuple):
 
 
 def search(cov: Floats, floor: float, order: int) -> Path:
-    """Find at most ``order`` greedy rotations of a ``(D, D)`` covariance; variances stop at ``floor``."""
+    """Find at most ``order`` greedy rotations of a ``(D, D)`` covariance; variances stop at ``floor``.
+
+    A direction at the floor counts as constant: it has no correlations, at the start as later.
+    """
     dim = len(cov)
     start = np.maximum(np.diag(cov), floor)
     scale = np.sqrt(start)
     correlations = np.zeros((dim, dim + ROW_PADDING))
     correlations[:, :dim] = cov / np.outer(scale, scale)
     np.fill_diagonal(correlations, 0)
+    correlations[start <= floor, :dim], correlations[:, :dim][:, start <= floor] = 0, 0
     pairs, angles, changed = np.empty((order, 2), np.int64), np.empty(order), np.empty((order, 2))
     steps = greedy_rotations(correlations, start.copy(), floor, pairs, angles, changed)
     return Path(start, pairs[:steps], angles[:steps], changed[:steps])
@@ -105,15 +109,17 @@ def order_curves(folds: list[Fold], paths: list[list[Path]], order: int, pool: E
     return total / sum(fold.held.shape[1] for fold in folds)
 
 
-def choose_shrinkage(folds: list[Fold], paths: list[list[Path]], orders: Sequence[int]) -> Tensor:
+def choose_shrinkage(
+    folds: list[Fold], paths: list[list[Path]], floors: Floats, orders: Sequence[int]
+) -> Tensor:
     """Return the shrinkages ``(b,)`` of [geometric] eq. 6 that make held-out descriptors most likely."""
     total = torch.zeros(len(orders), len(SHRINKAGES), dtype=torch.float64)
     for fold, fold_paths in zip(folds, paths, strict=True):
         variances = [path.variances(order) for path, order in zip(fold_paths, orders, strict=True)]
+        live = torch.from_numpy(np.stack(variances) > floors[:, None])
         scale = torch.from_numpy(np.stack(variances)).sqrt().unsqueeze(2)
         train, held = (_rotate_all(part, fold_paths, orders) / scale for part in fold)
-        volume = scale.log().sum(dim=1)
-        total += fold.held.shape[1] * (_shrinkage_likelihoods(train, held) - volume)
+        total += fold.held.shape[1] * _shrinkage_likelihoods(train, held, live)
     return SHRINKAGES[total.argmax(dim=1)]
 
 
@@ -123,18 +129,21 @@ def _rotate_all(points: Tensor, paths: list[Path], orders: Sequence[int]) -> Ten
     return torch.from_numpy(np.stack([path.rotate(one, order) for path, one, order in columns]))
 
 
-def _shrinkage_likelihoods(train: Tensor, held: Tensor) -> Tensor:
+def _shrinkage_likelihoods(train: Tensor, held: Tensor, live: Tensor) -> Tensor:
     r"""Return the mean log-likelihood ``(b, A)`` of ``held (b, D, m)`` at each shrinkage, but for a constant.
 
     In the rotated coordinates, divided by their SMT deviations, eq. 6 reads :math:`\alpha I + (1 - \alpha) R`
-    with R the second moment of the training points there: one spectrum of R serves all shrinkages.
+    with R the second moment of the training points there: one spectrum of R serves all shrinkages. Directions
+    at the floor, those not ``live (b, D)``, do not depend on the shrinkage and are left out.
     """
+    train, held = train * live.unsqueeze(2), held * live.unsqueeze(2)
     values, basis = _spectrum(train / train.shape[2] ** 0.5)
     energy = (basis.mT @ held).square().mean(dim=2)
     rest = (held.square().sum(dim=1).mean(dim=1) - energy.sum(dim=1)).clamp(min=0)
     eigenvalues = SHRINKAGES + (1 - SHRINKAGES) * values.unsqueeze(2)
     spanned = (eigenvalues.log() + energy.unsqueeze(2) / eigenvalues).sum(dim=1)
-    unspanned = (train.shape[1] - values.shape[1]) * SHRINKAGES.log() + rest.unsqueeze(1) / SHRINKAGES
+    n_rest = live.sum(dim=1) - values.shape[1]  # takes back the directions at the floor that `spanned` counts
+    unspanned = n_rest.unsqueeze(1) * SHRINKAGES.log() + rest.unsqueeze(1) / SHRINKAGES
     return -0.5 * (spanned + unspanned)
 
 

@@ -117,8 +117,9 @@ def fit_smt(
     :math:`E \Lambda E^\top`; then alpha, from 0.01 to 1 in steps of 0.01, under :math:`\Sigma`. In float64 on
     the CPU, on all threads that torch uses; the result has the dtype and device of ``x``.
 
-    Variances stop at a floor, before and after every rotation: a coordinate that never varies, or a pair that
-    is perfectly correlated, gets the floor as the variance of that direction.
+    Variances stop at a floor. A direction that falls to it, because a coordinate never varies or two of them
+    are copies, counts as constant: it has the floor for its variance and no correlations, in both terms of
+    :math:`\Sigma`, and has no say in the choice of alpha. Elsewhere the floor changes nothing.
 
     Args:
         x: ``(B, N, D)`` descriptors, float32 or float64.
@@ -216,12 +217,22 @@ def _fit_chunk(x: Tensor, settings: _Settings, pool: Executor, n_before: int) ->
     rotations = [Rotations(torch.from_numpy(path.pairs), torch.from_numpy(path.angles)) for path in paths]
     eigenvectors = torch.stack([one.matrix(x.shape[2]) for one in rotations])
     variances = torch.from_numpy(np.stack([path.variances(len(path.angles)) for path in paths]))
-    sparse = (eigenvectors * variances.unsqueeze(1)) @ eigenvectors.mT
-    weight = alphas[:, None, None]
-    cov = torch.lerp(second_moment(centred), sparse, weight).to(x)
+    dead = variances <= torch.from_numpy(floors).unsqueeze(1)
+    cov = _shrunk_covariance(centred, eigenvectors, variances, dead, alphas).to(x)
     _check_positive_definite(cov, n_before)
     order = torch.tensor([len(one) for one in rotations], device=x.device)
     return _ChunkFit(mean.to(x), cov, order, alphas.to(x), rotations, held_out)
+
+
+def _shrunk_covariance(
+    centred: Tensor, eigenvectors: Tensor, variances: Tensor, dead: Tensor, alphas: Tensor
+) -> Tensor:
+    """[geometric] eq. 6; directions at the floor have that variance in both of its terms."""
+    gone = eigenvectors * dead.unsqueeze(1)
+    sample = second_moment(centred - (centred @ gone) @ gone.mT)
+    weight = alphas[:, None, None]
+    spectrum = torch.where(dead, variances, alphas.unsqueeze(1) * variances)
+    return (eigenvectors * spectrum.unsqueeze(1)) @ eigenvectors.mT + (1 - weight) * sample
 
 
 def _cross_validate(
@@ -240,7 +251,7 @@ def _cross_validate(
         held_out = torch.from_numpy(curves)
     if settings.shrinkage is not None:
         return orders, torch.full((n_images,), settings.shrinkage, dtype=torch.float64), held_out
-    return orders, choose_shrinkage(folds, paths, orders), held_out
+    return orders, choose_shrinkage(folds, paths, floors, orders), held_out
 
 
 def _check_positive_definite(cov: Tensor, n_before: int) -> None:
