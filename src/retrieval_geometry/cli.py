@@ -1,0 +1,215 @@
+"""The command line: build the book, run an experiment, list data sets, judge claims, rank one's own pictures.
+
+What a command needs is imported when it runs, so that ``--help`` and a misspelt option answer at once.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from retrieval_geometry import __version__
+
+EXAMPLES = """examples:
+  retrieval-geometry build                                    the whole book, no download, no GPU
+  retrieval-geometry run geometric-table1                     one experiment with bundled photographs
+  retrieval-geometry run geometric-table1 --profile real --data-root data
+  retrieval-geometry claims                                   what the results say about the papers
+  retrieval-geometry rank cat.jpg ~/Pictures --k 5            the five most similar pictures of a folder
+"""
+FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit status: 0 done, 1 failed, 2 bad input, 130 interrupted."""
+    options = _parser().parse_args(arguments)
+    try:
+        return options.command(options)
+    except KeyboardInterrupt:
+        print("\ninterrupted", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except (ValueError, OSError) as error:
+        print(f"retrieval-geometry: error: {_one_line(error)}", file=sys.stderr)
+        return BAD_INPUT
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="retrieval-geometry",
+        description="Images as distributions, ranked by the geometry between them.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"retrieval-geometry {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_build(commands)
+    _add_run(commands)
+    _add_datasets(commands)
+    _add_claims(commands)
+    _add_rank(commands)
+    return parser
+
+
+def _add_build(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    build = commands.add_parser(
+        "build", help="build the book: run what is out of date, execute, make the pages"
+    )
+    _add_settings(build)
+    build.add_argument("--cores", type=_positive, help="processes at a time (default: all cores)")
+    build.add_argument("targets", nargs="*", help="files to make instead of the whole book")
+    build.set_defaults(command=_build)
+
+
+def _add_run(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    run = commands.add_parser("run", help="run one experiment and write its result")
+    run.add_argument("experiment", metavar="EXPERIMENT", help="a name such as geometric-table1")
+    _add_settings(run)
+    run.add_argument("--output", metavar="FILE", help="result file (default: build/results/...)")
+    run.set_defaults(command=_run)
+
+
+def _add_datasets(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    datasets = commands.add_parser("datasets", help="list the data sets, found and missing")
+    datasets.add_argument("--data-root", default="data", metavar="FOLDER", help="where downloads lie")
+    datasets.set_defaults(command=_datasets)
+
+
+def _add_claims(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    claims = commands.add_parser("claims", help="judge the papers' claims by the results at hand")
+    claims.add_argument("--profile", help="one profile (default: every profile that has results)")
+    claims.set_defaults(command=_claims)
+
+
+def _add_rank(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    rank = commands.add_parser("rank", help="the pictures of a folder nearest to a query picture")
+    rank.add_argument("query", metavar="QUERY", help="an image file")
+    rank.add_argument("folder", metavar="FOLDER", help="a folder of images")
+    rank.add_argument("--model", default="gaussian", help="gaussian (default), mixture or smt")
+    rank.add_argument("--distance", default="wasserstein2", help="a distance by name (default: wasserstein2)")
+    rank.add_argument(
+        "--backbone", default="scattering", help="scattering (default, no weights) or a network"
+    )
+    rank.add_argument("--layer", help="layer of the network to read the descriptors from")
+    rank.add_argument("--weights", metavar="FILE", help="weight file of the network, or a torchvision name")
+    rank.add_argument("--k", type=_positive, default=10, help="how many neighbours (default: 10)")
+    rank.add_argument("--plot", default="nearest.png", metavar="FILE", help="picture (default: nearest.png)")
+    rank.add_argument("--no-plot", action="store_true", help="print the table only")
+    rank.add_argument("--device", default="cpu", help="cpu (default), cuda, cuda:1, mps")
+    rank.set_defaults(command=_rank)
+
+
+def _add_settings(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--profile", default="quick", help="quick (default), real or paper")
+    parser.add_argument("--data-root", default="data", metavar="FOLDER", help="where downloads lie")
+    parser.add_argument("--device", default="cpu", help="cpu (default), cuda, cuda:1, mps")
+    parser.add_argument("--seed", type=int, default=0, help="seed of everything random (default: 0)")
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, got {text!r}")
+    return int(text)
+
+
+def _build(options: argparse.Namespace) -> int:
+    from retrieval_geometry.experiments import check_profile
+
+    check_profile(options.profile)
+    try:
+        from retrieval_geometry.book.build import build
+    except ModuleNotFoundError as error:
+        raise ValueError(
+            f"building the book needs {error.name}: pip install 'retrieval-geometry[book]'"
+        ) from None
+    return build(
+        profile=options.profile,
+        data_root=options.data_root,
+        device=options.device,
+        seed=options.seed,
+        cores=options.cores,
+        targets=options.targets,
+    )
+
+
+def _run(options: argparse.Namespace) -> int:
+    from retrieval_geometry.experiments import check_profile, find
+    from retrieval_geometry.reporting.results import result_path
+
+    experiment = find(options.experiment)
+    check_profile(options.profile)
+    output = Path(options.output) if options.output else result_path(experiment.name, options.profile)
+    if output.is_dir():
+        raise ValueError(f"--output must be a file, {output} is a folder")
+    result = experiment.run(options.profile, options.data_root, options.device, options.seed)
+    result.write(output)
+    print(f"{experiment.name} ({options.profile}): {result.provenance.seconds:.0f} s, written to {output}")
+    return 0
+
+
+def _datasets(options: argparse.Namespace) -> int:
+    from retrieval_geometry.experiments.data import overview
+
+    for line in overview(options.data_root):
+        print(line)
+    return 0
+
+
+def _claims(options: argparse.Namespace) -> int:
+    from retrieval_geometry.experiments import EXPERIMENTS, PROFILES, check_profile, claims
+    from retrieval_geometry.reporting.claims import ClaimError, check_all, require_expected
+    from retrieval_geometry.reporting.results import load_all
+
+    rows = []
+    for profile in PROFILES if options.profile is None else (check_profile(options.profile),):
+        results = load_all(list(EXPERIMENTS), profile)
+        if results or options.profile is not None:
+            rows += check_all(claims(), results, profile)
+    if not rows:
+        raise ValueError("no results yet: run `retrieval-geometry run geometric-table1` first")
+    for row in rows:
+        mark = "!" if row.changed else " "
+        print(
+            f"{mark} {row.profile:6} {row.verdict:16} {row.claim.id}: {row.claim.sentence} [{row.evidence}]"
+        )
+    try:
+        require_expected(rows)
+    except ClaimError as error:
+        print(error, file=sys.stderr)
+        return FAILED
+    return 0
+
+
+def _rank(options: argparse.Namespace) -> int:
+    from retrieval_geometry.experiments.own_pictures import rank_pictures
+
+    found = rank_pictures(
+        query=Path(options.query),
+        folder=Path(options.folder),
+        model=options.model,
+        distance=options.distance,
+        backbone=options.backbone,
+        layer=options.layer,
+        weights=options.weights,
+        k=options.k,
+        device=options.device,
+        plot=None if options.no_plot else Path(options.plot),
+    )
+    for note in found.notes:
+        print(note, file=sys.stderr)
+    print(f"{'rank':>4}  {options.distance:>14}  image")
+    for place, (name, value) in enumerate(found.nearest, start=1):
+        print(f"{place:4d}  {value:14.6g}  {name}")
+    if found.plot:
+        print(f"picture: {found.plot}")
+    return 0
+
+
+def _one_line(error: Exception) -> str:
+    """The message on one line; a file error names its file."""
+    if isinstance(error, OSError) and error.strerror and error.filename:
+        return f"{error.filename}: {error.strerror}"
+    return " ".join(str(error).split()) or type(error).__name__

@@ -1,0 +1,138 @@
+"""Which images and which network a profile uses, and who is ranked against whom."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from retrieval_geometry.datasets import (
+    ImageSet,
+    available_datasets,
+    load_dtd,
+    photo_textures,
+    query_database_split,
+)
+from retrieval_geometry.experiments import check_profile
+from retrieval_geometry.reporting.results import results_dir
+
+DTD_LICENCE = "for research; Cimpoi et al. 2014"
+
+
+@dataclass(frozen=True, eq=False)
+class Setting:
+    """Images, queries and database of a profile.
+
+    Args:
+        images: all images that are described.
+        queries: indices of the images that are asked with.
+        database: indices of the images that are searched; a query never finds itself.
+        protocol: the same in words.
+        licence: of the images.
+        backbone: name, layer and weights, as ``load_backbone`` takes them.
+    """
+
+    images: ImageSet
+    queries: Tensor
+    database: Tensor
+    protocol: str
+    licence: str
+    backbone: dict[str, str | None]
+
+    @property
+    def leave_one_out(self) -> bool:
+        """Whether every image asks and every image is searched."""
+        return torch.equal(self.queries, self.database)
+
+
+def load_setting(profile: str, data_root: str, seed: int = 0) -> Setting:
+    """Images, split and network of a profile.
+
+    Raises:
+        ValueError: an unknown profile.
+        FileNotFoundError: data or weights are missing; the message says where to get and to put them.
+    """
+    makers: dict[str, Callable[[Path, int], Setting]] = {"quick": _quick, "real": _real, "paper": _paper}
+    maker = makers[check_profile(profile)]
+    root = Path(data_root)
+    if profile != "quick" and not root.is_dir():
+        raise FileNotFoundError(
+            f"--data-root {data_root}: there is no such folder; it should hold the data sets"
+        )
+    return maker(root, seed)
+
+
+def _quick(root: Path, seed: int) -> Setting:
+    images = photo_textures()
+    everything = torch.arange(len(images))
+    return Setting(
+        images,
+        everything,
+        everything,
+        "leave one out: every patch is ranked against all other patches",
+        "public domain, CC0 and CC BY 2.0, a photograph at a time; see PHOTOGRAPHS",
+        {"name": "scattering", "layer": None, "weights": None},
+    )
+
+
+QUERIES_PER_CLASS = 10
+
+
+def _real(root: Path, seed: int) -> Setting:
+    images = load_dtd(root)
+    queries, database = query_database_split(images.labels, QUERIES_PER_CLASS, seed)
+    weights = _find_weights(
+        root,
+        "squeezenet1_1*.pth",
+        "any SqueezeNet 1.1 state dict, such as torchvision's squeezenet1_1-b8a52dc0.pth",
+    )
+    return Setting(
+        images,
+        queries,
+        database,
+        f"{QUERIES_PER_CLASS} random queries of each class (seed {seed}) against all other images",
+        DTD_LICENCE,
+        {"name": "squeezenet1_1", "layer": None, "weights": str(weights)},
+    )
+
+
+def _paper(root: Path, seed: int) -> Setting:
+    test, rest = load_dtd(root, "test1"), load_dtd(root, "train1+val1")
+    both = load_dtd(root, "test1+train1+val1")
+    place = {name: i for i, name in enumerate(both.ids)}
+    weights = _find_weights(
+        root, "*vgg_m*", "the public VGG-M weight file, or what convert_vgg_m makes of it"
+    )
+    return Setting(
+        both,
+        torch.tensor([place[name] for name in test.ids]),
+        torch.tensor([place[name] for name in rest.ids]),
+        "all of test1 against train1 and val1; the paper took two queries of each class of test1",
+        DTD_LICENCE,
+        {"name": "vgg_m", "layer": None, "weights": str(weights)},
+    )
+
+
+def _find_weights(root: Path, pattern: str, what: str) -> Path:
+    found = sorted(root.glob(pattern))
+    if not found:
+        raise FileNotFoundError(f"no file {pattern} under {root}: put {what} there")
+    return found[0]
+
+
+def cache_folder() -> Path:
+    """Where descriptors are kept between runs."""
+    return results_dir().parent / "cache" / "descriptors"
+
+
+def overview(data_root: str) -> list[str]:
+    """One line for each supported data set: whether it is there, and where it lies or belongs."""
+    if data_root != "data" and not Path(data_root).is_dir():
+        raise FileNotFoundError(f"--data-root {data_root}: there is no such folder")
+    rows = available_datasets(data_root)
+    return [
+        f"{'found' if row.found else 'missing':8} {row.name}: {row.description}; licence: {row.licence}\n"
+        f"{'':9}{row.place if row.found else f'put it at {row.place}'}"
+        for row in rows
+    ]

@@ -1,0 +1,147 @@
+"""The methods of [geometric] Table 1 and the controls it lacks: an image model and a distance each."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from retrieval_geometry.distances import DISTANCES, covariance_only
+from retrieval_geometry.features import l2_normalize
+from retrieval_geometry.image_models import Gaussian, fit_gaussian, fit_mixture, fit_smt
+
+# What a model is built from: the descriptors (n, N, D) and a seed. Returns the model and notes about it.
+Builder = Callable[[Tensor, int], tuple[Any, tuple[str, ...]]]
+Distance = Callable[[Any, Any], Tensor]
+
+
+@dataclass(frozen=True)
+class Method:
+    """One row of a table: which model of an image, and which distance between two models.
+
+    Args:
+        name: stable name in results and claims.
+        label: what tables and figures call it.
+        model: key of :data:`MODELS`, or "sift-bow".
+        distance: all pairs of P and Q models, ``(P, Q)``.
+    """
+
+    name: str
+    label: str
+    model: str
+    distance: Distance
+
+
+def _mixture(n_components: int) -> Builder:
+    def build(x: Tensor, seed: int) -> tuple[Any, tuple[str, ...]]:
+        generator = torch.Generator().manual_seed(seed)
+        return fit_mixture(x, n_components, generator), (f"{n_components} diagonal components",)
+
+    return build
+
+
+def _collapsed(x: Tensor, seed: int) -> tuple[Any, tuple[str, ...]]:
+    mixture, notes = _mixture(64)(x, seed)
+    return mixture.collapse(), (*notes, "collapsed to one normal distribution")
+
+
+def _smt(zero_mean: bool) -> Builder:
+    def build(x: Tensor, seed: int) -> tuple[Any, tuple[str, ...]]:
+        generator = torch.Generator().manual_seed(seed)
+        fit = fit_smt(x, zero_mean=zero_mean, generator=generator)
+        rotations, alpha = float(fit.order.double().mean()), float(fit.shrinkage.double().mean())
+        note = f"cross-validated: {rotations:.0f} rotations and alpha {alpha:.2f} on average"
+        return fit.gaussian, (note, *(("zero mean, as printed",) if zero_mean else ()))
+
+    return build
+
+
+def _sample(x: Tensor, seed: int) -> tuple[Any, tuple[str, ...]]:
+    rank = min(x.shape[1] - 1, x.shape[2])
+    return fit_gaussian(x), (f"sample covariance, rank at most {rank} of {x.shape[2]}",)
+
+
+def _unit(x: Tensor, seed: int) -> tuple[Any, tuple[str, ...]]:
+    return fit_gaussian(l2_normalize(x)), ("descriptors scaled to length one",)
+
+
+SINKHORN_POINTS = 36
+
+
+def _points(x: Tensor, seed: int) -> tuple[Any, tuple[str, ...]]:
+    """Evenly spread descriptors, in units in which the mean distance between two of them is one."""
+    kept = torch.linspace(0, x.shape[1] - 1, min(SINKHORN_POINTS, x.shape[1])).round().long()
+    points = x[:, kept]
+    sample = points[:: max(1, len(points) // 64)].flatten(0, 1)[::7]
+    points = points / torch.cdist(sample, sample).mean()
+    return points, (f"{len(kept)} of {x.shape[1]} descriptors, p = 2, epsilon 0.05 of the mean distance",)
+
+
+MODELS: dict[str, Builder] = {
+    "mixture-64": _mixture(64),
+    "mixture-16": _mixture(16),
+    "mixture-8": _mixture(8),
+    "normal": _collapsed,
+    "smt": _smt(zero_mean=False),
+    "smt-zero-mean": _smt(zero_mean=True),
+    "sample": _sample,
+    "unit": _unit,
+    "points": _points,
+}
+
+
+def _covariance_only(distance: Distance) -> Distance:
+    def compare(p: Gaussian, q: Gaussian) -> Tensor:
+        return distance(covariance_only(p), covariance_only(q))
+
+    return compare
+
+
+def euclidean(p: Tensor, q: Tensor) -> Tensor:
+    """Euclidean distance of vectors, ``(P, D)`` and ``(Q, D)``."""
+    return torch.cdist(p.double(), q.double(), compute_mode="donot_use_mm_for_euclid_dist")
+
+
+KL, VARIATIONAL_KL = DISTANCES["symmetric_kl"], DISTANCES["symmetric_variational_kl"]
+WASSERSTEIN, RIEMANNIAN = DISTANCES["wasserstein2"], DISTANCES["affine_invariant"]
+
+PAPER_METHODS = (
+    Method("gmm-normal-kl", "GMM-Normal KL", "normal", KL),
+    Method("gmm-variational-kl", "GMM-Variational KL", "mixture-64", VARIATIONAL_KL),
+    Method("gmm-wasserstein", "GMM-Wasserstein", "normal", WASSERSTEIN),
+    Method("smt-riemannian", "SMT-Riemannian", "smt", RIEMANNIAN),
+    Method("smt-normal-kl", "SMT-Normal KL", "smt", KL),
+    Method("smt-wasserstein", "SMT-Wasserstein", "smt", WASSERSTEIN),
+    Method("sift-bow-euclidean", "SIFT-BoW-Euclidean", "sift-bow", euclidean),
+)
+
+CONTROLS = (
+    Method("mean-euclidean", "Mean, Euclidean", "sample", DISTANCES["euclidean_mean"]),
+    Method("mean-cosine", "Mean, cosine", "sample", DISTANCES["cosine_mean"]),
+    Method("sample-wasserstein", "Sample-Wasserstein", "sample", WASSERSTEIN),
+    Method(
+        "covariance-wasserstein",
+        "Sample-Wasserstein, covariance only",
+        "sample",
+        _covariance_only(WASSERSTEIN),
+    ),
+    Method("smt-stein", "SMT-Stein", "smt", DISTANCES["stein"]),
+    Method("smt-log-euclidean", "SMT-log-Euclidean", "smt", DISTANCES["log_euclidean"]),
+    Method("smt-covariance-kl", "SMT-Normal KL, covariance only", "smt", _covariance_only(KL)),
+    Method("zero-mean-smt-kl", "SMT-Normal KL, zero mean", "smt-zero-mean", KL),
+    Method("zero-mean-smt-wasserstein", "SMT-Wasserstein, zero mean", "smt-zero-mean", WASSERSTEIN),
+    Method("gmm16-variational-kl", "GMM-Variational KL, 16 components", "mixture-16", VARIATIONAL_KL),
+    Method("gmm8-variational-kl", "GMM-Variational KL, 8 components", "mixture-8", VARIATIONAL_KL),
+    Method(
+        "gmm-mixture-wasserstein",
+        "GMM-mixture Wasserstein, 8 components",
+        "mixture-8",
+        DISTANCES["mixture_wasserstein2_squared"],
+    ),
+    Method("sinkhorn", "Sinkhorn divergence", "points", DISTANCES["sinkhorn"]),
+    Method("unit-mean-euclidean", "Mean, Euclidean, unit descriptors", "unit", DISTANCES["euclidean_mean"]),
+    Method("unit-sample-wasserstein", "Sample-Wasserstein, unit descriptors", "unit", WASSERSTEIN),
+)
+
+METHODS = {method.name: method for method in (*PAPER_METHODS, *CONTROLS)}

@@ -1,0 +1,104 @@
+"""Rank a setting's images by a method, and score the rankings."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from retrieval_geometry.evaluation import (
+    Interval,
+    average_precision,
+    bootstrap_interval,
+    precision_at_k,
+    query_draw_interval,
+)
+from retrieval_geometry.experiments.data import Setting
+from retrieval_geometry.experiments.geometric_methods import Method
+from retrieval_geometry.reporting.results import MethodResult, Metric, Relevance
+
+K = 10
+"""Neighbours that are looked at, as in the paper."""
+
+
+@dataclass(frozen=True, eq=False)
+class Ranking:
+    """The ``k`` nearest images of every query, ``(Q, k)`` as indices of the image set, and the time."""
+
+    nearest: Tensor
+    seconds_per_comparison: float
+    compared: str
+
+
+def rank_setting(method: Method, models: Any, setting: Setting, k: int = K) -> Ranking:
+    """Rank the database of a setting for each of its queries by one method."""
+    p, q = models[setting.queries], models[setting.database]
+    seconds, distances = timed(method.distance, p, q)
+    n_pairs = len(setting.queries) * len(setting.database)
+    own = setting.queries.unsqueeze(1) == setting.database
+    distances = distances.cpu().masked_fill(own, torch.inf)
+    nearest = distances.topk(k, largest=False).indices
+    return Ranking(setting.database[nearest], seconds / n_pairs, f"all {n_pairs} pairs")
+
+
+def score(
+    method: Method,
+    ranking: Ranking,
+    setting: Setting,
+    seconds_model: float | None,
+    notes: tuple[str, ...],
+    seed: int = 0,
+) -> MethodResult:
+    """P@1, P@5, P@10 and AP@10 with bootstrap intervals over the queries."""
+    labels = setting.images.labels
+    ranked, asked = labels[ranking.nearest], labels[setting.queries]
+    in_database = torch.bincount(labels[setting.database], minlength=len(setting.images.classes))
+    n_relevant = in_database[asked] - int(setting.leave_one_out)
+    values = {f"P@{k}": precision_at_k(ranked, asked, k) for k in (1, 5, K)}
+    values[f"AP@{K}"] = average_precision(ranked, asked, convention="k", k=K, n_relevant=n_relevant)
+    intervals = {name: bootstrap_interval(value, seed=seed) for name, value in values.items()}
+    return MethodResult(
+        method=method.name,
+        label=method.label,
+        metrics={name: _metric(interval, len(asked)) for name, interval in intervals.items()},
+        seconds_per_comparison=_rounded(ranking.seconds_per_comparison),
+        seconds_model=_rounded(seconds_model),
+        relevance=Relevance.pack((ranked == asked.unsqueeze(1)).numpy()),
+        notes=(*notes, f"time of a comparison: mean over {ranking.compared}"),
+    )
+
+
+def draws(entry: MethodResult, setting: Setting, per_class: int = 2) -> dict[str, list[float]]:
+    """How P@k moves with the choice of ``per_class`` queries of each class: value, low, high for each k."""
+    assert entry.relevance is not None
+    classes = setting.images.labels[setting.queries]
+    found = {}
+    for k in (1, 5, K):
+        interval = query_draw_interval(entry.relevance.precision(k), classes, per_class)
+        found[f"P@{k}"] = [round(part, 4) for part in interval]
+    return found
+
+
+def timed(function: Callable[..., Any], *arguments: Any) -> tuple[float, Any]:
+    """Wall-clock seconds of a call, and what it returned; a GPU is waited for."""
+    _wait()
+    start = time.perf_counter()
+    result = function(*arguments)
+    _wait()
+    return time.perf_counter() - start, result
+
+
+def _wait() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def _metric(interval: Interval, n: int) -> Metric:
+    value, low, high = (round(part, 6) for part in interval)
+    return Metric(value, low, high, n)
+
+
+def _rounded(seconds: float | None) -> float | None:
+    return None if seconds is None else float(f"{seconds:.3g}")
