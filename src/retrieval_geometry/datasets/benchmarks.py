@@ -14,10 +14,11 @@ from retrieval_geometry.datasets.image_set import ImageSet
 DTD_URL = "https://www.robots.ox.ac.uk/~vgg/data/dtd/"
 
 _ATTRIBUTES = """
-banded blotchy braided bubbly bumpy chequered cobwebbed cracked crosshatched crystalline dotted fibrous
-flecked freckled frilly gauzy grid grooved honeycombed interlaced knitted lacelike lined marbled matted
-meshed paisley perforated pitted pleated polka-dotted porous potholed scaly smeared spiralled sprinkled stained
-stratified striped studded swirly veined waffled woven wrinkled zigzagged
+banded blotchy braided bubbly bumpy chequered cobwebbed cracked crosshatched crystalline dotted
+fibrous flecked freckled frilly gauzy grid grooved honeycombed interlaced knitted lacelike lined
+marbled matted meshed paisley perforated pitted pleated polka-dotted porous potholed scaly smeared
+spiralled sprinkled stained stratified striped studded swirly veined waffled woven wrinkled
+zigzagged
 """
 DTD_ATTRIBUTES = frozenset(_ATTRIBUTES.split())
 """The words by which people described the textures, and the names of the 47 folders."""

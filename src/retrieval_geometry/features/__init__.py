@@ -4,5 +4,14 @@ from retrieval_geometry.features.backbones import load_backbone
 from retrieval_geometry.features.base import Backbone
 from retrieval_geometry.features.local import extract_descriptors, l2_normalize
 from retrieval_geometry.features.scattering import Scattering
+from retrieval_geometry.features.vggm import VGGM, convert_vgg_m
 
-__all__ = ["Backbone", "Scattering", "extract_descriptors", "l2_normalize", "load_backbone"]
+__all__ = [
+    "VGGM",
+    "Backbone",
+    "Scattering",
+    "convert_vgg_m",
+    "extract_descriptors",
+    "l2_normalize",
+    "load_backbone",
+]
