@@ -132,3 +132,12 @@ def test_bad_shrinkage_is_refused(x, shrinkage):
 def test_parts_that_do_not_belong_together_are_refused(mean, cov, factor, message):
     with pytest.raises(ValueError, match=message):
         Gaussian(mean, cov, factor)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("shrinkage", [0.0, [0.0, 0.2, 0.5, 1.0]])
+def test_cpu_and_gpu_agree(x, shrinkage):
+    cpu, gpu = fit_gaussian(x, shrinkage=shrinkage), fit_gaussian(x.cuda(), shrinkage=shrinkage)
+    assert gpu.device.type == "cuda"
+    torch.testing.assert_close(gpu.cov.cpu(), cpu.cov)
+    torch.testing.assert_close(gpu[[2, 0]].mean.cpu(), cpu[[2, 0]].mean)

@@ -239,3 +239,12 @@ def test_mixture_indexes_converts_and_checks(x):
 def test_parts_of_a_mixture_are_checked(weights, means, variances, message):
     with pytest.raises(ValueError, match=message):
         GaussianMixture(torch.tensor(weights), means, variances)
+
+
+@pytest.mark.gpu
+def test_cpu_and_gpu_agree(x):
+    cpu, gpu = fit_mixture(x, 6), fit_mixture(x.cuda(), 6)
+    assert gpu.device.type == "cuda"
+    torch.testing.assert_close(gpu.means.cpu(), cpu.means)
+    torch.testing.assert_close(gpu.collapse().cov.cpu(), cpu.collapse().cov)
+    fit_mixture(x.cuda(), 6, torch.Generator("cuda").manual_seed(0))

@@ -289,3 +289,11 @@ def test_compiles_without_a_folder_for_the_machine_code(monkeypatch):
 
     monkeypatch.setattr(_smt_kernels.numba, "njit", without_cache)
     assert _smt_kernels.compiled(lambda number: number + 1)(1) == 2
+
+
+@pytest.mark.gpu
+def test_result_is_on_the_device_of_the_descriptors():
+    x = _sample(2, 15, 10)
+    cpu, gpu = fit_smt(x), fit_smt(x.cuda())
+    assert gpu.gaussian.device.type == gpu.order.device.type == gpu.shrinkage.device.type == "cuda"
+    torch.testing.assert_close(gpu.gaussian.cov.cpu(), cpu.gaussian.cov)

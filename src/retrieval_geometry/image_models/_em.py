@@ -54,16 +54,17 @@ def kmeans_plus_plus(x: Tensor, draws: Tensor) -> Tensor:
         The index of the nearest seed of each descriptor, one-hot ``(b, N, K)``.
     """
     n_images, n_points, _ = x.shape
-    images = torch.arange(n_images, device=x.device)
-    norms = x.square().sum(dim=2)
+    first = n_points * torch.arange(n_images, device=x.device)
+    products = x @ x.mT  # one pass over the data instead of one for each seed
+    norms = products.diagonal(dim1=1, dim2=2)
     nearest = torch.ones_like(norms)  # the first seed is uniform
     labels = torch.zeros_like(norms, dtype=torch.long)
     for k in range(draws.shape[1]):
         steps = nearest.cumsum(dim=1)
         threshold = draws[:, k : k + 1] * steps[:, -1:]
-        chosen = torch.searchsorted(steps, threshold, right=True).clamp(max=n_points - 1).squeeze(1)
-        seed = x[images, chosen]
-        distance = norms + norms[images, chosen].unsqueeze(1) - 2 * (x @ seed.unsqueeze(2)).squeeze(2)
+        chosen = torch.searchsorted(steps, threshold, right=True).clamp(max=n_points - 1)
+        with_seed = products.flatten(0, 1).index_select(0, first + chosen.squeeze(1))
+        distance = norms + norms.gather(1, chosen) - 2 * with_seed
         distance.clamp_(min=0)
         closer = distance < nearest if k else torch.ones_like(labels, dtype=torch.bool)
         nearest = torch.where(closer, distance, nearest)

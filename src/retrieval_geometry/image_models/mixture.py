@@ -210,8 +210,8 @@ def _chunks(
 ) -> tuple[list[Tensor], list[Tensor]]:
     """Cut the images into runs whose float64 working set fits the budget."""
     n_points, dim = x.shape[1:]
-    per_image = 8 * (6 * n_points * dim + 6 * n_components * dim + 4 * n_points * n_components)
-    size = max(1, memory_bytes // per_image)
+    size_of_all = n_points * (6 * dim + 4 * n_components + n_points) + 6 * n_components * dim
+    size = max(1, memory_bytes // (8 * size_of_all))
     return list(x.split(size)), list(draws.split(size))
 
 
