@@ -1,6 +1,7 @@
 """Local descriptors of images: from a scattering, from trained networks, and as a bag of visual words."""
 
 from retrieval_geometry.features.backbones import load_backbone
+from retrieval_geometry.features.bag_of_words import SiftBagOfWords
 from retrieval_geometry.features.base import Backbone
 from retrieval_geometry.features.local import extract_descriptors, l2_normalize
 from retrieval_geometry.features.scattering import Scattering
@@ -10,6 +11,7 @@ __all__ = [
     "VGGM",
     "Backbone",
     "Scattering",
+    "SiftBagOfWords",
     "convert_vgg_m",
     "extract_descriptors",
     "l2_normalize",
