@@ -186,6 +186,7 @@ def _claims(options: argparse.Namespace) -> int:
 def _rank(options: argparse.Namespace) -> int:
     from retrieval_geometry.experiments.own_pictures import rank_pictures
 
+    plot = None if options.no_plot else Path(options.plot)
     found = rank_pictures(
         query=Path(options.query),
         folder=Path(options.folder),
@@ -196,15 +197,15 @@ def _rank(options: argparse.Namespace) -> int:
         weights=options.weights,
         k=options.k,
         device=options.device,
-        plot=None if options.no_plot else Path(options.plot),
+        plot=plot,
     )
     for note in found.notes:
         print(note, file=sys.stderr)
     print(f"{'rank':>4}  {options.distance:>14}  image")
     for place, (name, value) in enumerate(found.nearest, start=1):
         print(f"{place:4d}  {value:14.6g}  {name}")
-    if found.plot:
-        print(f"picture: {found.plot}")
+    if plot is not None:
+        print(f"picture: {plot}")
     return 0
 
 

@@ -34,8 +34,15 @@ class Ranking:
 
 def rank_setting(method: Method, models: Any, setting: Setting, k: int = K) -> Ranking:
     """Rank the database of a setting for each of its queries by one method."""
-    p, q = models[setting.queries], models[setting.database]
+    # The same object on both sides lets a distance do half of the work.
+    p = models if setting.leave_one_out else models[setting.queries]
+    q = models if setting.leave_one_out else models[setting.database]
     seconds, distances = timed(method.distance, p, q)
+    return nearest_by_distance(distances, seconds, setting, k)
+
+
+def nearest_by_distance(distances: Tensor, seconds: float, setting: Setting, k: int = K) -> Ranking:
+    """The ranking by all distances ``(Q, n)``, which took so many seconds."""
     n_pairs = len(setting.queries) * len(setting.database)
     own = setting.queries.unsqueeze(1) == setting.database
     distances = distances.cpu().masked_fill(own, torch.inf)
@@ -62,7 +69,7 @@ def score(
     return MethodResult(
         method=method.name,
         label=method.label,
-        metrics={name: _metric(interval, len(asked)) for name, interval in intervals.items()},
+        metrics={name: as_metric(interval, len(asked)) for name, interval in intervals.items()},
         seconds_per_comparison=_rounded(ranking.seconds_per_comparison),
         seconds_model=_rounded(seconds_model),
         relevance=Relevance.pack((ranked == asked.unsqueeze(1)).numpy()),
@@ -95,7 +102,8 @@ def _wait() -> None:
         torch.cuda.synchronize()
 
 
-def _metric(interval: Interval, n: int) -> Metric:
+def as_metric(interval: Interval, n: int) -> Metric:
+    """An interval over ``n`` queries, rounded to what a result file keeps."""
     value, low, high = (round(part, 6) for part in interval)
     return Metric(value, low, high, n)
 

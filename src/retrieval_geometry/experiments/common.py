@@ -1,0 +1,69 @@
+"""What every experiment shares: descriptors, and what a result says about data, settings and run."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from retrieval_geometry.experiments.data import Setting, cache_folder
+from retrieval_geometry.features import Backbone, extract_descriptors, load_backbone
+from retrieval_geometry.reporting.provenance import collect_provenance
+from retrieval_geometry.reporting.results import DatasetInfo, Provenance, WeightsInfo
+
+
+def check_device(device: str) -> torch.device:
+    """The device of that name.
+
+    Raises:
+        ValueError: no such device, or none of its kind on this machine.
+    """
+    try:
+        found = torch.device(device)
+        torch.empty(1, device=found)
+    except (RuntimeError, AssertionError, NotImplementedError):
+        kinds = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+        kinds += ["mps"] if torch.backends.mps.is_available() else []
+        raise ValueError(f"device {device!r} is not usable here; there is: {', '.join(kinds)}") from None
+    return found
+
+
+def describe(setting: Setting, device: str, layer: tuple[str, ...] = ()) -> tuple[Backbone, Tensor]:
+    """The descriptors ``(n, N, D)`` of all images on the device; ``layer`` replaces the setting's layer."""
+    place = check_device(device)
+    chosen: dict[str, Any] = {key: value for key, value in setting.backbone.items() if value is not None}
+    if layer:
+        chosen["layer"] = layer
+    backbone = load_backbone(**chosen, device=place)
+    return backbone, extract_descriptors(setting.images, backbone, cache=cache_folder()).to(place)
+
+
+def layer_dim(setting: Setting, layer: str) -> int:
+    """The length of the descriptors of one layer of the setting's network."""
+    return load_backbone(**{**setting.backbone, "layer": layer}).dim  # type: ignore[arg-type]
+
+
+def dataset_info(setting: Setting) -> DatasetInfo:
+    """What the result says about its images."""
+    images = setting.images
+    return DatasetInfo(images.name, len(images), len(images.classes), images.sha256, setting.licence)
+
+
+def settings_of(setting: Setting, descriptors: Tensor, backbone: Backbone) -> dict[str, Any]:
+    """What the result says about protocol and descriptors."""
+    return {
+        "protocol": setting.protocol,
+        "queries": len(setting.queries),
+        "database": len(setting.database),
+        "backbone": backbone.name,
+        "layer": backbone.layer,
+        "descriptors": descriptors.shape[1],
+        "dimensions": descriptors.shape[2],
+    }
+
+
+def provenance(seconds: float, descriptors: Tensor, backbone: Backbone) -> Provenance:
+    """What the result says about the run."""
+    device = descriptors.device
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    weights = [WeightsInfo(backbone.weights, backbone.weights_sha256)] if backbone.weights_sha256 else []
+    return collect_provenance(seconds, torch.get_num_threads(), name, weights)
