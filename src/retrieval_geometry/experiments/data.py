@@ -17,6 +17,7 @@ from retrieval_geometry.datasets import (
 from retrieval_geometry.experiments import check_profile
 from retrieval_geometry.reporting.results import results_dir
 
+QUERIES_PER_CLASS = 10
 DTD_LICENCE = "for research; Cimpoi et al. 2014"
 
 
@@ -41,9 +42,16 @@ class Setting:
     backbone: dict[str, str | None]
 
     @property
-    def leave_one_out(self) -> bool:
-        """Whether every image asks and every image is searched."""
-        return torch.equal(self.queries, self.database)
+    def query_labels(self) -> Tensor:
+        """Class of each query."""
+        return self.images.labels[self.queries]
+
+    @property
+    def n_relevant(self) -> Tensor:
+        """How many images of its class a query can find: those of the database but itself."""
+        labels = self.images.labels
+        counts = torch.bincount(labels[self.database], minlength=len(self.images.classes))
+        return counts[self.query_labels] - torch.isin(self.queries, self.database).long()
 
 
 def load_setting(profile: str, data_root: str, seed: int = 0) -> Setting:
@@ -65,23 +73,20 @@ def load_setting(profile: str, data_root: str, seed: int = 0) -> Setting:
 
 def _quick(root: Path, seed: int) -> Setting:
     images = photo_textures()
-    everything = torch.arange(len(images))
+    queries, _ = query_database_split(images.labels, QUERIES_PER_CLASS, seed)
     return Setting(
         images,
-        everything,
-        everything,
-        "leave one out: every patch is ranked against all other patches",
-        "public domain, CC0 and CC BY 2.0, a photograph at a time; see PHOTOGRAPHS",
+        queries,
+        torch.arange(len(images)),
+        f"{QUERIES_PER_CLASS} random patches of each photograph (seed {seed}), each against all other patches",
+        "public domain, CC0, CC BY 2.0 or not stated, by photograph: datasets.PHOTOGRAPHS",
         {"name": "scattering", "layer": None, "weights": None},
     )
 
 
-QUERIES_PER_CLASS = 10
-
-
 def _real(root: Path, seed: int) -> Setting:
     images = load_dtd(root)
-    queries, database = query_database_split(images.labels, QUERIES_PER_CLASS, seed)
+    queries, _ = query_database_split(images.labels, QUERIES_PER_CLASS, seed)
     weights = _find_weights(
         root,
         "squeezenet1_1*.pth",
@@ -90,8 +95,8 @@ def _real(root: Path, seed: int) -> Setting:
     return Setting(
         images,
         queries,
-        database,
-        f"{QUERIES_PER_CLASS} random queries of each class (seed {seed}) against all other images",
+        torch.arange(len(images)),
+        f"{QUERIES_PER_CLASS} random queries of each class (seed {seed}), each against all other images",
         DTD_LICENCE,
         {"name": "squeezenet1_1", "layer": None, "weights": str(weights)},
     )

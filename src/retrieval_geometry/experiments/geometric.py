@@ -18,6 +18,7 @@ from retrieval_geometry.reporting.results import MethodResult, Result
 __all__ = ["run_layers", "run_robustness", "run_table1"]
 
 GALLERY_QUERIES = 4
+SIFT_WORDS = 500
 
 
 def run_table1(profile: str, data_root: str, device: str, seed: int) -> Result:
@@ -65,14 +66,14 @@ def build(model: str, descriptors: Tensor, setting: Setting, seed: int) -> tuple
     """Models of all images, and notes about them."""
     if model != "sift-bow":
         return MODELS[model](descriptors, seed)
-    words = SiftBagOfWords(seed=seed).fit(setting.images.subset(setting.database))
+    words = SiftBagOfWords(SIFT_WORDS, seed=seed).fit(setting.images.subset(setting.database))
     note = f"{words.n_words} words, found in the database images; histograms of unit Euclidean length"
     return words.transform(setting.images), (note,)
 
 
 def gallery_ids(rankings: dict[str, Ranking], setting: Setting) -> dict[str, Any]:
     """A few queries of different classes and the ids of their neighbours under each method."""
-    labels = setting.images.labels[setting.queries]
+    labels = setting.query_labels
     firsts = [int((labels == label).nonzero()[0]) for label in labels.unique().tolist()]
     chosen = firsts[:: max(1, len(firsts) // GALLERY_QUERIES)][:GALLERY_QUERIES]
     ids = setting.images.ids

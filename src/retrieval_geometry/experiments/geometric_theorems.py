@@ -72,7 +72,5 @@ def smt_has_full_rank(results: Results) -> Finding:
     x = torch.randn(1, 10, 20, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     sample, sparse = (torch.linalg.eigvalsh(g.cov[0]) for g in (fit_gaussian(x), smt_covariance(x)))
     rank = int((sample > 1e-9 * sample[-1]).sum())
-    evidence = (
-        f"10 descriptors in 20 dimensions: rank {rank}; with SMT the least eigenvalue is {sparse[0]:.2f}"
-    )
+    evidence = f"10 descriptors in 20 dimensions: rank {rank}; with SMT least eigenvalue {sparse[0]:.2f}"
     return _finding(bool(sparse[0] > 1e-3) and rank < 20, evidence)

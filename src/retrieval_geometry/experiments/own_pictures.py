@@ -92,7 +92,7 @@ def load_query(query: Path) -> ImageSet:
 
 
 def load_pictures(folder: Path, query: Path) -> tuple[ImageSet, list[str]]:
-    """All images at any depth of a folder but the query itself, and a note for each file that was left out."""
+    """All images at any depth of a folder but the query itself, and a note for each file left out."""
     if not folder.is_dir():
         raise FileNotFoundError(f"FOLDER must be a folder of images, but there is no folder {folder}")
     images = load_image_folder(folder)
@@ -194,9 +194,13 @@ def _draw(
 ) -> None:
     from retrieval_geometry.reporting.gallery import Neighbour, neighbour_rows, pixels
 
+    def short(name: str) -> str:
+        name = name.rsplit("/", 1)[-1]
+        return name if len(name) <= 16 else f"{name[:7]}…{name[-8:]}"
+
     found = [
-        Neighbour(pixels(searched.load(i)), f"{Path(searched.ids[i]).name[-16:]}\n{float(values[i]):.3g}")
+        Neighbour(pixels(searched.load(i)), f"{short(searched.ids[i])}\n{float(values[i]):.3g}")
         for i in order
     ]
-    query = Neighbour(pixels(asked.load(0)), asked.ids[0][-16:])
+    query = Neighbour(pixels(asked.load(0)), short(asked.ids[0]))
     neighbour_rows(query, {distance: found}).savefig(plot, dpi=150)

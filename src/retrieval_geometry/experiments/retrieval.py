@@ -34,9 +34,7 @@ class Ranking:
 
 def rank_setting(method: Method, models: Any, setting: Setting, k: int = K) -> Ranking:
     """Rank the database of a setting for each of its queries by one method."""
-    # The same object on both sides lets a distance do half of the work.
-    p = models if setting.leave_one_out else models[setting.queries]
-    q = models if setting.leave_one_out else models[setting.database]
+    p, q = models[setting.queries], models[setting.database]
     seconds, distances = timed(method.distance, p, q)
     return nearest_by_distance(distances, seconds, setting, k)
 
@@ -60,9 +58,7 @@ def score(
 ) -> MethodResult:
     """P@1, P@5, P@10 and AP@10 with bootstrap intervals over the queries."""
     labels = setting.images.labels
-    ranked, asked = labels[ranking.nearest], labels[setting.queries]
-    in_database = torch.bincount(labels[setting.database], minlength=len(setting.images.classes))
-    n_relevant = in_database[asked] - int(setting.leave_one_out)
+    ranked, asked, n_relevant = labels[ranking.nearest], setting.query_labels, setting.n_relevant
     values = {f"P@{k}": precision_at_k(ranked, asked, k) for k in (1, 5, K)}
     values[f"AP@{K}"] = average_precision(ranked, asked, convention="k", k=K, n_relevant=n_relevant)
     intervals = {name: bootstrap_interval(value, seed=seed) for name, value in values.items()}
@@ -80,10 +76,9 @@ def score(
 def draws(entry: MethodResult, setting: Setting, per_class: int = 2) -> dict[str, list[float]]:
     """How P@k moves with the choice of ``per_class`` queries of each class: value, low, high for each k."""
     assert entry.relevance is not None
-    classes = setting.images.labels[setting.queries]
     found = {}
     for k in (1, 5, K):
-        interval = query_draw_interval(entry.relevance.precision(k), classes, per_class)
+        interval = query_draw_interval(entry.relevance.precision(k), setting.query_labels, per_class)
         found[f"P@{k}"] = [round(part, 4) for part in interval]
     return found
 
