@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from sklearn.cluster import MiniBatchKMeans
 from torch import Tensor
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from retrieval_geometry._check import check_choice, check_count
 from retrieval_geometry.datasets import ImageSet

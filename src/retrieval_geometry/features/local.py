@@ -10,7 +10,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from retrieval_geometry._check import check_count, check_floating
 from retrieval_geometry.datasets import ImageSet
