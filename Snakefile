@@ -42,7 +42,8 @@ rule experiment:
     input: lambda wildcards: experiment_source(wildcards.experiment)
     output: "build/results/{experiment}-" + profile + ".json"
     params: settings=settings
-    threads: workflow.cores
+    # One thread a job: small matrices gain nothing from more, and jobs side by side use the cores.
+    threads: 1
     message: "running experiment {wildcards.experiment} (profile " + profile + ")"
     shell: "{python} -m retrieval_geometry run {wildcards.experiment} {params.settings} --output {output}"
 
