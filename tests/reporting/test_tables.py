@@ -1,6 +1,6 @@
 import pytest
 
-from retrieval_geometry.reporting import Claim, ClaimRow, Finding, Metric, Verdict
+from retrieval_geometry.reporting import Claim, ClaimRow, Finding, MethodResult, Metric, Verdict
 from retrieval_geometry.reporting.tables import (
     claims_table,
     format_metric,
@@ -59,6 +59,18 @@ def test_two_results_share_a_table_even_if_one_lacks_a_method(result):
     table = cells(retrieval_table([result, other], PAPER, metrics=("P@1",)))
     assert table[0][1:] == ["Top-1, paper", "Top-1, quick", "Top-1, real"]
     assert table[3][3] == "–"
+
+
+def test_without_printed_numbers_there_is_no_column_for_them(result):
+    assert cells(retrieval_table([result], metrics=("P@1",)))[0] == ["Method", "Top-1, quick"]
+    assert cells(time_table([result]))[0] == ["Method", "comparison, quick", "model of an image, quick"]
+
+
+def test_of_variation_the_least_is_the_best():
+    entries = [MethodResult(n, n, {"variation": Metric(v, v, v, 9)}) for n, v in (("a", 0.2), ("b", 0.1))]
+    table = cells(retrieval_table([make_result(methods=tuple(entries))], metrics=("variation",)))
+    assert table[2][1] == "0.20 [0.20, 0.20]"
+    assert table[3][1] == "**0.10** [0.10, 0.10]"
 
 
 def test_times_have_units(result):

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -41,6 +42,11 @@ class Setting:
     licence: str
     backbone: dict[str, str | None]
 
+    def split(self, models: Any) -> tuple[Any, Any]:
+        """The models of the queries and of the database; a database of all images is not copied."""
+        complete = torch.equal(self.database, torch.arange(len(self.images)))
+        return models[self.queries], models if complete else models[self.database]
+
     @property
     def query_labels(self) -> Tensor:
         """Class of each query."""
@@ -78,7 +84,7 @@ def _quick(root: Path, seed: int) -> Setting:
         images,
         queries,
         torch.arange(len(images)),
-        f"{QUERIES_PER_CLASS} random patches of each photograph (seed {seed}), each against all other patches",
+        f"{QUERIES_PER_CLASS} random patches of each photograph (seed {seed}) against all other patches",
         "public domain, CC0, CC BY 2.0 or not stated, by photograph: datasets.PHOTOGRAPHS",
         {"name": "scattering", "layer": None, "weights": None},
     )
@@ -96,7 +102,7 @@ def _real(root: Path, seed: int) -> Setting:
         images,
         queries,
         torch.arange(len(images)),
-        f"{QUERIES_PER_CLASS} random queries of each class (seed {seed}), each against all other images",
+        f"{QUERIES_PER_CLASS} random queries of each class (seed {seed}) against all other images",
         DTD_LICENCE,
         {"name": "squeezenet1_1", "layer": None, "weights": str(weights)},
     )

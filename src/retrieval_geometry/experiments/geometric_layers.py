@@ -77,8 +77,7 @@ def compare_layers(parts: dict[str, Tensor], setting: Setting, seed: int) -> lis
         total, seconds = torch.zeros(()), 0.0
         for part, x in parts.items():
             models = _model(model, x)
-            p, q = models[setting.queries], models[setting.database]
-            taken, distances = timed(distance, p, q)
+            taken, distances = timed(distance, *setting.split(models))
             total, seconds = total + distances.cpu(), seconds + taken
             entries.append(_entry(name, label, part, distances, taken, setting, seed))
         entries.append(_entry(name, label, "all", total, seconds, setting, seed))

@@ -75,7 +75,7 @@ def _points(x: Tensor, seed: int) -> tuple[Any, tuple[str, ...]]:
     points = x[:, kept]
     sample = points[:: max(1, len(points) // 64)].flatten(0, 1)[::7]
     points = points / torch.cdist(sample, sample).mean()
-    return points, (f"{len(kept)} of {x.shape[1]} descriptors, p = 2, epsilon 0.05 of the mean distance",)
+    return points, (f"{len(kept)} of {x.shape[1]} descriptors, p = 1, epsilon 0.05 of the mean distance",)
 
 
 MODELS: dict[str, Builder] = {

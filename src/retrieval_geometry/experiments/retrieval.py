@@ -34,7 +34,7 @@ class Ranking:
 
 def rank_setting(method: Method, models: Any, setting: Setting, k: int = K) -> Ranking:
     """Rank the database of a setting for each of its queries by one method."""
-    p, q = models[setting.queries], models[setting.database]
+    p, q = setting.split(models)
     seconds, distances = timed(method.distance, p, q)
     return nearest_by_distance(distances, seconds, setting, k)
 

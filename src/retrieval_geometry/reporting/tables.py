@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 from retrieval_geometry.reporting.claims import ClaimRow
 from retrieval_geometry.reporting.results import Metric, Result
 
-METRIC_NAMES = {"P@1": "Top-1", "P@5": "Top-5", "P@10": "Top-10", "AP@10": "AP@10"}
+METRIC_NAMES = {"P@1": "Top-1", "P@5": "Top-5", "P@10": "Top-10"}
+SMALLER_IS_BETTER = {"variation", "noise"}
 
 # What a paper printed: method -> metric (or "seconds") -> number.
 PaperNumbers = Mapping[str, Mapping[str, float]]
@@ -49,7 +50,7 @@ def format_seconds(seconds: float | None) -> str:
 
 def retrieval_table(
     results: Sequence[Result],
-    paper: PaperNumbers,
+    paper: PaperNumbers | None = None,
     metrics: Sequence[str] = ("P@1", "P@5", "P@10"),
     methods: Sequence[str] | None = None,
     names: Sequence[str] | None = None,
@@ -58,7 +59,7 @@ def retrieval_table(
 
     Args:
         results: one or more results, each giving a column per metric.
-        paper: the paper's numbers; methods it lacks get a dash.
+        paper: the paper's numbers; methods it lacks get a dash. None: no column for them.
         metrics: which metrics, by their name in the result.
         methods: which methods, in this order; all of the first result by default.
         names: what to call each result in the header; its profile by default.
@@ -68,12 +69,12 @@ def retrieval_table(
     header = ["Method"]
     for metric in metrics:
         short = METRIC_NAMES.get(metric, metric)
-        header += [f"{short}, paper", *[f"{short}, {name}" for name in names]]
+        header += [f"{short}, {name}" for name in (["paper"] if paper else []) + list(names)]
     rows = []
     for method in methods:
         row = [method_label(results, method)]
         for metric in metrics:
-            row.append(_paper_cell(paper, methods, method, metric))
+            row += [_paper_cell(paper, methods, method, metric)] if paper else []
             row += [_our_cell(result, methods, method, metric) for result in results]
         rows.append(row)
     return markdown_table(header, rows)
@@ -81,7 +82,7 @@ def retrieval_table(
 
 def time_table(
     results: Sequence[Result],
-    paper: PaperNumbers,
+    paper: PaperNumbers | None = None,
     methods: Sequence[str] | None = None,
     names: Sequence[str] | None = None,
 ) -> str:
@@ -91,13 +92,14 @@ def time_table(
     columns = [f"{kind}, {name}" for name in names for kind in ("comparison", "model of an image")]
     rows = []
     for method in methods:
-        row = [method_label(results, method), format_seconds(paper.get(method, {}).get("seconds"))]
+        row = [method_label(results, method)]
+        row += [format_seconds(paper.get(method, {}).get("seconds"))] if paper else []
         for result in results:
             entry = result.get(method)
             row.append(format_seconds(entry.seconds_per_comparison if entry else None))
             row.append(format_seconds(entry.seconds_model if entry else None))
         rows.append(row)
-    return markdown_table(["Method", "comparison, paper", *columns], rows)
+    return markdown_table(["Method", *(["comparison, paper"] if paper else []), *columns], rows)
 
 
 def claims_table(rows: Sequence[ClaimRow], evidence: bool = True) -> str:
@@ -127,9 +129,10 @@ def provenance_table(result: Result) -> str:
     return markdown_table(["What", "This run"], facts).replace("---:", ":---")
 
 
-def _best(values: Mapping[str, float | None], method: str) -> bool:
+def _best(values: Mapping[str, float | None], method: str, metric: str) -> bool:
     known = [value for value in values.values() if value is not None]
-    return len(known) > 1 and values[method] is not None and values[method] == max(known)
+    best = min if metric in SMALLER_IS_BETTER else max
+    return len(known) > 1 and values[method] is not None and values[method] == best(known)
 
 
 def _paper_cell(paper: PaperNumbers, methods: Sequence[str], method: str, metric: str) -> str:
@@ -137,14 +140,14 @@ def _paper_cell(paper: PaperNumbers, methods: Sequence[str], method: str, metric
     if values[method] is None:
         return "–"
     text = f"{values[method]:.2f}"
-    return f"**{text}**" if _best(values, method) else text
+    return f"**{text}**" if _best(values, method, metric) else text
 
 
 def _our_cell(result: Result, methods: Sequence[str], method: str, metric: str) -> str:
     entries = [(name, result.get(name)) for name in methods]
     found = {name: entry.metrics.get(metric) if entry else None for name, entry in entries}
     values = {name: value.value if value else None for name, value in found.items()}
-    return format_metric(found[method], bold=_best(values, method))
+    return format_metric(found[method], bold=_best(values, method, metric))
 
 
 def method_label(results: Sequence[Result], method: str) -> str:
