@@ -1,0 +1,91 @@
+import pytest
+import torch
+
+from retrieval_geometry.experiments import geometric, geometric_layers, geometric_robustness
+from retrieval_geometry.experiments.geometric_methods import METHODS, MODELS, PAPER_METHODS
+from retrieval_geometry.experiments.geometric_paper import TABLE1
+from retrieval_geometry.reporting import Result
+
+
+def use(module, setting, monkeypatch) -> None:
+    monkeypatch.setattr(module, "load_setting", lambda profile, data_root, seed: setting)
+
+
+def test_the_papers_seven_methods_are_there_by_its_names():
+    assert [method.name for method in PAPER_METHODS] == list(TABLE1)
+    assert len(METHODS) == len({method.label for method in METHODS.values()})
+    assert {method.model for method in METHODS.values()} == MODELS.keys() | {"sift-bow"}
+
+
+def test_table1_runs_end_to_end(small_setting, monkeypatch, tmp_path):
+    use(geometric, small_setting, monkeypatch)
+    monkeypatch.setattr(geometric, "SIFT_WORDS", 20)
+    result = geometric.run_table1("quick", "data", "cpu", 0)
+    assert [entry.method for entry in result.methods] == list(METHODS)
+    for entry in result.methods:
+        assert entry.relevance.unpack().shape == (6, 10)
+        assert entry.seconds_per_comparison > 0
+        if entry.method != "sift-bow-euclidean":
+            assert entry.metrics["P@10"].value > 0.7, entry.label  # an astronaut is no brick wall
+    gallery = result.extra["gallery"]
+    assert set(gallery["neighbours"]) == set(METHODS)
+    assert gallery["queries"][0] not in gallery["neighbours"]["gmm-wasserstein"][0]
+    assert Result.read(result.write(tmp_path / "result.json")) == result
+
+
+def test_the_same_seed_gives_the_same_table(small_setting, monkeypatch):
+    use(geometric, small_setting, monkeypatch)
+    few = tuple(METHODS[name] for name in ("gmm-normal-kl", "smt-normal-kl", "gmm8-variational-kl"))
+    _, descriptors = geometric.describe(small_setting, "cpu")
+    first, second = (geometric.compare(few, descriptors, small_setting, 3)[0] for _ in range(2))
+    assert [entry.relevance for entry in first] == [entry.relevance for entry in second]
+
+
+def test_layers_add_up(small_setting, monkeypatch):
+    use(geometric_layers, small_setting, monkeypatch)
+    result = geometric_layers.run_layers("quick", "data", "cpu", 0)
+    assert result.settings["parts"] == {"first": 39, "last": 48}
+    assert [entry.method for entry in result.methods[:3]] == [
+        "mean-euclidean-first",
+        "mean-euclidean-last",
+        "mean-euclidean-all",
+    ]
+    assert len(result.methods) == 9
+
+
+def test_each_layer_has_unit_variance(small_setting):
+    x = torch.randn(24, 5, 87, generator=torch.Generator().manual_seed(0))
+    x[:, :, :39] *= 100
+    parts = geometric_layers.split_layers("quick", x, small_setting)
+    for part in parts.values():
+        assert float(part.flatten(0, 1).var(dim=0).sum()) == pytest.approx(1, rel=1e-4)
+
+
+def test_robustness_runs_end_to_end(small_setting, monkeypatch):
+    use(geometric_robustness, small_setting, monkeypatch)
+    monkeypatch.setitem(geometric_robustness.DEALS, "quick", 2)
+    result = geometric_robustness.run_robustness("quick", "data", "cpu", 0)
+    assert len(result.methods) == len(geometric_robustness.METHODS)
+    images = result.extra["images"]["gmm-wasserstein"]
+    assert len(images["variation"]) == 6
+    assert result["gmm-wasserstein"].metrics["variation"].value == pytest.approx(
+        sum(images["variation"]) / 6, rel=1e-3
+    )
+
+
+def test_what_robustness_measures():
+    distances = torch.full((2, 3, 3), 10.0, dtype=torch.float64)
+    distances[0].fill_diagonal_(1)
+    distances[1].fill_diagonal_(3)
+    distances[1, 0, 2] = 0  # once, image 0 is taken for image 2
+    found = geometric_robustness.measure(distances)
+    assert found["variation"].tolist() == pytest.approx([2**0.5 / 2] * 3)  # sd of 1 and 3 over their mean
+    assert found["noise"].tolist() == pytest.approx([0.2] * 3)
+    assert found["found"].tolist() == [0.5, 1, 1]
+
+
+def test_an_unusable_device_is_refused_by_name(small_setting):
+    with pytest.raises(ValueError, match="'cuda:99' is not usable here; there is: cpu"):
+        geometric.describe(small_setting, "cuda:99")
+    with pytest.raises(ValueError, match="'gpu' is not usable here"):
+        geometric.describe(small_setting, "gpu")

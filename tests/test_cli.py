@@ -1,0 +1,230 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from retrieval_geometry import __version__, cli, experiments
+from retrieval_geometry.experiments import Experiment
+from retrieval_geometry.reporting import Claim, Finding, Result, Verdict, result_path
+
+from .reporting.conftest import make_result
+
+
+def run(*arguments: str) -> int:
+    return cli.main([str(argument) for argument in arguments])
+
+
+@pytest.fixture
+def pictures(tmp_path, monkeypatch) -> Path:
+    """Stripes of several widths, smooth blobs, and everything that is no picture."""
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "pictures"
+    (folder / "deeper").mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    x = np.arange(96)
+    for width in (4, 5, 16):
+        stripes = np.broadcast_to(127 + 120 * np.sin(2 * np.pi * x / width), (96, 96))
+        save(folder / f"stripes{width}.png", stripes[..., None] + rng.normal(0, 5, (96, 96, 3)))
+    save(folder / "deeper" / "noise.png", rng.uniform(0, 255, (120, 100, 3)))
+    Image.fromarray(rng.integers(0, 65535, (40, 60), dtype=np.uint16)).save(folder / "sixteen.png")
+    Image.new("RGBA", (30, 30), (9, 8, 7, 100)).save(folder / "flat.png")
+    Image.new("L", (1, 1), 7).save(folder / "one.png")
+    (folder / "broken.jpg").write_bytes(b"\xff\xd8 no jpeg")
+    (folder / "notes.txt").write_text("no image")
+    return folder
+
+
+def save(path: Path, pixels: np.ndarray) -> None:
+    Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(path)
+
+
+def test_the_command_line_starts_without_the_heavy_libraries():
+    code = "import sys, retrieval_geometry.cli as c; c._parser(); sys.exit('numpy' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_help_and_version(capsys):
+    for option in ("--help", "--version"):
+        with pytest.raises(SystemExit) as caught:
+            run(option)
+        assert caught.value.code == 0
+    printed = capsys.readouterr().out
+    assert "examples:" in printed
+    assert __version__ in printed
+
+
+def test_the_module_is_the_command():
+    done = subprocess.run(
+        [sys.executable, "-m", "retrieval_geometry", "run", "nothing"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("retrieval-geometry: error: experiment must be one of geometric-table1")
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("arguments", [[], ["fly"], ["rank", "a"], ["rank", "a", "b", "--k", "0"], ["run"]])
+def test_a_malformed_command_is_refused(arguments, capsys):
+    with pytest.raises(SystemExit) as caught:
+        run(*arguments)
+    assert caught.value.code == 2
+    assert "usage" in capsys.readouterr().err
+
+
+def test_rank_prints_and_draws_the_nearest(pictures, capsys):
+    assert run("rank", pictures / "stripes4.png", pictures, "--k", "3", "--plot", "found.png") == 0
+    out, err = capsys.readouterr()
+    lines = out.splitlines()
+    assert lines[1].split()[::2] == ["1", "stripes5.png"]
+    assert len(lines) == 5
+    values = [float(line.split()[1]) for line in lines[1:4]]
+    assert values == sorted(values)
+    assert lines[-1] == "picture: found.png"
+    assert Path("found.png").read_bytes().startswith(b"\x89PNG")
+    for skipped in ("broken.jpg", "notes.txt", "stripes4.png: it is the query"):
+        assert f"skipped {skipped}" in err
+
+
+@pytest.mark.parametrize(
+    ("model", "distance"),
+    [("gaussian", "symmetric_kl"), ("gaussian", "affine_invariant"), ("mixture", "wasserstein2"),
+     ("mixture", "symmetric_variational_kl"), ("smt", "stein"), ("gaussian", "cosine_mean")],
+)  # fmt: skip
+def test_rank_under_other_models_and_distances(pictures, capsys, model, distance):
+    query, options = pictures / "stripes4.png", ("--model", model, "--distance", distance, "--no-plot")
+    assert run("rank", query, pictures, *options) == 0
+    out, err = capsys.readouterr()
+    assert out.splitlines()[1].split()[2] == "stripes5.png"
+    assert not list(Path().glob("*.png"))
+    if distance != "cosine_mean" or model != "gaussian":
+        assert "skipped flat.png: it is constant" in err
+        assert "skipped one.png: it is constant" in err
+        assert "flat.png" not in out
+
+
+def bad_inputs() -> list[tuple[list[str], str]]:
+    good = ["rank", "pictures/stripes4.png", "pictures"]
+    return [
+        (["rank", "none.png", "pictures"], "QUERY must be an image file, but there is no file none.png"),
+        (["rank", "pictures/notes.txt", "pictures"], "QUERY must be an image:"),
+        (["rank", "pictures", "pictures"], "QUERY must be an image file"),
+        (["rank", "pictures/stripes4.png", "nowhere"], "there is no folder nowhere"),
+        (["rank", "pictures/stripes4.png", "empty"], "empty holds no image"),
+        (["rank", "pictures/stripes4.png", "only"], "holds no image besides the query"),
+        ([*good, "--model", "cube"], "model must be one of gaussian, mixture, smt; got 'cube'"),
+        ([*good, "--distance", "far"], "distance must be one of kl, symmetric_kl"),
+        ([*good, "--distance", "variational_kl"], "use it with --model mixture"),
+        ([*good, "--backbone", "resnet19"], "no backbone 'resnet19'; did you mean"),
+        ([*good, "--backbone", "squeezenet1_1"], "weights of squeezenet1_1 must be chosen"),
+        ([*good, "--backbone", "squeezenet1_1", "--weights", "none.pth"], "no file 'none.pth'"),
+        ([*good, "--backbone", "squeezenet1_1", "--weights", "other.pth"], "other.pth"),
+        ([*good, "--backbone", "squeezenet1_1", "--weights", "random", "--layer", "feat"], "no layer 'feat'"),
+        ([*good, "--device", "gpu"], "device 'gpu' is not usable here"),
+        ([*good, "--plot", "found.xyz"], "--plot must end in one of .png"),
+        ([*good, "--plot", "no/found.png"], "there is no folder no"),
+        (["rank", "pictures/flat.png", "pictures", "--model", "smt"], "QUERY flat.png is constant"),
+        (["run", "geometric-tabel1"], "experiment must be one of"),
+        (["run", "geometric-table1", "--profile", "fast"], "profile must be one of quick, real, paper"),
+        (
+            ["run", "geometric-table1", "--profile", "real", "--data-root", "no"],
+            "--data-root no: there is no such",
+        ),
+        (["run", "geometric-table1", "--profile", "real", "--data-root", "empty"], "DTD is not under empty"),
+        (["run", "geometric-table1", "--output", "empty"], "--output must be a file, empty is a folder"),
+        (["run", "geometric-table1", "--device", "gpu"], "device 'gpu' is not usable here"),
+        (["datasets", "--data-root", "no"], "--data-root no: there is no such folder"),
+        (["claims", "--profile", "fast"], "profile must be one of"),
+        (["claims"], "no results yet"),
+        (["build", "--profile", "fast"], "profile must be one of"),
+    ]
+
+
+@pytest.mark.parametrize(("arguments", "message"), bad_inputs(), ids=lambda value: str(value)[:60])
+def test_bad_input_is_one_clear_line(pictures, capsys, arguments, message):
+    import torch
+
+    Path("empty").mkdir()
+    Path("only").mkdir()
+    save(Path("only/a.png"), np.random.default_rng(1).uniform(0, 255, (50, 50, 3)))
+    if "only" in arguments:
+        arguments = ["rank", "only/a.png", "only"]
+    torch.save({"layer.weight": torch.zeros(2, 2)}, "other.pth")
+    assert run(*arguments) == 2
+    out, err = capsys.readouterr()
+    last = err.strip().splitlines()[-1]
+    assert last.startswith("retrieval-geometry: error: ")
+    assert message in last
+    assert "Traceback" not in out + err
+
+
+def test_an_interrupt_ends_quietly(monkeypatch, capsys):
+    def interrupted(self: Experiment, *_: object) -> Result:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Experiment, "run", interrupted)
+    assert run("run", "geometric-table1") == 130
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_a_closed_pipe_is_no_error():
+    code = "from retrieval_geometry.cli import main; import sys; sys.exit(main(['datasets']))"
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    command = f'{sys.executable} -c "{code}" | true; exit ${{PIPESTATUS[0]}}'
+    done = subprocess.run(
+        ["bash", "-c", command], capture_output=True, text=True, check=False, env=environment
+    )
+    assert done.returncode == 0
+    assert done.stderr == ""
+
+
+def test_run_writes_where_it_is_told(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Experiment, "run", lambda self, *_: make_result(experiment=self.name))
+    assert run("run", "geometric-table1") == 0
+    assert run("run", "geometric-table1", "--output", "deep/mine.json") == 0
+    assert Result.read("deep/mine.json") == Result.read(result_path("geometric-table1", "quick"))
+    assert "written to deep/mine.json" in capsys.readouterr().out
+
+
+def test_build_hands_its_settings_on(monkeypatch):
+    from retrieval_geometry.book import build as module
+
+    given = {}
+    monkeypatch.setattr(module, "build", lambda **settings: given.update(settings) or 7)
+    assert run("build", "--profile", "real", "--data-root", "d", "--cores", "3", "one.ipynb") == 7
+    assert given == {
+        "profile": "real",
+        "data_root": "d",
+        "device": "cpu",
+        "seed": 0,
+        "cores": 3,
+        "targets": ["one.ipynb"],
+    }
+
+
+def test_datasets_are_listed(capsys):
+    assert run("datasets") == 0
+    assert "photo textures" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("expected", [Verdict.REPRODUCED, Verdict.CONTRADICTED])
+def test_claims_fail_where_a_verdict_changed(tmp_path, monkeypatch, capsys, expected):
+    monkeypatch.chdir(tmp_path)
+    make_result(experiment="geometric-table1").write(result_path("geometric-table1", "quick"))
+
+    def predicate(results: object) -> Finding:
+        return Finding(Verdict.REPRODUCED, "0.8")
+
+    claim = Claim("toy-1", "toy", "Table 1", "Good is good.", predicate, (), {"quick": expected})
+    monkeypatch.setattr(experiments, "claims", lambda: [claim])
+    changed = expected is not Verdict.REPRODUCED
+    assert run("claims") == int(changed)
+    out, err = capsys.readouterr()
+    assert "reproduced       toy-1: Good is good. [0.8]" in out
+    assert ("verdicts differ" in err) == changed
