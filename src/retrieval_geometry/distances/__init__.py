@@ -14,6 +14,7 @@ from retrieval_geometry.distances.riemannian import (
     log_euclidean_distance,
     stein_divergence,
 )
+from retrieval_geometry.distances.search import Ranking, rank
 from retrieval_geometry.distances.sinkhorn import pairwise_sinkhorn_divergence, sinkhorn_divergence
 from retrieval_geometry.distances.variational_kl import (
     Estimate,
@@ -26,6 +27,7 @@ from retrieval_geometry.distances.wasserstein import wasserstein2, wasserstein2_
 __all__ = [
     "DISTANCES",
     "Estimate",
+    "Ranking",
     "affine_invariant_distance",
     "cosine_mean_distance",
     "covariance_only",
@@ -37,6 +39,7 @@ __all__ = [
     "monte_carlo_kl",
     "pairwise",
     "pairwise_sinkhorn_divergence",
+    "rank",
     "sinkhorn_divergence",
     "stein_divergence",
     "symmetric_kl",

@@ -58,6 +58,30 @@ def checked_cholesky(g: Gaussian, side: str, start: int) -> tuple[Tensor, Tensor
     return cov, cholesky_factor(cov, "the covariance", g.dtype, image_namer(side, start))
 
 
+def pad_identity(matrices: Tensor) -> Tensor:
+    """Extend ``(B, D, D)`` matrices by an identity block to a multiple of 8 rows.
+
+    The last bits of a matrix product or a factorisation depend on where in memory a matrix begins. With whole
+    cache lines all begin alike, and equal images get equal distances, bit by bit, wherever they stand in a
+    batch: ties stay ties.
+    """
+    missing = -matrices.shape[-1] % 8
+    if not missing:
+        return matrices
+    padded = torch.nn.functional.pad(matrices, (0, missing, 0, missing))
+    ones = torch.zeros(padded.shape[-1], dtype=padded.dtype, device=padded.device)
+    ones[-missing:] = 1
+    return padded + torch.diag(ones)
+
+
+def product_with_each(left: Tensor, right: Tensor) -> Tensor:
+    """Products ``(B, n, m)`` of one matrix ``(n, k)`` with each of ``(B, k, m)``, one by one.
+
+    ``left @ right`` may merge them into one wide product, whose rounding depends on the neighbours.
+    """
+    return torch.bmm(left.expand(len(right), -1, -1), right)
+
+
 def inverse_factor(lower: Tensor) -> Tensor:
     """The inverses of lower triangular matrices, lower triangular themselves."""
     eye = torch.eye(lower.shape[-1], dtype=lower.dtype, device=lower.device)

@@ -36,8 +36,8 @@ DISTANCES: dict[str, Callable[[Any, Any], Tensor]] = {
 """Each takes P images and Q images and returns ``(P, Q)``; smaller is nearer.
 
 The two variational divergences and the mixture-Wasserstein distance compare
-:class:`~retrieval_geometry.image_models.GaussianMixture`, ``sinkhorn`` the descriptors ``(P, n, d)`` themselves, all
-others :class:`~retrieval_geometry.image_models.Gaussian`.
+:class:`~retrieval_geometry.image_models.GaussianMixture`, ``sinkhorn`` the descriptors ``(P, n, d)``
+themselves, all others :class:`~retrieval_geometry.image_models.Gaussian`.
 """
 
 

@@ -15,7 +15,9 @@ from retrieval_geometry.distances._gaussians import (
     inverse_factor,
     log_det,
     pack_symmetric,
+    pad_identity,
     pooled_whitener,
+    product_with_each,
     safe_sqrt,
 )
 from retrieval_geometry.image_models import Gaussian
@@ -49,7 +51,7 @@ def affine_invariant_distance(p: Gaussian, q: Gaussian) -> Tensor:
     check_gaussians(p, q)
 
     def prepare(g: Gaussian, side: str, start: int) -> Tensor:
-        _, lower = checked_cholesky(g, side, start)
+        lower = pad_identity(checked_cholesky(g, side, start)[1])
         return inverse_factor(lower) if side == "p" else lower
 
     return all_pairs(p, q, prepare, _log_spectrum_norms, bytes_per_image=40 * p.dim**2)
@@ -59,7 +61,10 @@ def _log_spectrum_norms(whiteners: Tensor, factors: Tensor) -> Tensor:
     """Norms ``(p, q)`` of the logarithms of the eigenvalues of ``W C (W C)'``."""
     columns = blocks(len(factors), 32 * factors.shape[-1] ** 2)
     return torch.stack(
-        [torch.cat([_log_spectrum_norm(whitener @ factors[j]) for j in columns]) for whitener in whiteners]
+        [
+            torch.cat([_log_spectrum_norm(product_with_each(whitener, factors[j])) for j in columns])
+            for whitener in whiteners
+        ]
     )
 
 
@@ -93,7 +98,7 @@ def stein_divergence(p: Gaussian, q: Gaussian) -> Tensor:
 
     def prepare(g: Gaussian, side: str, start: int) -> tuple[Tensor, Tensor]:
         _, lower = checked_cholesky(g, side, start)
-        lower = whitener @ lower
+        lower = pad_identity(product_with_each(whitener, lower))
         # A float32 pivot is good to 1e-7 over its size; small ones are left to float64.
         steady = bool((lower.detach().diagonal(dim1=-2, dim2=-1).square() > 1e-3).all())
         cov = (lower @ lower.mT).to(g.dtype if steady else torch.float64)

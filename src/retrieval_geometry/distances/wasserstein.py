@@ -17,6 +17,8 @@ from retrieval_geometry.distances._gaussians import (
     check_gaussians,
     checked_covariance,
     image_namer,
+    pad_identity,
+    product_with_each,
     safe_sqrt,
     squared_euclidean,
 )
@@ -105,9 +107,7 @@ def factor_features(g: Gaussian, side: str, start: int) -> FactorFeatures:
         factor = g.factor.double()
         trace = factor.square().sum(dim=(1, 2))
         _check_factor(g, trace, side, start)
-        if factor.shape[2] > g.dim:
-            factor = torch.linalg.qr(factor.mT, mode="r").R.mT
-        return FactorFeatures(g.mean.double(), factor, trace, None)
+        return FactorFeatures(g.mean.double(), _narrowed(factor), trace, None)
     cov = checked_covariance(g, side, start)
     trace = cov.diagonal(dim1=-2, dim2=-1).sum(dim=-1)
     factor = semidefinite_factor(cov.detach(), g.dtype, side, start)
@@ -127,8 +127,32 @@ def _check_factor(g: Gaussian, trace: Tensor, side: str, start: int) -> None:
         )
 
 
+def _narrowed(factor: Tensor) -> Tensor:
+    """Factors of the same matrices with as few columns as is cheap to find, a multiple of 8 of them.
+
+    Centred descriptors sum to zero: a reflection that takes the diagonal to the first axis empties the first
+    column. More columns than dimensions fold into a triangle by a QR factorisation.
+    """
+    n_columns = factor.shape[2]
+    total = factor.detach().sum(dim=2).square().sum(dim=1) / n_columns
+    if n_columns > 1 and bool((total <= 1e-12 * factor.detach().square().sum(dim=(1, 2))).all()):
+        normal = torch.full((n_columns, 1), n_columns**-0.5, dtype=factor.dtype, device=factor.device)
+        normal[0] -= 1
+        normal = normal / torch.linalg.vector_norm(normal)
+        factor = (factor - 2 * (factor @ normal) @ normal.mT)[:, :, 1:]
+    factor = pad_columns(factor)
+    if factor.shape[2] > factor.shape[1]:
+        factor = pad_columns(torch.linalg.qr(factor.mT, mode="r").R.mT)
+    return factor
+
+
+def pad_columns(factor: Tensor) -> Tensor:
+    """Append empty columns up to a multiple of 8, for the reason given at ``pad_identity``."""
+    return torch.nn.functional.pad(factor, (0, -factor.shape[2] % 8)).contiguous()
+
+
 def semidefinite_factor(cov: Tensor, precision: torch.dtype, side: str, start: int) -> Tensor:
-    """Factors ``(B, D, R)`` of covariances of any rank; R is the largest numerical rank.
+    """Factors ``(B, D, R)`` of covariances; R is the largest numerical rank, up to a multiple of 8.
 
     Cholesky where it is safe. Elsewhere eigenvectors: directions whose variance is rounding are left out,
     because the root of a rounding error is no rounding error.
@@ -142,24 +166,24 @@ def semidefinite_factor(cov: Tensor, precision: torch.dtype, side: str, start: i
     Raises:
         ValueError: a covariance has a negative eigenvalue; the image is named.
     """
-    factor, info = torch.linalg.cholesky_ex(cov)
-    singular = ((info != 0) | ~pivots_are_positive(factor, cov, precision)).nonzero().flatten()
-    rank = cov.shape[-1] if len(singular) < len(cov) else 1
-    for part in singular.split(32) if len(singular) else ():
-        values, vectors = torch.linalg.eigh(cov[part])
-        rounding = max(16.0, cov.shape[-1] ** 0.5) * torch.finfo(precision).eps * values.abs().amax(dim=1)
-        negative = values[:, 0] < -10 * rounding
-        if negative.any():
-            first = int(negative.nonzero()[0])
+    dim = cov.shape[-1]
+    lower, info = torch.linalg.cholesky_ex(pad_identity(cov))
+    factor = lower[:, :dim]
+    singular = ((info != 0) | ~pivots_are_positive(factor[:, :, :dim], cov, precision)).nonzero().flatten()
+    rank = dim if len(singular) < len(cov) else 1
+    for image in singular.tolist():
+        values, vectors = torch.linalg.eigh(cov[image])
+        rounding = max(16.0, dim**0.5) * torch.finfo(precision).eps * float(values.abs().max())
+        if values[0] < -10 * rounding:
             raise ValueError(
-                f"the covariance of {image_namer(side, start)(int(part[first]))} has the negative eigenvalue "
-                f"{float(values[first, 0]):.3g}; a covariance is positive semi-definite"
+                f"the covariance of {image_namer(side, start)(image)} has the negative eigenvalue "
+                f"{float(values[0]):.3g}; a covariance is positive semi-definite"
             )
-        roots = torch.where(values > rounding[:, None], values, 0.0).sqrt()
+        roots = torch.where(values > rounding, values, 0.0).sqrt()
         # The largest first, so that the columns left out are the last.
-        factor[part] = (vectors * roots.unsqueeze(1)).flip(-1)
-        rank = max(rank, int((roots > 0).sum(dim=1).max()))
-    return factor[:, :, :rank]
+        factor[image, :, :dim] = (vectors * roots).flip(-1)
+        rank = max(rank, int((roots > 0).sum()))
+    return pad_columns(factor[:, :, :rank])
 
 
 def fidelity(a: FactorFeatures, b: FactorFeatures) -> Tensor:
@@ -175,7 +199,9 @@ def _nuclear_norms(left: Tensor, right: Tensor) -> Tensor:
     columns = blocks(len(right), 32 * max(left.shape[2], right.shape[2]) ** 2)
     narrow = min(left.shape[2], right.shape[2]) <= NARROW or left.requires_grad or right.requires_grad
     norms = _norms_by_singular_values if narrow else _norms_by_gram
-    return torch.stack([torch.cat([norms(factor.mT @ right[j]) for j in columns]) for factor in left])
+    return torch.stack(
+        [torch.cat([norms(product_with_each(factor.mT, right[j])) for j in columns]) for factor in left]
+    )
 
 
 def _norms_by_singular_values(products: Tensor) -> Tensor:
