@@ -87,8 +87,8 @@ def _squared_bound(left: _Spread, duals: tuple[Tensor, Tensor], right: _Spread) 
 def _transport_maps(covs: Tensor, average: Tensor, root: Tensor) -> tuple[Tensor, Tensor]:
     r"""For each covariance S the trace of :math:`Y^{-1} S` and Y itself, packed: two batches.
 
-    Y is the transport map T from the average M, with :math:`T M T = S`, plus a small multiple of the identity,
-    because T is singular where S is.
+    Y is the transport map T from the average M, with :math:`T M T = S`, plus a small multiple of the
+    identity, because T is singular where S is.
     """
     values, vectors = torch.linalg.eigh(root)
     kept = values > 1e-7 * values[-1]
