@@ -345,11 +345,14 @@ figure
 #
 # ```{math}
 # :label: eq-02-bound
-# \sum_n \log p(x_n) = \sum_n \log \sum_a q_{na} \frac{\omega_a \N(x_n; \mu_a, \Sigma_a)}{q_{na}}
-# \;\ge\; \sum_{n,a} q_{na} \log \frac{\omega_a \N(x_n; \mu_a, \Sigma_a)}{q_{na}} .
+# \begin{aligned}
+# \sum_n \log p(x_n)
+# &= \sum_n \log \sum_a q_{na} \frac{\omega_a \N(x_n; \mu_a, \Sigma_a)}{q_{na}} \\
+# &\ge \sum_{n,a} q_{na} \log \frac{\omega_a \N(x_n; \mu_a, \Sigma_a)}{q_{na}} .
+# \end{aligned}
 # ```
 #
-# EM maximises the bound on the right in turns: over $q$, then over the parameters.
+# EM maximises the bound in turns: over $q$, then over the parameters.
 #
 # **E-step.** The two sides of {eq}`eq-02-bound` differ by $\sum_n \KL(q_n \Vert r_n)$, where $r_{na}$ is the
 # probability, under the current parameters, that point $n$ came from component $a$. So the best $q$ closes
@@ -365,9 +368,11 @@ figure
 #
 # ```{math}
 # :label: eq-02-mstep
+# \begin{gathered}
 # \omega_a = \frac{N_a}{N}, \qquad
-# \mu_a = \frac{1}{N_a} \sum_n q_{na} x_n, \qquad
+# \mu_a = \frac{1}{N_a} \sum_n q_{na} x_n, \\
 # \Sigma_a = \diag\left(\frac{1}{N_a} \sum_n q_{na} (x_n - \mu_a)(x_n - \mu_a)^\top\right).
+# \end{gathered}
 # ```
 #
 # (Here $\diag$ keeps the diagonal of a matrix and puts zeros elsewhere.)
