@@ -92,5 +92,5 @@ def _entry(
     name: str, label: str, part: str, distances: Tensor, seconds: float, setting: Setting, seed: int
 ) -> MethodResult:
     layers = "all layers" if part == "all" else f"{part} layer"
-    method = Method(f"{name}-{part}", f"{label}, {layers}", "", DISTANCES["wasserstein2"])
+    method = Method(f"{name}-{part}", f"{label}, {layers}", model="", distance="")
     return score(method, nearest_by_distance(distances, seconds, setting), setting, None, (), seed)

@@ -7,13 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from retrieval_geometry.distances import DISTANCES, covariance_only
+from retrieval_geometry.distances import covariance_only, pairwise
 from retrieval_geometry.features import l2_normalize
-from retrieval_geometry.image_models import Gaussian, fit_gaussian, fit_mixture, fit_smt
+from retrieval_geometry.image_models import fit_gaussian, fit_mixture, fit_smt
 
 # What a model is built from: the descriptors (n, N, D) and a seed. Returns the model and notes about it.
 Builder = Callable[[Tensor, int], tuple[Any, tuple[str, ...]]]
-Distance = Callable[[Any, Any], Tensor]
 
 
 @dataclass(frozen=True)
@@ -24,13 +23,28 @@ class Method:
         name: stable name in results and claims.
         label: what tables and figures call it.
         model: key of :data:`MODELS`, or "sift-bow".
-        distance: all pairs of P and Q models, ``(P, Q)``.
+        distance: name in the registry of distances, or "euclidean" between vectors.
+        covariance_only: whether the means are set to zero first.
     """
 
     name: str
     label: str
     model: str
-    distance: Distance
+    distance: str
+    covariance_only: bool = False
+
+    def view(self, models: Any) -> Any:
+        """The models as the distance is to see them."""
+        return covariance_only(models) if self.covariance_only else models
+
+    def compare(self, p: Any, q: Any) -> Tensor:
+        """Distances ``(P, Q)`` of all pairs."""
+        return euclidean(p, q) if self.distance == "euclidean" else pairwise(self.distance, p, q)
+
+
+def euclidean(p: Tensor, q: Tensor) -> Tensor:
+    """Euclidean distances of vectors, ``(P, D)`` and ``(Q, D)``."""
+    return torch.cdist(p.double(), q.double(), compute_mode="donot_use_mm_for_euclid_dist")
 
 
 def _mixture(n_components: int) -> Builder:
@@ -91,57 +105,44 @@ MODELS: dict[str, Builder] = {
 }
 
 
-def _covariance_only(distance: Distance) -> Distance:
-    def compare(p: Gaussian, q: Gaussian) -> Tensor:
-        return distance(covariance_only(p), covariance_only(q))
-
-    return compare
-
-
-def euclidean(p: Tensor, q: Tensor) -> Tensor:
-    """Euclidean distance of vectors, ``(P, D)`` and ``(Q, D)``."""
-    return torch.cdist(p.double(), q.double(), compute_mode="donot_use_mm_for_euclid_dist")
-
-
-KL, VARIATIONAL_KL = DISTANCES["symmetric_kl"], DISTANCES["symmetric_variational_kl"]
-WASSERSTEIN, RIEMANNIAN = DISTANCES["wasserstein2"], DISTANCES["affine_invariant"]
-
 PAPER_METHODS = (
-    Method("gmm-normal-kl", "GMM-Normal KL", "normal", KL),
-    Method("gmm-variational-kl", "GMM-Variational KL", "mixture-64", VARIATIONAL_KL),
-    Method("gmm-wasserstein", "GMM-Wasserstein", "normal", WASSERSTEIN),
-    Method("smt-riemannian", "SMT-Riemannian", "smt", RIEMANNIAN),
-    Method("smt-normal-kl", "SMT-Normal KL", "smt", KL),
-    Method("smt-wasserstein", "SMT-Wasserstein", "smt", WASSERSTEIN),
-    Method("sift-bow-euclidean", "SIFT-BoW-Euclidean", "sift-bow", euclidean),
+    Method("gmm-normal-kl", "GMM-Normal KL", "normal", "symmetric_kl"),
+    Method("gmm-variational-kl", "GMM-Variational KL", "mixture-64", "symmetric_variational_kl"),
+    Method("gmm-wasserstein", "GMM-Wasserstein", "normal", "wasserstein2"),
+    Method("smt-riemannian", "SMT-Riemannian", "smt", "affine_invariant"),
+    Method("smt-normal-kl", "SMT-Normal KL", "smt", "symmetric_kl"),
+    Method("smt-wasserstein", "SMT-Wasserstein", "smt", "wasserstein2"),
+    Method("sift-bow-euclidean", "SIFT-BoW-Euclidean", "sift-bow", "euclidean"),
 )
 
 CONTROLS = (
-    Method("mean-euclidean", "Mean, Euclidean", "sample", DISTANCES["euclidean_mean"]),
-    Method("mean-cosine", "Mean, cosine", "sample", DISTANCES["cosine_mean"]),
-    Method("sample-wasserstein", "Sample-Wasserstein", "sample", WASSERSTEIN),
+    Method("mean-euclidean", "Mean, Euclidean", "sample", "euclidean_mean"),
+    Method("mean-cosine", "Mean, cosine", "sample", "cosine_mean"),
+    Method("sample-wasserstein", "Sample-Wasserstein", "sample", "wasserstein2"),
+    Method("covariance-wasserstein", "Sample-Wasserstein, covariance only", "sample", "wasserstein2", True),
+    Method("smt-stein", "SMT-Stein", "smt", "stein"),
+    Method("smt-log-euclidean", "SMT-log-Euclidean", "smt", "log_euclidean"),
+    Method("smt-covariance-kl", "SMT-Normal KL, covariance only", "smt", "symmetric_kl", True),
+    Method("zero-mean-smt-kl", "SMT-Normal KL, zero mean", "smt-zero-mean", "symmetric_kl"),
+    Method("zero-mean-smt-wasserstein", "SMT-Wasserstein, zero mean", "smt-zero-mean", "wasserstein2"),
     Method(
-        "covariance-wasserstein",
-        "Sample-Wasserstein, covariance only",
-        "sample",
-        _covariance_only(WASSERSTEIN),
+        "gmm16-variational-kl",
+        "GMM-Variational KL, 16 components",
+        "mixture-16",
+        "symmetric_variational_kl",
     ),
-    Method("smt-stein", "SMT-Stein", "smt", DISTANCES["stein"]),
-    Method("smt-log-euclidean", "SMT-log-Euclidean", "smt", DISTANCES["log_euclidean"]),
-    Method("smt-covariance-kl", "SMT-Normal KL, covariance only", "smt", _covariance_only(KL)),
-    Method("zero-mean-smt-kl", "SMT-Normal KL, zero mean", "smt-zero-mean", KL),
-    Method("zero-mean-smt-wasserstein", "SMT-Wasserstein, zero mean", "smt-zero-mean", WASSERSTEIN),
-    Method("gmm16-variational-kl", "GMM-Variational KL, 16 components", "mixture-16", VARIATIONAL_KL),
-    Method("gmm8-variational-kl", "GMM-Variational KL, 8 components", "mixture-8", VARIATIONAL_KL),
+    Method(
+        "gmm8-variational-kl", "GMM-Variational KL, 8 components", "mixture-8", "symmetric_variational_kl"
+    ),
     Method(
         "gmm-mixture-wasserstein",
         "GMM-mixture Wasserstein, 8 components",
         "mixture-8",
-        DISTANCES["mixture_wasserstein2_squared"],
+        "mixture_wasserstein2_squared",
     ),
-    Method("sinkhorn", "Sinkhorn divergence", "points", DISTANCES["sinkhorn"]),
-    Method("unit-mean-euclidean", "Mean, Euclidean, unit descriptors", "unit", DISTANCES["euclidean_mean"]),
-    Method("unit-sample-wasserstein", "Sample-Wasserstein, unit descriptors", "unit", WASSERSTEIN),
+    Method("sinkhorn", "Sinkhorn divergence", "points", "sinkhorn"),
+    Method("unit-mean-euclidean", "Mean, Euclidean, unit descriptors", "unit", "euclidean_mean"),
+    Method("unit-sample-wasserstein", "Sample-Wasserstein, unit descriptors", "unit", "wasserstein2"),
 )
 
 METHODS = {method.name: method for method in (*PAPER_METHODS, *CONTROLS)}
