@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 RIGHT, WRONG = "#0072B2", "#D55E00"
+MOST_BANDS = 8
+"""With more lines than this, bands would hide them."""
+
 LINE_STYLES = ("-", "--", "-.", ":")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
@@ -34,11 +37,11 @@ def new_figure(width: float, height: float) -> "Figure":
 def precision_curves(
     result: Result, methods: Sequence[str] | None = None, confidence: float = 0.95, seed: int = 0
 ) -> "Figure":
-    """Figure 1 again: mean P@k against k with bootstrap bands, each line labelled at its end."""
+    """Figure 1 again: mean P@k against k, each line labelled at its end, with bootstrap bands."""
     from retrieval_geometry.evaluation import bootstrap_interval
 
     entries = [result[name] for name in methods] if methods else list(result.methods)
-    figure = new_figure(7.5, 4.6)
+    figure = new_figure(7.5, max(4.6, 0.27 * len(entries)))
     axes = figure.subplots()
     ends = []
     for i, entry in enumerate(entries):
@@ -51,7 +54,9 @@ def precision_curves(
         ]
         colour, style = OKABE_ITO[i % len(OKABE_ITO)], LINE_STYLES[i % len(LINE_STYLES)]
         values = [band.value for band in bands]
-        axes.fill_between(ks, [b.low for b in bands], [b.high for b in bands], color=colour, alpha=0.1, lw=0)
+        if len(entries) <= MOST_BANDS:
+            low, high = [band.low for band in bands], [band.high for band in bands]
+            axes.fill_between(ks, low, high, color=colour, alpha=0.1, lw=0)
         axes.plot(ks, values, color=colour, linestyle=style, marker=MARKERS[i % len(MARKERS)], ms=4, lw=1.6)
         ends.append((values[-1], entry.label, colour))
     axes.set_xlabel("k, nearest neighbours looked at")
@@ -158,8 +163,15 @@ def _label_ends(axes: "Axes", x: float, ends: Sequence[tuple[float, str, str]]) 
         heights[:-1] -= push
         heights[1:] += push
     for (value, label, colour), height in zip(ordered, heights, strict=True):
-        arrow = {"arrowstyle": "-", "color": colour, "lw": 0.6, "shrinkA": 0, "shrinkB": 2}
-        text: dict[str, Any] = {"color": colour, "fontsize": 8, "va": "center", "annotation_clip": False}
+        arrow = {
+            "arrowstyle": "-",
+            "color": colour,
+            "lw": 0.8,
+            "shrinkA": 1,
+            "shrinkB": 3,
+            "relpos": (0, 0.5),
+        }
+        text: dict[str, Any] = {"color": "#222222", "fontsize": 8, "va": "center", "annotation_clip": False}
         axes.annotate(label, (x, value), xytext=(x + 0.45, height), arrowprops=arrow, **text)
     axes.set_ylim(min(low, heights.min() - gap), max(high, heights.max() + gap))
 
