@@ -60,7 +60,7 @@ def _measure(works: dict[str, Callable[[], list]], only: Sequence[str]) -> list:
 
 def _settings(options: argparse.Namespace) -> Settings:
     rate = gemm_rate(torch.float32, 256 if options.quick else 2048)
-    settings = Settings(_inputs(options), rate, budget=options.budget)
+    settings = Settings(_inputs(options), rate, database=options.database, budget=options.budget)
     return settings.quick() if options.quick else settings
 
 
@@ -82,6 +82,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--no-growth", action="store_true", help="leave out the curves of growth")
     add("--budget", type=float, default=4.0, metavar="S", help="CPU seconds for each side of a row (4)")
     add("--seed", type=int, default=0)
+    add("--database", type=int, default=3760, metavar="N", help="images that are searched (3,760)")
     add(
         "--images", type=Path, metavar="PATH", help="folder or zip of images: measure on real descriptors too"
     )

@@ -143,7 +143,7 @@ class Settings:
     points: int = 169
     images: int = 128
     database: int = 3760
-    queries: int = 8
+    queries: int = 94
     full_sorts: int = 4
     components: int = 64
     rotations: int = 4608

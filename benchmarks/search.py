@@ -1,5 +1,6 @@
 """Exact top-10 of a database: bounds and a few distances against a distance for every pair."""
 
+import time
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -7,11 +8,11 @@ import torch
 from torch import Tensor
 
 from benchmarks.growth import curve
-from benchmarks.measure import peak_memory_mb, side_by_side
-from benchmarks.riemannian import Works, affine_invariant_peers, stein_peers
+from benchmarks.measure import Timing, peak_memory_mb, side_by_side
+from benchmarks.riemannian import Works, affine_invariant_peers
 from benchmarks.rows import Curve, Row, Settings, Side
 from benchmarks.wasserstein import RIDGE, peer_works
-from retrieval_geometry.distances import DISTANCES, covariance_only, rank
+from retrieval_geometry.distances import DISTANCES, Ranking, covariance_only, rank
 from retrieval_geometry.image_models import Gaussian, fit_gaussian
 
 NEIGHBOURS = 10
@@ -44,7 +45,6 @@ def dense_search_rows(settings: Settings) -> list[Row]:
     for distance, name, peers, mark in (
         ("wasserstein2", "2-Wasserstein, full rank", peer_works, 50),
         ("affine_invariant", "affine-invariant distance", affine_invariant_peers, 75),
-        ("stein", "Stein divergence", stein_peers, None),
     ):
         work = f"top-{NEIGHBOURS} by {name}, {kind} spectra"
         rows.append(_row(settings, f"search_{distance}_full_rank", work, distance, images, peers, mark))
@@ -75,13 +75,12 @@ def _row(
     distance: str,
     images: Gaussian,
     peers: Callable[[Gaussian, Gaussian], Works],
-    mark: float | None,
+    mark: float,
 ) -> Row:
     queries, database = images[: settings.queries], images[settings.queries :]
     k = min(NEIGHBOURS, len(database))
     n_pairs = len(queries) * len(database)
-    time = side_by_side({"ours": lambda: rank(queries, database, distance, k)}, settings.budget)["ours"]
-    ranking = rank(queries, database, distance, k)
+    ranking, spent, memory = _search(queries, database, distance, k, settings.budget)
     thin = images.factor is not None
     checked = queries[: settings.full_sorts if thin else max(1, settings.full_sorts // 4)]
     works = peers(queries[:PEER_IMAGES], database[:PEER_IMAGES])
@@ -91,7 +90,7 @@ def _row(
         work,
         "pair",
         f"D = {images.dim}, {len(queries)} queries, {len(database):,} images; a peer compares every pair",
-        Side("retrieval_geometry", time.per(n_pairs)),
+        Side("retrieval_geometry", spent.per(n_pairs)),
         tuple(
             Side(name, times[name].per(PEER_IMAGES**2), usable=bool(torch.as_tensor(each()).isfinite().all()))
             for name, each in works.items()
@@ -99,9 +98,28 @@ def _row(
         mark=mark,
         evaluated=float(ranking.evaluated.double().mean()) / len(database),
         identical=_equals_full_sort(ranking, checked, database, distance, k),
-        memory_mb=peak_memory_mb(lambda: rank(queries, database, distance, k)),
+        memory_mb=memory,
         note=f"compared with the full sort for {len(checked)} of the queries",
     )
+
+
+def _search(
+    queries: Gaussian, database: Gaussian, distance: str, k: int, budget: float
+) -> tuple[Ranking, Timing, float | None]:
+    """What a search finds, takes and needs; a search longer than the budget is done only once."""
+    found = []
+
+    def work() -> None:
+        found.append(rank(queries, database, distance, k))
+
+    started = time.process_time()
+    memory = peak_memory_mb(work)
+    if memory is None:
+        work()
+    seconds = time.process_time() - started
+    if seconds < budget:
+        return found[0], side_by_side({"ours": work}, budget)["ours"], memory
+    return found[0], Timing.of([seconds]), memory
 
 
 def _equals_full_sort(
@@ -124,10 +142,9 @@ def search_growth(settings: Settings) -> list[Curve]:
     def measure(size: int) -> dict[str, float]:
         database = images[settings.queries : settings.queries + size]
         k = min(NEIGHBOURS, size)
-        time = side_by_side({"ours": lambda: rank(queries, database, "wasserstein2", k)}, settings.budget)
-        evaluated = rank(queries, database, "wasserstein2", k).evaluated
-        shares.append(float(evaluated.double().mean()) / size)
-        return {"ours": time["ours"].seconds / len(queries)}
+        ranking, spent, _ = _search(queries, database, "wasserstein2", k, settings.budget)
+        shares.append(float(ranking.evaluated.double().mean()) / size)
+        return {"ours": spent.per(len(queries)).seconds}
 
     work = f"top-{NEIGHBOURS} by 2-Wasserstein, D = {dim}"
     found = curve(

@@ -36,7 +36,6 @@ ROWS = {
     "search_wasserstein_slow_shapes",
     "search_wasserstein2_full_rank",
     "search_affine_invariant_full_rank",
-    "search_stein_full_rank",
 }
 
 
