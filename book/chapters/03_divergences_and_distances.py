@@ -1112,8 +1112,8 @@ small, large, curve = figure.subplots(1, 3, width_ratios=[1, 1, 1.25])
 for axes, strength in ((small, 0.1), (large, 3.0)):
     plan = entropic_plan(moon, blob, strength)
     for i in moon[:, 0].argsort()[::12].tolist():
-        for j, mass in enumerate((plan[i] / plan[i].max()).tolist()):
-            axes.plot(*torch.stack([moon[i], blob[j]]).mT, color="dimgray", lw=1.2 * mass)
+        for j, mass in enumerate(plan[i].tolist()):
+            axes.plot(*torch.stack([moon[i], blob[j]]).mT, color="dimgray", lw=8 * mass)
     axes.scatter(*moon.mT, s=9, color=BLUE, zorder=3)
     axes.scatter(*blob.mT, s=9, color=VERMILION, marker="^", zorder=3)
     axes.set(xticks=[], yticks=[], aspect="equal", xlabel=f"$\\varepsilon$ = {strength}")

@@ -87,7 +87,8 @@ def count(fails):
     """``k of n``, and Wilson's 95 % interval of the share."""
     k, n = int(fails.sum()), len(fails)
     low, high = binomtest(k, n).proportion_ci(method="wilson")
-    return f"{k} of {n}", f"{100 * low:.0f}–{100 * high:.0f} %"
+    interval = f"{100 * low:.0f}–{100 * high:.0f} %"
+    return [text.replace(" ", "\N{NO-BREAK SPACE}") for text in (f"{k} of {n}", interval)]
 
 
 # %% [markdown]
