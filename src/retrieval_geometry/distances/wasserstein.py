@@ -102,16 +102,22 @@ def factor_features(g: Gaussian, side: str, start: int) -> FactorFeatures:
     Raises:
         ValueError: a covariance is no covariance, or not that of its factor; the image is named.
     """
-    wants_cov = torch.is_grad_enabled() and g.cov.requires_grad
-    if g.factor is not None and not (wants_cov and not g.factor.requires_grad):
-        factor = g.factor.double()
-        trace = factor.square().sum(dim=(1, 2))
-        _check_factor(g, trace, side, start)
-        return FactorFeatures(g.mean.double(), _narrowed(factor), trace, None)
+    if g.factor is None or (g.cov.requires_grad and not g.factor.requires_grad):
+        return _covariance_features(g, side, start)
+    factor = g.factor.double()
+    trace = factor.square().sum(dim=(1, 2))
+    _check_factor(g, trace, side, start)
+    if g.factor.requires_grad and factor.shape[2] > g.dim:
+        # Folding more columns than dimensions has no gradient at lower rank; the covariance has.
+        return _covariance_features(Gaussian(g.mean, g.factor @ g.factor.mT), side, start)
+    return FactorFeatures(g.mean.double(), _narrowed(factor), trace, None)
+
+
+def _covariance_features(g: Gaussian, side: str, start: int) -> FactorFeatures:
     cov = checked_covariance(g, side, start)
     trace = cov.diagonal(dim1=-2, dim2=-1).sum(dim=-1)
     factor = semidefinite_factor(cov.detach(), g.dtype, side, start)
-    return FactorFeatures(g.mean.double(), factor, trace, cov if wants_cov else None)
+    return FactorFeatures(g.mean.double(), factor, trace, cov if cov.requires_grad else None)
 
 
 def _check_factor(g: Gaussian, trace: Tensor, side: str, start: int) -> None:
@@ -140,10 +146,9 @@ def _narrowed(factor: Tensor) -> Tensor:
         normal[0] -= 1
         normal = normal / torch.linalg.vector_norm(normal)
         factor = (factor - 2 * (factor @ normal) @ normal.mT)[:, :, 1:]
+    folds = factor.shape[2] > factor.shape[1]
     factor = pad_columns(factor)
-    if factor.shape[2] > factor.shape[1]:
-        factor = pad_columns(torch.linalg.qr(factor.mT, mode="r").R.mT)
-    return factor
+    return pad_columns(torch.linalg.qr(factor.mT, mode="r").R.mT) if folds else factor
 
 
 def pad_columns(factor: Tensor) -> Tensor:
