@@ -172,6 +172,18 @@ def test_an_interrupt_ends_quietly(monkeypatch, capsys):
     assert "Traceback" not in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "error", [MemoryError(), RuntimeError("CUDA out of memory"), RuntimeError("can't allocate memory")]
+)
+def test_too_little_memory_is_said(monkeypatch, capsys, error):
+    def exhausted(self: Experiment, *_: object) -> Result:
+        raise error
+
+    monkeypatch.setattr(Experiment, "run", exhausted)
+    assert run("run", "geometric-table1") == 1
+    assert capsys.readouterr().err == "retrieval-geometry: error: out of memory; take fewer images\n"
+
+
 def test_a_closed_pipe_is_no_error():
     code = "from retrieval_geometry.cli import main; import sys; sys.exit(main(['datasets']))"
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}

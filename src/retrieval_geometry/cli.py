@@ -35,6 +35,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         print(f"retrieval-geometry: error: {_one_line(error)}", file=sys.stderr)
         return BAD_INPUT
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and "memory" not in str(error):
+            raise
+        print("retrieval-geometry: error: out of memory; take fewer images", file=sys.stderr)
+        return FAILED
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -98,14 +103,14 @@ def _add_rank(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
     rank.add_argument("--k", type=_positive, default=10, help="how many neighbours (default: 10)")
     rank.add_argument("--plot", default="nearest.png", metavar="FILE", help="picture (default: nearest.png)")
     rank.add_argument("--no-plot", action="store_true", help="print the table only")
-    rank.add_argument("--device", default="cpu", help="cpu (default), cuda, cuda:1, mps")
+    rank.add_argument("--device", default="cpu", help="cpu (default), cuda, cuda:1")
     rank.set_defaults(command=_rank)
 
 
 def _add_settings(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--profile", default="quick", help="quick (default), real or paper")
     parser.add_argument("--data-root", default="data", metavar="FOLDER", help="where downloads lie")
-    parser.add_argument("--device", default="cpu", help="cpu (default), cuda, cuda:1, mps")
+    parser.add_argument("--device", default="cpu", help="cpu (default), cuda, cuda:1")
     parser.add_argument("--seed", type=int, default=0, help="seed of everything random (default: 0)")
 
 

@@ -45,6 +45,13 @@ def test_a_changed_verdict_fails_with_the_remedy(result):
     require_expected(rows[:1])
 
 
+def test_a_run_with_another_seed_is_not_held_to_the_entry():
+    changed = claim(Verdict.CONTRADICTED, {"quick": Verdict.REPRODUCED})
+    (row,) = check_all([changed], {"toy-table": make_result(seed=1)}, "quick")
+    assert row.expected is None
+    require_expected([row])
+
+
 def test_results_of_another_profile_are_refused():
     with pytest.raises(ValueError, match="profile 'real', expected 'quick'"):
         check_all([], {"toy-table": make_result("real")}, "quick")

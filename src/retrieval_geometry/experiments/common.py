@@ -19,11 +19,10 @@ def check_device(device: str) -> torch.device:
     """
     try:
         found = torch.device(device)
-        torch.empty(1, device=found)
-    except (RuntimeError, AssertionError, NotImplementedError):
-        kinds = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
-        kinds += ["mps"] if torch.backends.mps.is_available() else []
-        raise ValueError(f"device {device!r} is not usable here; there is: {', '.join(kinds)}") from None
+        torch.empty(1, device=found, dtype=torch.float64)  # the distances need double precision
+    except (RuntimeError, AssertionError, NotImplementedError, TypeError):
+        kinds = "cpu, cuda" if torch.cuda.is_available() else "cpu"
+        raise ValueError(f"device {device!r} is not usable here; there is: {kinds}") from None
     return found
 
 

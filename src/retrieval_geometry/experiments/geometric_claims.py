@@ -14,14 +14,7 @@ from retrieval_geometry.experiments.geometric_theorems import (
     smt_has_full_rank,
     stein_is_affine_invariant,
 )
-from retrieval_geometry.reporting.claims import (
-    Claim,
-    Finding,
-    Results,
-    Verdict,
-    all_of,
-    from_interval,
-)
+from retrieval_geometry.reporting.claims import Claim, Finding, Results, Verdict, all_of, from_interval
 
 TABLE, LAYERS, ROBUSTNESS = "geometric-table1", "geometric-layers", "geometric-robustness"
 DEEP = tuple(name for name in TABLE1 if name != "sift-bow-euclidean")
@@ -38,11 +31,21 @@ def difference(results: Results, first: str, second: str, k: int, experiment: st
     return from_interval(found.low, found.high, f"{a.label} minus {b.label}: P@{k} {interval}")
 
 
+def _together(findings: Sequence[Finding]) -> Finding:
+    """One verdict of several findings; what they all speak about is said once."""
+    parts: dict[str, list[str]] = {}
+    for finding in findings:
+        subject, _, numbers = finding.evidence.rpartition(": ")
+        parts.setdefault(subject, []).append(numbers)
+    evidence = "; ".join(f"{subject}: {', '.join(numbers)}" for subject, numbers in parts.items())
+    return Finding(all_of(findings).verdict, evidence)
+
+
 def beats(first: str, others: Sequence[str], ks: Sequence[int] = (1, 5, 10)) -> Callable[[Results], Finding]:
     """The claim that a method has a higher P@k than each of the others, at every k."""
 
     def predicate(results: Results) -> Finding:
-        return all_of([_closest(results, first, others, k) for k in ks])
+        return _together([_closest(results, first, others, k) for k in ks])
 
     return predicate
 
@@ -60,7 +63,7 @@ def variational_is_last(results: Results) -> Finding:
     for k in (1, 5, 10):
         worst = min(others, key=lambda name: results[TABLE][name].metrics[f"P@{k}"].value)
         findings.append(difference(results, worst, "gmm-variational-kl", k))
-    return all_of(findings)
+    return _together(findings)
 
 
 def deep_beat_sift(results: Results) -> Finding:
@@ -69,7 +72,7 @@ def deep_beat_sift(results: Results) -> Finding:
     for k in (1, 5, 10):
         worst = min(DEEP, key=lambda name: results[TABLE][name].metrics[f"P@{k}"].value)
         findings.append(difference(results, worst, "sift-bow-euclidean", k))
-    return all_of(findings)
+    return _together(findings)
 
 
 def wasserstein_is_slowest(results: Results) -> Finding:
@@ -104,7 +107,7 @@ def printed_gaps_exceed_noise(results: Results) -> Finding:
 def several_layers_are_better(results: Results) -> Finding:
     """All layers together against the last alone, under each of three distances."""
     methods = ("mean-euclidean", "sample-wasserstein", "gmm-normal-kl")
-    return all_of([difference(results, f"{m}-all", f"{m}-last", 1, LAYERS) for m in methods])
+    return _together([difference(results, f"{m}-all", f"{m}-last", 1, LAYERS) for m in methods])
 
 
 def wasserstein_varies_less(results: Results) -> Finding:
@@ -118,12 +121,14 @@ def wasserstein_varies_less(results: Results) -> Finding:
         interval = f"{found.value:+.2f} [{found.low:+.2f}, {found.high:+.2f}]"
         evidence = f"variation of {result[other].label} minus {result[ours].label}: {interval}"
         findings.append(from_interval(found.low, found.high, evidence))
-    return all_of(findings)
+    return _together(findings)
 
 
 def fewer_components_help(results: Results) -> Finding:
     """If ill-conditioned components are the cause, fewer of them should do better."""
-    return all_of([difference(results, "gmm8-variational-kl", "gmm-variational-kl", k) for k in (1, 5, 10)])
+    return _together(
+        [difference(results, "gmm8-variational-kl", "gmm-variational-kl", k) for k in (1, 5, 10)]
+    )
 
 
 def _claim(
@@ -148,6 +153,7 @@ CLAIMS = (
         "GMM-Wasserstein is the most precise of the seven methods at Top-1, Top-5 and Top-10.",
         beats("gmm-wasserstein", [name for name in TABLE1 if name != "gmm-wasserstein"]),
         (TABLE,),
+        {"quick": NO},
     ),
     _claim(
         "wasserstein-beats-kl-gmm",
@@ -155,6 +161,7 @@ CLAIMS = (
         "With mixtures, the Wasserstein distance retrieves better than the KL divergences.",
         beats("gmm-wasserstein", ["gmm-normal-kl", "gmm-variational-kl"]),
         (TABLE,),
+        {"quick": NO},
     ),
     _claim(
         "wasserstein-beats-kl-smt",
@@ -162,6 +169,7 @@ CLAIMS = (
         "With SMT covariances, the Wasserstein distance retrieves better than the KL divergence.",
         beats("smt-wasserstein", ["smt-normal-kl"]),
         (TABLE,),
+        {"quick": NO},
     ),
     _claim(
         "wasserstein-beats-riemannian",
@@ -169,6 +177,7 @@ CLAIMS = (
         "With SMT covariances, the Wasserstein distance retrieves better than the Riemannian distance.",
         beats("smt-wasserstein", ["smt-riemannian"]),
         (TABLE,),
+        {"quick": NO},
     ),
     _claim(
         "gmm-beats-smt",
@@ -176,6 +185,7 @@ CLAIMS = (
         "Under the Wasserstein distance, mixtures retrieve better than SMT covariances at Top-1.",
         beats("gmm-wasserstein", ["smt-wasserstein"], (1,)),
         (TABLE,),
+        {"quick": OPEN},
     ),
     _claim(
         "variational-last",
@@ -183,6 +193,7 @@ CLAIMS = (
         "The variational KL divergence is the least precise of the six measures on deep descriptors.",
         variational_is_last,
         (TABLE,),
+        {"quick": OPEN},
     ),
     _claim(
         "variational-conditioning",
@@ -191,6 +202,7 @@ CLAIMS = (
         "retrieve better than 64).",
         fewer_components_help,
         (TABLE,),
+        {"quick": YES},
     ),
     _claim(
         "deep-beats-sift",
@@ -198,6 +210,7 @@ CLAIMS = (
         "Every measure on deep descriptors retrieves better than SIFT words.",
         deep_beat_sift,
         (TABLE,),
+        {"quick": YES},
     ),
     _claim(
         "wasserstein-slowest",
@@ -256,6 +269,7 @@ CLAIMS = (
         "Between close distributions, the Wasserstein distance varies less than KL and Riemannian distances.",
         wasserstein_varies_less,
         (ROBUSTNESS,),
+        {"quick": NO},
     ),
     _claim(
         "layers-better",
@@ -263,5 +277,6 @@ CLAIMS = (
         "Descriptors of several layers retrieve better than those of the last layer, under any measure.",
         several_layers_are_better,
         (LAYERS,),
+        {"quick": YES},
     ),
 )

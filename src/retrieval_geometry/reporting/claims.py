@@ -30,6 +30,9 @@ class Finding:
 
 Results = Mapping[str, Result]
 
+REGISTERED_SEED = 0
+"""The expected verdicts are those of runs with this seed; others are judged, but not held to them."""
+
 
 @dataclass(frozen=True)
 class Claim:
@@ -82,7 +85,9 @@ def check(claim: Claim, results: Results, profile: str) -> ClaimRow:
         finding = Finding(Verdict.NOT_TESTED, f"no result of {', '.join(missing)} with profile {profile}")
     else:
         finding = claim.predicate(results)
-    return ClaimRow(claim, profile, finding.verdict, finding.evidence, claim.expected.get(profile))
+    registered = all(results[name].seed == REGISTERED_SEED for name in claim.needs if name in results)
+    expected = claim.expected.get(profile) if registered else None
+    return ClaimRow(claim, profile, finding.verdict, finding.evidence, expected)
 
 
 def check_all(claims: Iterable[Claim], results: Results, profile: str) -> list[ClaimRow]:
