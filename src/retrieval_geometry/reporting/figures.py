@@ -137,18 +137,6 @@ def describe_methods(result: Result, metric: str = "P@1", methods: Sequence[str]
     )
 
 
-def show(figure: "Figure", alt: str) -> None:
-    """Display a figure in a notebook together with its alternative text (kept in the output's metadata)."""
-    import io
-
-    from IPython.display import display
-
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    data = {"image/png": buffer.getvalue(), "text/plain": alt}
-    display(data, metadata={"image/png": {"alt": alt}}, raw=True)
-
-
 def _label_ends(axes: "Axes", x: float, ends: Sequence[tuple[float, str, str]]) -> None:
     """Write each label beside the end of its line, moved up or down just enough not to overlap."""
     low, high = axes.get_ylim()
