@@ -94,8 +94,7 @@ def _quick(root: Path, seed: int) -> Setting:
 
 def _real(root: Path, seed: int) -> Setting:
     everything = load_dtd(root)
-    sample, _ = query_database_split(everything.labels, IMAGES_PER_CLASS, seed)
-    images = everything.subset(sample.sort().values)
+    images = everything.subset(_at_most(everything.labels, IMAGES_PER_CLASS, seed))
     queries, _ = query_database_split(images.labels, QUERIES_PER_CLASS, seed)
     weights = _find_weights(
         root,
@@ -106,11 +105,18 @@ def _real(root: Path, seed: int) -> Setting:
         images,
         queries,
         torch.arange(len(images)),
-        f"{QUERIES_PER_CLASS} random queries of each class against all others of {IMAGES_PER_CLASS} random "
-        f"images of each class (seed {seed})",
+        f"{QUERIES_PER_CLASS} random queries of each class against all others, of at most "
+        f"{IMAGES_PER_CLASS} random images of each class (seed {seed})",
         DTD_LICENCE,
         {"name": "squeezenet1_1", "layer": None, "weights": str(weights)},
     )
+
+
+def _at_most(labels: Tensor, count: int, seed: int) -> Tensor:
+    """Indices, ascending, of ``count`` random images of each class, or of all where a class has fewer."""
+    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
+    kept = [order[labels[order] == label][:count] for label in labels.unique()]
+    return torch.cat(kept).sort().values
 
 
 def _paper(root: Path, seed: int) -> Setting:
