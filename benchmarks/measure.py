@@ -85,8 +85,8 @@ def stages(module: str) -> Iterator[dict[str, float]]:
 
         return call
 
-    def all_pairs(p: Any, q: Any, prepare: Any, compare: Any, bytes_per_image: int) -> Any:
-        return original(p, q, timed("prepare", prepare), timed("compare", compare), bytes_per_image)
+    def all_pairs(p: Any, q: Any, prepare: Any, compare: Any, *rest: Any, **options: Any) -> Any:
+        return original(p, q, timed("prepare", prepare), timed("compare", compare), *rest, **options)
 
     target.all_pairs = all_pairs
     try:
