@@ -19,7 +19,7 @@ from retrieval_geometry.experiments import check_profile
 from retrieval_geometry.reporting.results import results_dir
 
 QUERIES_PER_CLASS = 10
-IMAGES_PER_CLASS = 40
+IMAGES_PER_CLASS = 20
 """Of the ``real`` profile, which is to take minutes on two cores."""
 DTD_LICENCE = "for research; Cimpoi et al. 2014"
 
