@@ -238,5 +238,6 @@ def test_claims_fail_where_a_verdict_changed(tmp_path, monkeypatch, capsys, expe
     changed = expected is not Verdict.REPRODUCED
     assert run("claims") == int(changed)
     out, err = capsys.readouterr()
-    assert "reproduced       toy-1: Good is good. [0.8]" in out
+    mark = " (registered: contradicted)" if changed else ""
+    assert out == f"reproduced{mark}  toy-1 (quick; Table 1)\n    Good is good.\n    0.8\n"
     assert ("verdicts differ" in err) == changed

@@ -176,10 +176,9 @@ def _claims(options: argparse.Namespace) -> int:
     if not rows:
         raise ValueError("no results yet: run `retrieval-geometry run geometric-table1` first")
     for row in rows:
-        mark = "!" if row.changed else " "
-        print(
-            f"{mark} {row.profile:6} {row.verdict:16} {row.claim.id}: {row.claim.sentence} [{row.evidence}]"
-        )
+        changed = f" (registered: {row.expected})" if row.changed else ""
+        print(f"{row.verdict}{changed}  {row.claim.id} ({row.profile}; {row.claim.where})")
+        print(f"    {row.claim.sentence}\n    {row.evidence}")
     try:
         require_expected(rows)
     except ClaimError as error:
