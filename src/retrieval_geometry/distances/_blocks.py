@@ -27,8 +27,9 @@ def all_pairs(
     prepare: Callable[[Model, str, int], Features],
     compare: Callable[[Features, Features], Tensor],
     bytes_per_image: int,
+    dtype: torch.dtype | None = None,
 ) -> Tensor:
-    """Prepare each image and compare each with each, ``(P, Q)`` in the dtype and on the device of ``p``.
+    """Prepare each image and compare each with each, ``(P, Q)`` on the device of ``p``.
 
     What is prepared of ``q`` is kept while it fits the memory budget, and made anew for every block of ``p``
     where it does not.
@@ -39,9 +40,11 @@ def all_pairs(
         prepare: called with some images, the name of their side ("p" or "q") and the index of the first.
         compare: called with what was prepared of two blocks of images; returns their block of the result.
         bytes_per_image: what is kept of a prepared image.
+        dtype: of the result; that of ``p`` by default.
     """
+    dtype = dtype or p.dtype
     if not (len(p) and len(q)):
-        return torch.zeros(len(p), len(q), dtype=p.dtype, device=p.device)
+        return torch.zeros(len(p), len(q), dtype=dtype, device=p.device)
     columns = blocks(len(q), bytes_per_image)
     kept = prepare(q, "q", 0) if len(columns) == 1 else None
     rows = []
@@ -49,4 +52,4 @@ def all_pairs(
         left = prepare(p[i], "p", i.start)
         right = (prepare(q[j], "q", j.start) if kept is None else kept for j in columns)
         rows.append(torch.cat([compare(left, features) for features in right], dim=1))
-    return torch.cat(rows).to(p.dtype)
+    return torch.cat(rows).to(dtype)

@@ -4,20 +4,21 @@ Each is a theorem less a margin for rounding, so that a bound is never above the
 the same pair.
 """
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
-from retrieval_geometry.distances._blocks import blocks
+from retrieval_geometry.distances._blocks import all_pairs
 from retrieval_geometry.distances._gaussians import (
     check_gaussians,
     checked_cholesky,
-    checked_covariance,
     pack_symmetric,
     pooled_whitener,
     product_with_each,
     squared_euclidean,
 )
-from retrieval_geometry.distances.riemannian import euclidean_by_product, symmetric_log
+from retrieval_geometry.distances.riemannian import euclidean_by_product
 from retrieval_geometry.distances.wasserstein import factor_features
 from retrieval_geometry.image_models import Gaussian
 
@@ -43,30 +44,89 @@ def wasserstein2_squared_lower_bound(p: Gaussian, q: Gaussian) -> Tensor:
     check_gaussians(p, q)
     average = _average(p, q)
     values, basis = torch.linalg.eigh(average)
-    root = (basis * values.clamp_min(0).sqrt()) @ basis.mT
-    right = [_Spread(q[j], "q", j.start, basis) for j in blocks(len(q), 40 * p.dim**2)]
-    rows = []
-    for i in blocks(len(p), 40 * p.dim**2):
-        left = _Spread(p[i], "p", i.start, basis)
-        duals = _transport_maps(left.cov, average, root)
-        rows.append(torch.cat([_squared_bound(left, duals, block) for block in right], dim=1))
-    return torch.cat(rows)
+    frame = _Frame(basis, (basis * values.clamp_min(0).sqrt()) @ basis.mT, _inverse_root(values, basis))
+
+    def prepare(g: Gaussian, side: str, start: int) -> _Spread:
+        parts = [_spread(g[i : i + 8], side, start + i, frame) for i in range(0, len(g), 8)]
+        return _Spread(*(torch.cat(part) for part in zip(*parts, strict=True)))
+
+    kept = 8 * p.dim * (p.dim + 1)
+    return all_pairs(p, q, prepare, _squared_bounds, kept, torch.float64)
 
 
-class _Spread:
+class _Frame(NamedTuple):
+    """Of the average covariance, ``(D, D)`` each."""
+
+    basis: Tensor
+    root: Tensor
+    inverse_root: Tensor
+
+
+class _Spread(NamedTuple):
     """What the bounds need of some images, in float64."""
 
-    def __init__(self, g: Gaussian, side: str, start: int, basis: Tensor) -> None:
-        features = factor_features(g, side, start)
-        self.mean, self.trace = features.mean, features.trace
-        self.cov = checked_covariance(g, side, start)
-        self.packed = pack_symmetric(self.cov, torch.float64)
-        self.purity = self.packed.square().sum(dim=1)
-        turned = product_with_each(basis.mT, features.factor)
-        self.diagonal_roots = turned.square().sum(dim=2).sqrt()
+    mean: Tensor
+    """``(B, D)``."""
+    trace: Tensor
+    """``(B,)``."""
+    purity: Tensor
+    """``(B,)``, the trace of the square."""
+    diagonal_roots: Tensor
+    """``(B, D)``, standard deviations along the common basis."""
+    packed: Tensor
+    """``(B, D (D + 1) / 2)``, the covariances."""
+    transport: Tensor
+    """Likewise, the dual matrix Y; of the queries only."""
+    transport_trace: Tensor
+    """``(B,)``, the trace of the covariance times the inverse of Y."""
 
 
-def _squared_bound(left: _Spread, duals: tuple[Tensor, Tensor], right: _Spread) -> Tensor:
+def _inverse_root(values: Tensor, basis: Tensor) -> Tensor:
+    """The pseudo-inverse of the root of the average; any approximation makes a valid bound."""
+    kept = values > 1e-14 * values[-1]
+    return (basis * torch.where(kept, torch.where(kept, values, 1.0).rsqrt(), 0.0)) @ basis.mT
+
+
+def _spread(g: Gaussian, side: str, start: int, frame: _Frame) -> _Spread:
+    features = factor_features(g, side, start)
+    # Not the stored covariance, which float32 has rounded: the distance uses the factor.
+    cov = features.factor @ features.factor.mT
+    packed = pack_symmetric(cov, torch.float64)
+    turned = product_with_each(frame.basis.mT, features.factor)
+    transport, trace = packed[:, :0], packed[:, 0]
+    if side == "p":
+        transport, trace = _transport_maps(cov, features.factor, frame)
+    return _Spread(
+        features.mean,
+        features.trace,
+        packed.square().sum(dim=1),
+        turned.square().sum(dim=2).sqrt(),
+        packed,
+        transport,
+        trace,
+    )
+
+
+def _transport_maps(covs: Tensor, factors: Tensor, frame: _Frame) -> tuple[Tensor, Tensor]:
+    r"""For each covariance S the dual matrix Y, packed, and the trace of :math:`Y^{-1} S`.
+
+    Y is the transport map T from the average M, with :math:`T M T = S`, plus a small multiple of the
+    identity, because T is singular where S is. A positive definite Y is all that the bound needs, so nothing
+    here has to be accurate but the trace, which is computed from Y as it is.
+    """
+    values, turned = torch.linalg.eigh(frame.root @ covs @ frame.root)
+    roots = values.clamp_min(0).sqrt().unsqueeze(1)
+    half = frame.inverse_root @ turned
+    transport = (half * roots) @ half.mT
+    shift = 1e-9 * transport.diagonal(dim1=1, dim2=2).sum(dim=1) + torch.finfo(transport.dtype).tiny
+    eye = torch.eye(transport.shape[-1], dtype=transport.dtype, device=transport.device)
+    lower, info = torch.linalg.cholesky_ex(transport + shift[:, None, None] * eye)
+    lower = torch.where((info == 0)[:, None, None], lower, eye)
+    trace = torch.linalg.solve_triangular(lower, factors, upper=False).square().sum(dim=(1, 2))
+    return pack_symmetric(lower @ lower.mT, torch.float64), trace
+
+
+def _squared_bounds(left: _Spread, right: _Spread) -> Tensor:
     pinched = left.diagonal_roots @ right.diagonal_roots.mT
     # The differences cancel for nearly rank-one images: rounding is added where it could lower the bound.
     squares = [side.trace.square() for side in (left, right)]
@@ -76,37 +136,20 @@ def _squared_bound(left: _Spread, duals: tuple[Tensor, Tensor], right: _Spread) 
     ]
     products = left.packed @ right.packed.mT + ROUNDING * torch.outer(left.trace, right.trace)
     super_fidelity = (products + torch.outer(*mixed)).clamp_min(0).sqrt()
-    weights, maps = duals
-    dual = (weights.unsqueeze(1) * (maps @ right.packed.mT)).clamp_min(0).sqrt()
+    dual = (left.transport_trace.unsqueeze(1) * (left.transport @ right.packed.mT)).clamp_min(0).sqrt()
     fidelity = torch.minimum(torch.minimum(pinched, super_fidelity), dual)
     size = left.trace.unsqueeze(1) + right.trace
     spread = (size - 2 * fidelity - MARGIN * size).clamp_min(0)
     return squared_euclidean(left.mean, right.mean) * (1 - MARGIN) + spread
 
 
-def _transport_maps(covs: Tensor, average: Tensor, root: Tensor) -> tuple[Tensor, Tensor]:
-    r"""For each covariance S the trace of :math:`Y^{-1} S` and Y itself, packed: two batches.
+class _Logs(NamedTuple):
+    """Covariances behind the common whitening, in float64."""
 
-    Y is the transport map T from the average M, with :math:`T M T = S`, plus a small multiple of the
-    identity, because T is singular where S is.
-    """
-    values, vectors = torch.linalg.eigh(root)
-    kept = values > 1e-7 * values[-1]
-    inverse = (vectors * torch.where(kept, 1 / values.where(kept, torch.ones_like(values)), 0.0)) @ vectors.mT
-    maps, weights = [], []
-    for cov in covs:
-        inner, turned = torch.linalg.eigh(root @ cov @ root)
-        middle = (turned * inner.clamp_min(0).sqrt()) @ turned.mT
-        transport = inverse @ middle @ inverse
-        transport = (transport + transport.mT) / 2
-        least = torch.linalg.eigvalsh(transport)
-        # A positive definite Y is all that the bound needs: its trace with S is computed, not assumed.
-        shift = 1e-6 * least[-1] - least[0].clamp_max(0) + torch.finfo(cov.dtype).tiny
-        positive = transport + shift * torch.eye(len(cov), dtype=cov.dtype, device=cov.device)
-        lower = torch.linalg.cholesky(positive)
-        weights.append(torch.cholesky_solve(cov, lower).diagonal().sum())
-        maps.append(positive)
-    return torch.stack(weights), pack_symmetric(torch.stack(maps), torch.float64)
+    packed: Tensor
+    """``(B, D (D + 1) / 2)``, their logarithms."""
+    span: Tensor
+    """``(B,)``, the logarithms of their condition numbers."""
 
 
 def affine_invariant_lower_bound(p: Gaussian, q: Gaussian) -> Tensor:
@@ -114,28 +157,28 @@ def affine_invariant_lower_bound(p: Gaussian, q: Gaussian) -> Tensor:
 
     The exponential map does not shrink distances of positive definite matrices (Bhatia 2007, theorem 6.1.4):
     :math:`\| \log A - \log B \|_F \le d(A, B)`. A common congruence leaves d alone, and near the identity the
-    two sides almost agree.
+    two sides almost agree. Rounding grows with the condition numbers, and so does what is taken off.
     """
-    return (euclidean_by_product(*_whitened_logs(p, q)) * (1 - MARGIN) - _log_rounding(p.dim)).clamp_min(0)
-
-
-def _whitened_logs(p: Gaussian, q: Gaussian) -> tuple[Tensor, Tensor]:
-    """Packed logarithms of all covariances behind the whitening of their average."""
     check_gaussians(p, q)
     _, whitener = pooled_whitener(p, q)
-    packed = []
-    for side, g in (("p", p), ("q", q)):
-        parts = []
-        for i in blocks(len(g), 60 * p.dim**2):
-            lower = product_with_each(whitener, checked_cholesky(g[i], side, i.start)[1])
-            parts.append(pack_symmetric(symmetric_log(lower @ lower.mT), torch.float64))
-        packed.append(torch.cat(parts))
-    return packed[0], packed[1]
+
+    def prepare(g: Gaussian, side: str, start: int) -> _Logs:
+        parts = [_whitened_logs(g[i : i + 8], side, start + i, whitener) for i in range(0, len(g), 8)]
+        return _Logs(*(torch.cat(part) for part in zip(*parts, strict=True)))
+
+    def compare(a: _Logs, b: _Logs) -> Tensor:
+        rounding = MARGIN * p.dim + ROUNDING * (a.span.unsqueeze(1) + b.span).exp()
+        return (euclidean_by_product(a.packed, b.packed) * (1 - MARGIN) - rounding).clamp_min(0)
+
+    return all_pairs(p, q, prepare, compare, 4 * p.dim * (p.dim + 1), torch.float64)
 
 
-def _log_rounding(dim: int) -> float:
-    """An absolute margin for logarithms of ill-conditioned matrices, beside the relative one."""
-    return 1e-9 * dim
+def _whitened_logs(g: Gaussian, side: str, start: int, whitener: Tensor) -> _Logs:
+    lower = product_with_each(whitener, checked_cholesky(g, side, start)[1])
+    values, vectors = torch.linalg.eigh(lower @ lower.mT)
+    logs = values.clamp_min(torch.finfo(values.dtype).tiny).log()
+    packed = pack_symmetric((vectors * logs.unsqueeze(1)) @ vectors.mT, torch.float64)
+    return _Logs(packed, logs[:, -1] - logs[:, 0])
 
 
 def _average(p: Gaussian, q: Gaussian) -> Tensor:

@@ -81,7 +81,7 @@ def rank(queries: Any, database: Any, distance: str = "wasserstein2", k: int = 1
     """
     check_choice(distance, "distance", DISTANCES)
     check_count(k, "k", at_most=len(database))
-    if distance in PRUNED:
+    if distance in PRUNED and len(queries):
         return _rank_by_bounds(queries, database, distance, k)
     values = DISTANCES[distance](queries, database)
     found = values.sort(dim=1, stable=True)

@@ -157,7 +157,7 @@ def pad_columns(factor: Tensor) -> Tensor:
 
 
 def semidefinite_factor(cov: Tensor, precision: torch.dtype, side: str, start: int) -> Tensor:
-    """Factors ``(B, D, R)`` of covariances; R is the largest numerical rank, up to a multiple of 8.
+    """Factors ``(B, D, R)`` of covariances of any rank; R is D, up to a multiple of 8.
 
     Cholesky where it is safe. Elsewhere eigenvectors: directions whose variance is rounding are left out,
     because the root of a rounding error is no rounding error.
@@ -175,7 +175,6 @@ def semidefinite_factor(cov: Tensor, precision: torch.dtype, side: str, start: i
     lower, info = torch.linalg.cholesky_ex(pad_identity(cov))
     factor = lower[:, :dim]
     singular = ((info != 0) | ~pivots_are_positive(factor[:, :, :dim], cov, precision)).nonzero().flatten()
-    rank = dim if len(singular) < len(cov) else 1
     for image in singular.tolist():
         values, vectors = torch.linalg.eigh(cov[image])
         rounding = max(16.0, dim**0.5) * torch.finfo(precision).eps * float(values.abs().max())
@@ -185,10 +184,8 @@ def semidefinite_factor(cov: Tensor, precision: torch.dtype, side: str, start: i
                 f"{float(values[0]):.3g}; a covariance is positive semi-definite"
             )
         roots = torch.where(values > rounding, values, 0.0).sqrt()
-        # The largest first, so that the columns left out are the last.
-        factor[image, :, :dim] = (vectors * roots).flip(-1)
-        rank = max(rank, int((roots > 0).sum()))
-    return pad_columns(factor[:, :, :rank])
+        factor[image, :, :dim] = vectors * roots
+    return factor.contiguous()
 
 
 def fidelity(a: FactorFeatures, b: FactorFeatures) -> Tensor:
