@@ -13,7 +13,7 @@ ready := $(VENV)/.ready-$(TORCH_BACKEND)
 uv_version := $(shell sed -n 's/^uv==\([0-9.]*\).*/\1/p' requirements.lock)
 
 .DEFAULT_GOAL := help
-.PHONY: book test lint sync format check-pages serve lock clean distclean help setup
+.PHONY: book test lint sync format check-pages bench serve lock clean distclean help setup
 
 book: setup  ## set up, execute all chapters, build the HTML: build/html/index.html
 	@$(bin)/retrieval-geometry build --profile $(PROFILE) --data-root "$(DATA_ROOT)" --device $(DEVICE) --seed $(SEED)
@@ -32,6 +32,9 @@ format: setup  ## put the code into house style
 
 check-pages: setup  ## check the built pages, in Chromium as well where it is installed
 	@$(bin)/python -m retrieval_geometry.book check-pages --browser
+
+bench: setup  ## time the distances against other libraries (BENCH="--quick" for a short run)
+	@$(bin)/python -m benchmarks $(BENCH)
 
 serve: book  ## build the book and serve it on http://localhost:8000 (PORT=...)
 	@cd build/html && ../../$(bin)/python -m http.server --bind 127.0.0.1 $(PORT)
