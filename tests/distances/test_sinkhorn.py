@@ -187,7 +187,7 @@ def test_bad_input_is_refused() -> None:
         ((x, x[:1]), {}, "same number of sets, got 2 and 1"),
         ((x, x[..., :2]), {}, r"y must have shape \(2, points, 3\)"),
         ((x, x.float()), {}, "share one dtype"),
-        ((x, x), {"p": 3}, "p must be one of 1, 2; got '3'"),
+        ((x, x), {"p": 3}, "p must be one of 1, 2; got 3"),
         ((x, x), {"epsilon": 0.0}, "epsilon must be a finite number above 0, got 0.0"),
         ((x, x), {"a": a + 1}, "a of set 0 must be non-negative masses that sum to 1"),
         ((x, x), {"b": a[:, :2]}, "b must have shape"),

@@ -16,8 +16,8 @@ import warnings
 import torch
 from torch import Tensor
 
-SCALING_RANGE = 80.0
-"""Largest (max cost - min cost) / epsilon for which exp(-cost / epsilon) is scaled directly."""
+SCALING_RANGE = 60.0
+"""Largest (max cost - min cost) / epsilon for which exp(-cost / epsilon) is scaled directly, in float32."""
 
 SCALING_STEPS = 20
 NEWTON_STEPS = 100
@@ -32,33 +32,32 @@ class EntropicCost(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: object, cost: Tensor, a: Tensor, b: Tensor, epsilon: float, tolerance: float) -> Tensor:
-        f, g = optimal_potentials(cost, a, b, epsilon, tolerance)
-        ctx.save_for_backward(cost, a, b, f, g)  # type: ignore[attr-defined]
-        ctx.epsilon = epsilon  # type: ignore[attr-defined]
+        f, g, plan = optimal_potentials(cost, a, b, epsilon, tolerance)
+        ctx.save_for_backward(a, f, g, plan)  # type: ignore[attr-defined]
         return (a * f).sum(dim=1) + (b * g).sum(dim=1)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: object, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
-        cost, a, b, f, g = ctx.saved_tensors  # type: ignore[attr-defined]
-        plan = a.unsqueeze(2) * _conditional_plan(cost, b.log(), f, g, ctx.epsilon)  # type: ignore[attr-defined]
+        a, f, g, plan = ctx.saved_tensors  # type: ignore[attr-defined]
         grad = grad.unsqueeze(1)
-        return grad.unsqueeze(2) * plan, grad * f, grad * g, None, None
+        return (grad * a).unsqueeze(2) * plan, grad * f, grad * g, None, None
 
 
 def optimal_potentials(
     cost: Tensor, a: Tensor, b: Tensor, epsilon: float, tolerance: float
-) -> tuple[Tensor, Tensor]:
-    """Optimal f ``(B, n)`` and g ``(B, m)``; the marginals of their plan are within ``tolerance`` in L1.
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Optimal f ``(B, n)`` and g ``(B, m)``, and their plan divided by the masses of its rows ``(B, n, m)``.
+
+    The rows of the plan have their masses, its columns are within ``tolerance`` of theirs in L1.
 
     Warns:
         RuntimeWarning: some problems did not get there.
     """
-    spans = cost.amax(dim=(1, 2)) - cost.amin(dim=(1, 2))
-    span = float(spans.max())
+    span = float((cost.amax(dim=(1, 2)) - cost.amin(dim=(1, 2))).max()) if len(cost) else 0.0
     start = _scale if span <= SCALING_RANGE * epsilon else _anneal
     g = start(cost, a, b, epsilon, span)
-    g, error = _newton(cost, a, b, epsilon, g, tolerance, NEWTON_STEPS)
+    f, g, plan, error = _newton(cost, a, b, epsilon, g, tolerance, NEWTON_STEPS)
     missed = error > 1e3 * tolerance
     if missed.any():
         warnings.warn(
@@ -68,30 +67,37 @@ def optimal_potentials(
             RuntimeWarning,
             stacklevel=2,
         )
-    f = _soft_minimum(cost, b.log(), g, epsilon)
-    # Where b is zero the dual does not see g; the half-step defines it there and changes nothing elsewhere.
-    half_step = _soft_minimum(cost.mT, a.log(), f, epsilon)
-    return f, torch.where(b > 0, g, half_step)
+    if (b == 0).any():
+        # Where b is zero the dual does not see g; the half-step defines it there.
+        g = torch.where(b > 0, g, _soft_minimum(cost.mT, a.log(), f, epsilon)[0])
+    return f, g, plan
 
 
-def _soft_minimum(cost: Tensor, log_b: Tensor, g: Tensor, epsilon: float) -> Tensor:
-    """Sinkhorn's half-step, f = -eps log sum_j b_j exp((g_j - C_ij) / eps): rows of the plan become exact."""
-    return -epsilon * ((g.unsqueeze(1) - cost) / epsilon + log_b.unsqueeze(1)).logsumexp(dim=2)
+def _soft_minimum(cost: Tensor, log_b: Tensor, g: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
+    """Sinkhorn's half-step, f = -eps log sum_j b_j exp((g_j - C_ij) / eps): rows of the plan become exact.
 
-
-def _conditional_plan(cost: Tensor, log_b: Tensor, f: Tensor, g: Tensor, epsilon: float) -> Tensor:
-    """The plan divided by the masses of its rows."""
-    return ((f.unsqueeze(2) + g.unsqueeze(1) - cost) / epsilon + log_b.unsqueeze(1)).exp()
+    Returns:
+        f, and the plan divided by the masses of its rows.
+    """
+    terms = (g / epsilon + log_b).unsqueeze(1) - cost / epsilon
+    largest = terms.amax(dim=2, keepdim=True)
+    plan = terms.sub_(largest).exp_()
+    total = plan.sum(dim=2, keepdim=True)
+    return -epsilon * (total.log() + largest).squeeze(2), plan.div_(total)
 
 
 def _scale(cost: Tensor, a: Tensor, b: Tensor, epsilon: float, span: float) -> Tensor:
-    """Sinkhorn's iterations as scalings u, v of the kernel exp(-C / eps); returns g = eps log v."""
-    kernel = ((cost.amin(dim=(1, 2), keepdim=True) - cost) / epsilon).exp()
+    """Sinkhorn's iterations as scalings u, v of the kernel exp(-C / eps); returns g = eps log v.
+
+    In float32: this only brings Newton's method near.
+    """
+    kernel = ((cost.amin(dim=(1, 2), keepdim=True) - cost) / epsilon).float().exp_()
+    a, b = a.float(), b.float()
     v = torch.ones_like(b)
     for _ in range(SCALING_STEPS):
         u = 1 / (kernel * (b * v).unsqueeze(1)).sum(dim=2)
         v = 1 / (kernel * (a * u).unsqueeze(2)).sum(dim=1)
-    return epsilon * v.log()
+    return epsilon * v.double().log()
 
 
 def _anneal(cost: Tensor, a: Tensor, b: Tensor, epsilon: float, span: float) -> Tensor:
@@ -101,39 +107,38 @@ def _anneal(cost: Tensor, a: Tensor, b: Tensor, epsilon: float, span: float) -> 
     level = max(span / 10, epsilon)
     while True:
         for _ in range(2):
-            f = _soft_minimum(cost, log_b, g, level)
-            g = _soft_minimum(cost.mT, log_a, f, level)
+            f, _ = _soft_minimum(cost, log_b, g, level)
+            g, _ = _soft_minimum(cost.mT, log_a, f, level)
         if level == epsilon:
             return g
-        g, _ = _newton(cost, a, b, level, g, 1e-2, 8)
+        g = _newton(cost, a, b, level, g, 1e-2, 8)[1]
         level = max(level / 2, epsilon)
 
 
 def _newton(
     cost: Tensor, a: Tensor, b: Tensor, epsilon: float, g: Tensor, tolerance: float, steps: int
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Newton's method on the dual in g, with f eliminated; only problems that are not done take part.
 
     Returns:
-        g ``(B, m)`` and the L1 errors ``(B,)`` of the column marginals.
+        f, g, the plans divided by the masses of their rows, and the L1 errors ``(B,)`` of the columns.
     """
-    g = g.clone()
-    error = torch.zeros(len(g), dtype=g.dtype, device=g.device)
-    active = torch.arange(len(g), device=g.device)
-    for step in range(steps + 1):
-        c, m, n, h = cost[active], a[active], b[active], g[active]
-        log_n = n.log()
-        f = _soft_minimum(c, log_n, h, epsilon)
-        plan = _conditional_plan(c, log_n, f, h, epsilon)
-        columns = (m.unsqueeze(1) @ plan).squeeze(1)
-        error[active] = (n - columns).abs().sum(dim=1)
-        open_ = error[active] > tolerance
-        if step == steps or not open_.any():
+    log_b = b.log()
+    f, plan = _soft_minimum(cost, log_b, g, epsilon)
+    columns = (a.unsqueeze(1) @ plan).squeeze(1)
+    error = (b - columns).abs().sum(dim=1)
+    for _ in range(steps):
+        active = (error > tolerance).nonzero().flatten()
+        if not len(active):
             break
-        active = active[open_]
-        c, m, n, h, f, plan, columns = (part[open_] for part in (c, m, n, h, f, plan, columns))
-        g[active] = _ascend(c, m, n, epsilon, h, f, _newton_step(plan, m, n, columns, epsilon), columns)
-    return g, error
+        c, m, n, h = cost[active], a[active], b[active], g[active]
+        step = _newton_step(plan[active], m, n, columns[active], epsilon)
+        h, f_new, plan_new = _ascend(c, m, n, epsilon, h, f[active], step, columns[active])
+        g, f, plan = (x.index_copy(0, active, y) for x, y in ((g, h), (f, f_new), (plan, plan_new)))
+        columns_new = (m.unsqueeze(1) @ plan_new).squeeze(1)
+        columns = columns.index_copy(0, active, columns_new)
+        error = error.index_copy(0, active, (n - columns_new).abs().sum(dim=1))
+    return f, g, plan, error
 
 
 def _newton_step(plan: Tensor, a: Tensor, b: Tensor, columns: Tensor, epsilon: float) -> Tensor:
@@ -154,8 +159,12 @@ def _newton_step(plan: Tensor, a: Tensor, b: Tensor, columns: Tensor, epsilon: f
 
 def _ascend(
     cost: Tensor, a: Tensor, b: Tensor, epsilon: float, g: Tensor, f: Tensor, step: Tensor, columns: Tensor
-) -> Tensor:
-    """Go along the step, of at most 8 epsilons, halved until the dual grows (Armijo)."""
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Go along the step, of at most 8 epsilons, halved until the dual grows (Armijo).
+
+    Returns:
+        The new g, its f and its plan divided by the masses of the rows.
+    """
     value = (a * f).sum(dim=1) + (b * g).sum(dim=1)
     slope = ((b - columns) * step).sum(dim=1)
     reach = (step.amax(dim=1) - step.amin(dim=1)) / epsilon
@@ -163,9 +172,10 @@ def _ascend(
     log_b = b.log()
     for _ in range(12):
         new = g + length * step
-        grown = (a * _soft_minimum(cost, log_b, new, epsilon)).sum(dim=1) + (b * new).sum(dim=1)
+        f, plan = _soft_minimum(cost, log_b, new, epsilon)
+        grown = (a * f).sum(dim=1) + (b * new).sum(dim=1)
         enough = grown >= value + 1e-4 * length.squeeze(1) * slope - 1e-14 * value.abs()
         if enough.all():
             break
         length = torch.where(enough.unsqueeze(1), length, length / 2)
-    return new
+    return new, f, plan
