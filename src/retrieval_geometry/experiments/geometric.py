@@ -1,5 +1,6 @@
 """Experiments of [geometric]: images as distributions of local descriptors, and distances between them."""
 
+import sys
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -49,7 +50,7 @@ def run_table1(profile: str, data_root: str, device: str, seed: int) -> Result:
 def compare(
     methods: Sequence[Method], descriptors: Tensor, setting: Setting, seed: int
 ) -> tuple[list[MethodResult], dict[str, Ranking]]:
-    """Run methods, each model built once; results come in the order of the methods."""
+    """Run methods, each model built once, with a line of progress each; results come in their order."""
     entries, rankings = {}, {}
     for model in dict.fromkeys(method.model for method in methods):
         seconds, (models, notes) = timed(build, model, descriptors, setting, seed)
@@ -58,8 +59,15 @@ def compare(
                 ranking = rank_setting(method, models, setting)
                 entry = score(method, ranking, setting, seconds / len(descriptors), notes, seed)
                 rankings[method.name], entries[method.name] = ranking, entry
+                report(len(entries), len(methods), entry)
         del models  # the next ones may need the memory
     return [entries[method.name] for method in methods], rankings
+
+
+def report(done: int, total: int, entry: MethodResult) -> None:
+    """One line on what a method reached."""
+    precision = entry.metrics["P@1"].value
+    print(f"[{done}/{total}] {entry.label}: P@1 {precision:.3f}", file=sys.stderr, flush=True)
 
 
 def build(model: str, descriptors: Tensor, setting: Setting, seed: int) -> tuple[Any, tuple[str, ...]]:
