@@ -108,6 +108,15 @@ def test_rank_under_other_models_and_distances(pictures, capsys, model, distance
         assert "flat.png" not in out
 
 
+def test_rank_compares_images_that_single_precision_calls_singular(tmp_path, capsys):
+    x = np.arange(96)
+    for width in (4, 5, 6):
+        save(tmp_path / f"{width}.png", np.broadcast_to(255 * (x // width % 2)[:, None], (96, 96, 3)))
+    options = ("--model", "smt", "--distance", "affine_invariant", "--no-plot")
+    assert run("rank", tmp_path / "4.png", tmp_path, *options) == 0
+    assert [line.split()[2] for line in capsys.readouterr().out.splitlines()[1:]] == ["5.png", "6.png"]
+
+
 def bad_inputs() -> list[tuple[list[str], str]]:
     good = ["rank", "pictures/stripes4.png", "pictures"]
     return [

@@ -89,7 +89,7 @@ def test_addresses_classes_and_fractions_are_no_paths(tmp_path):
         "ids": ["brick/007"],
         "share": "1/2, and/or",
     }
-    make_result(settings=settings).write(tmp_path / "toy.json")
+    assert Result.read(make_result(settings=settings).write(tmp_path / "toy.json")).settings == settings
 
 
 def test_numbers_that_json_lacks_are_refused(tmp_path):

@@ -68,10 +68,11 @@ def rank_pictures(
         notes += flat
     if model == "gaussian" and distance in NEED_FULL_RANK:
         notes.append(f"note: covariances are shrunk by {SHRINKAGE} towards a multiple of the identity")
-    place = torch.device(device)
+    # In double precision, in which nearly flat images still have positive definite covariances.
+    place = {"device": torch.device(device), "dtype": torch.float64}
     chunks = range(0, len(searched), CHUNK)
     parts = [
-        _distances(x.to(place), y[i : i + CHUNK].to(place), model, distance, asked.ids, searched.ids[i:])
+        _distances(x.to(**place), y[i : i + CHUNK].to(**place), model, distance, asked.ids, searched.ids[i:])
         for i in chunks
     ]
     values = torch.cat(parts)
