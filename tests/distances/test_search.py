@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from retrieval_geometry.distances import covariance_only, pairwise, rank
+from retrieval_geometry.distances import _blocks, covariance_only, pairwise, rank
 from retrieval_geometry.distances import search as search_module
 from retrieval_geometry.distances._bounds import (
-    affine_invariant_lower_bound,
-    wasserstein2_squared_lower_bound,
+    AffineInvariantBound,
+    Bound,
+    WassersteinBound,
+    keep_all,
+    kept_bounds,
+    passing_bounds,
 )
 from retrieval_geometry.image_models import Gaussian, fit_gaussian
 
@@ -86,19 +92,29 @@ def test_every_other_distance_is_sorted_in_full(distance: str) -> None:
     assert (rank(q[:3], q, distance, 7).evaluated == 30).all()
 
 
+def assert_is_below(bound_type: type[Bound], p: Gaussian, q: Gaussian, distance: str) -> None:
+    """In the frame of the database and in one that is foreign to it, streamed and from what is kept."""
+    values = pairwise(distance, p, q)
+    for bound in (bound_type.of(q), bound_type.of(p[:1])):
+        for bounds in (passing_bounds(bound, p, q), kept_bounds(bound, p, q, keep_all(bound, q))):
+            assert (bounds >= 0).all()
+            assert (bounds <= values * (1 + 16 * torch.finfo(p.dtype).eps)).all()
+
+
 @pytest.mark.parametrize("kind", SPECTRA)
 @pytest.mark.parametrize("dim", [1, 3, 12])
 def test_the_wasserstein_bound_is_a_bound(kind: str, dim: int) -> None:
     """Pinching and duality of the fidelity (Uhlmann), super-fidelity (Miszczak et al. 2009)."""
     p, q = gaussians(kind, 12, dim, 2), gaussians(kind, 30, dim, 3)
-    assert (wasserstein2_squared_lower_bound(p, q) <= pairwise("wasserstein2_squared", p, q)).all()
+    for dtype in (torch.float64, torch.float32):
+        assert_is_below(WassersteinBound, p.to(dtype), q.to(dtype), "wasserstein2_squared")
 
 
 @pytest.mark.parametrize("dim", [1, 3, 12])
 def test_the_affine_invariant_bound_is_a_bound(dim: int) -> None:
     """Exponential metric increasing property (Bhatia 2007, theorem 6.1.4)."""
     p, q = gaussians("random", 12, dim, 2), gaussians("scales", 30, dim, 3)
-    assert (affine_invariant_lower_bound(p, q) <= pairwise("affine_invariant", p, q)).all()
+    assert_is_below(AffineInvariantBound, p, q, "affine_invariant")
 
 
 def test_most_pairs_are_never_compared() -> None:
@@ -120,10 +136,13 @@ def test_fewer_descriptors_than_dimensions() -> None:
 def test_a_broken_bound_would_be_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     """The comparison with the full sort can fail: a bound far too large loses neighbours."""
     q = gaussians("random", 60, 4, 5)
-    wrong = search_module._Pruned(
-        lambda p, q: 100 * pairwise("wasserstein2_squared", p, q).flip(1), torch.square
-    )
-    monkeypatch.setitem(search_module.PRUNED, "wasserstein2", wrong)
+
+    class Wrong(WassersteinBound):
+        def compare(self, queries: object, images: object) -> torch.Tensor:
+            return 100 * pairwise("wasserstein2_squared", q[:4], q).flip(1)
+
+    method = search_module.PRUNED["wasserstein2"]
+    monkeypatch.setitem(search_module.PRUNED, "wasserstein2", replace(method, bound=Wrong))
     found = rank(q[:4], q, k=3)
     assert not torch.equal(found.indices, pairwise("wasserstein2", q[:4], q).argsort(stable=True)[:, :3])
 
@@ -138,6 +157,71 @@ def test_bad_input_is_named() -> None:
         rank(q, q, k=0)
     with pytest.raises(ValueError, match="same dimension"):
         rank(gaussians("random", 2, 4, 0), q, k=1)
+
+
+@pytest.mark.parametrize("distance", search_module.PRUNED)
+@pytest.mark.parametrize("budget", [1, 2000, 30_000])
+def test_a_small_memory_budget_changes_nothing(
+    distance: str, budget: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    q = gaussians("random", 90, 5, 6)
+    whole = rank(q[:7], q, distance, 4)
+    monkeypatch.setattr(_blocks, "MEMORY_BUDGET", budget)
+    found = rank(q[:7], q, distance, 4)
+    assert torch.equal(found.indices, whole.indices)
+    assert torch.equal(found.distances, whole.distances)
+    assert torch.equal(found.evaluated, whole.evaluated)
+
+
+@pytest.mark.parametrize("distance", search_module.PRUNED)
+def test_an_image_is_prepared_once_a_round(distance: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many queries ask for it; a query itself is prepared once in all."""
+    method = search_module.PRUNED[distance]
+    prepared = {"p": 0, "q": 0}
+
+    def counting(p: Gaussian, q: Gaussian) -> _blocks.Comparison:
+        comparison = method.comparison(p, q)
+
+        def prepare(g: Gaussian, side: str, start: int) -> object:
+            prepared[side] += len(g)
+            return comparison.prepare(g, side, start)
+
+        return comparison._replace(prepare=prepare)
+
+    monkeypatch.setitem(search_module.PRUNED, distance, replace(method, comparison=counting))
+    q = gaussians("equal", 40, 6, 7)
+    found = rank(q[:30], q, distance, 3)
+    assert prepared["p"] == 30
+    # Rounds of 16, 32, ...: at most two until all 40 images are asked for.
+    assert prepared["q"] <= 2 * 40 < int(found.evaluated.sum())
+
+
+def test_no_query_gets_no_neighbour() -> None:
+    q = gaussians("random", 5, 3, 0)
+    for distance in ("wasserstein2", "affine_invariant", "stein"):
+        found = rank(q[:0], q, distance, 2)
+        assert found.distances.shape == found.indices.shape == (0, 2)
+        assert found.distances.dtype == q.dtype
+        assert found.indices.dtype == torch.long
+        assert found.evaluated.shape == (0,)
+
+
+def test_the_last_bits_do_not_depend_on_the_batch() -> None:
+    """An odd dimension, above the block of a Cholesky factorisation, and an image that is not centred."""
+    x = torch.randn(12, 150, 257, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    dense, thin = fit_gaussian(x, shrinkage=0.1), fit_gaussian(x[:, :41])
+    assert thin.factor is not None
+    thin.factor[7] += 0.1 * thin.factor[7].std()
+    thin = Gaussian(thin.mean, thin.factor @ thin.factor.mT, thin.factor)
+    for distance, images in (("affine_invariant", dense), ("wasserstein2", dense), ("wasserstein2", thin)):
+        assert_equals_the_full_sort(images[3:5], images, distance, 4)
+
+
+def test_a_gradient_does_not_stand_in_the_way() -> None:
+    q = fit_gaussian(torch.randn(20, 6, 4, generator=torch.Generator().manual_seed(3)).requires_grad_())
+    found = rank(q[:2], q, k=3)
+    assert not found.distances.requires_grad
+    assert found.indices[:, 0].tolist() == [0, 1]
 
 
 @pytest.mark.gpu

@@ -1,10 +1,11 @@
 """All pairs of two batches in blocks, so that neither the images nor the pairs outgrow a memory budget."""
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from retrieval_geometry.image_models import Gaussian, GaussianMixture
 
@@ -19,6 +20,34 @@ def blocks(n: int, bytes_each: int) -> list[slice]:
     """Cut ``range(n)`` into slices of as many items as the memory budget holds, at least one."""
     size = max(1, MEMORY_BUDGET // max(1, bytes_each))
     return [slice(start, min(start + size, n)) for start in range(0, n, size)]
+
+
+class Comparison(NamedTuple):
+    """How a distance compares two batches: what :func:`all_pairs` gets besides the images."""
+
+    prepare: Callable[[Any, str, int], Any]
+    compare: Callable[[Any, Any], Tensor]
+    bytes_per_image: int
+
+
+def take(features: Any, index: slice | Tensor) -> Any:
+    """Some of what was prepared: a tensor with an axis of images in front, or a named tuple of such."""
+    if features is None or isinstance(features, Tensor):
+        return features if features is None else features[index]
+    return type(features)(*(take(part, index) for part in features))
+
+
+def join(parts: list[Any]) -> Any:
+    """What was prepared of several blocks as one."""
+    first = parts[0]
+    if first is None or isinstance(first, Tensor):
+        return first if first is None else torch.cat(parts)
+    return type(first)(*(join(list(same)) for same in zip(*parts, strict=True)))
+
+
+def progress(n_pairs: int) -> tqdm:
+    """A bar for work that takes longer than five seconds, on an interactive terminal only."""
+    return tqdm(total=n_pairs, unit="pair", unit_scale=True, delay=5, disable=None, leave=False)
 
 
 def all_pairs(
@@ -48,8 +77,12 @@ def all_pairs(
     columns = blocks(len(q), bytes_per_image)
     kept = prepare(q, "q", 0) if len(columns) == 1 else None
     rows = []
-    for i in blocks(len(p), bytes_per_image):
-        left = prepare(p[i], "p", i.start)
-        right = (prepare(q[j], "q", j.start) if kept is None else kept for j in columns)
-        rows.append(torch.cat([compare(left, features) for features in right], dim=1))
+    with progress(len(p) * len(q)) as bar:
+        for i in blocks(len(p), bytes_per_image):
+            left = prepare(p[i], "p", i.start)
+            row = []
+            for j in columns:
+                row.append(compare(left, prepare(q[j], "q", j.start) if kept is None else kept))
+                bar.update(row[-1].numel())
+            rows.append(torch.cat(row, dim=1))
     return torch.cat(rows).to(dtype)

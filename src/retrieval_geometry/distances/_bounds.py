@@ -1,36 +1,164 @@
 r"""Lower bounds of distances, for all pairs at the price of matrix products.
 
 Each is a theorem less a margin for rounding, so that a bound is never above the distance that is computed for
-the same pair.
+the same pair. What is computed of an image depends on a common frame, which the database suggests; the
+theorems hold in any frame, so that images may come and go while the frame stays.
 """
 
-from typing import NamedTuple
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from retrieval_geometry.distances._blocks import all_pairs
+from retrieval_geometry.distances._blocks import all_pairs, blocks, join, take
 from retrieval_geometry.distances._gaussians import (
-    check_gaussians,
     checked_cholesky,
     pack_symmetric,
     pooled_whitener,
     product_with_each,
     squared_euclidean,
 )
-from retrieval_geometry.distances.riemannian import euclidean_by_product
-from retrieval_geometry.distances.wasserstein import factor_features
+from retrieval_geometry.distances.wasserstein import FactorFeatures, factor_features, given_features
 from retrieval_geometry.image_models import Gaussian
 
 MARGIN = 1e-9
 """Rounding of a fidelity or a logarithm in float64, relative to the size of what it is computed from."""
 
 ROUNDING = 1e-13
-"""Rounding of a squared trace in float64, relative."""
+"""Rounding of a squared trace or of an inner product in float64, relative."""
+
+CANCELLATION = 1e-12
+"""Rounding of a squared distance that is computed by a product, relative to the squared norms."""
+
+WORKING_BYTES = 2**21
+"""Of one kind of matrix of the images that are prepared at a time: few enough to stay near a CPU's cache."""
 
 
-def wasserstein2_squared_lower_bound(p: Gaussian, q: Gaussian) -> Tensor:
-    r"""Lower bounds ``(P, Q)`` of the squared 2-Wasserstein distance, from upper bounds of the fidelity F.
+class Bound(ABC):
+    """A lower bound in a common frame: what it needs of queries and images, and how it compares them."""
+
+    Frame: type[Any]
+    """A named tuple of tensors, the frame; it makes a bound."""
+    Kept: type[Any]
+    """A named tuple of tensors, what is worth keeping of images: dear to compute, small to store."""
+    bytes_per_image: int
+    """Of all that is prepared of an image."""
+    bytes_kept: int
+    """Of what is kept of an image."""
+
+    def __init__(self, frame: Any) -> None:
+        self.frame = frame
+
+    @classmethod
+    @abstractmethod
+    def of(cls, images: Gaussian) -> "Bound":
+        """The bound in the frame that a database suggests."""
+
+    @abstractmethod
+    def of_queries(self, g: Gaussian, start: int) -> Any:
+        """All that is needed of some queries, the first of which has the index ``start``; checked."""
+
+    @abstractmethod
+    def of_images(self, g: Gaussian, start: int) -> Any:
+        """Likewise of images of the database; its attribute ``kept`` is worth keeping."""
+
+    @abstractmethod
+    def completed(self, g: Gaussian, kept: Any) -> Any:
+        """The same again from the images and what was kept of them, by no more than products."""
+
+    @abstractmethod
+    def compare(self, queries: Any, images: Any) -> Tensor:
+        """Lower bounds ``(P, Q)``, float64."""
+
+
+def keep_all(bound: Bound, images: Gaussian) -> Any:
+    """What a bound keeps of a database.
+
+    Raises:
+        ValueError: an image is none that the distance takes; it is named.
+    """
+    cuts = blocks(len(images), bound.bytes_per_image)
+    return join([bound.of_images(images[cut], cut.start).kept for cut in cuts])
+
+
+def kept_bounds(bound: Bound, queries: Gaussian, images: Gaussian, kept: Any) -> Tensor:
+    """Lower bounds ``(P, Q)`` float64, from what :func:`keep_all` kept of the images."""
+
+    def prepare(g: Gaussian, side: str, start: int) -> Any:
+        if side == "p":
+            return bound.of_queries(g, start)
+        return bound.completed(g, take(kept, slice(start, start + len(g))))
+
+    return all_pairs(queries, images, prepare, bound.compare, bound.bytes_per_image, torch.float64)
+
+
+def passing_bounds(bound: Bound, queries: Gaussian, images: Gaussian) -> Tensor:
+    """Lower bounds ``(P, Q)`` float64, with nothing kept of the images but for the next block of queries."""
+    kept: dict[int, Any] = {}
+    keeps = len(blocks(len(images), 4 * bound.bytes_kept)) == 1
+
+    def prepare(g: Gaussian, side: str, start: int) -> Any:
+        if side == "p":
+            return bound.of_queries(g, start)
+        if start in kept:
+            return bound.completed(g, kept[start])
+        features = bound.of_images(g, start)
+        if keeps:
+            kept[start] = features.kept
+        return features
+
+    return all_pairs(queries, images, prepare, bound.compare, bound.bytes_per_image, torch.float64)
+
+
+def _in_parts(prepare: Callable[[Gaussian, int], Any], g: Gaussian, start: int) -> Any:
+    """Prepare images a few at a time."""
+    columns = g.dim if g.factor is None else max(g.dim, g.factor.shape[2])
+    size = max(1, WORKING_BYTES // (8 * g.dim * columns))
+    return join([prepare(g[i : i + size], start + i) for i in range(0, len(g), size)])
+
+
+class WassersteinFrame(NamedTuple):
+    """Eigenvalues ``(D,)`` and eigenvectors ``(D, D)`` of the average covariance, float64."""
+
+    values: Tensor
+    basis: Tensor
+
+
+class WassersteinKept(NamedTuple):
+    """What is kept of images, float64."""
+
+    mean: Tensor
+    """``(B, D)``."""
+    trace: Tensor
+    """``(B,)``."""
+    purity: Tensor
+    """``(B,)``, the trace of the square."""
+    deviations: Tensor
+    """``(B, D)``, standard deviations along the common basis."""
+    lift: Tensor
+    """``(B,)``: the covariance plus this multiple of the identity is at least what the distance compares."""
+
+
+class _Spread(NamedTuple):
+    kept: WassersteinKept
+    packed: Tensor
+    """``(B, D (D + 1) / 2)``, the covariances."""
+
+
+class _Query(NamedTuple):
+    spread: _Spread
+    transport: Tensor
+    """``(B, D (D + 1) / 2)``, the dual matrices Y."""
+    transport_trace: Tensor
+    """``(B,)``, their traces."""
+    transported: Tensor
+    """``(B,)``, the traces of the covariances times the inverses of Y."""
+
+
+class WassersteinBound(Bound):
+    r"""Lower bounds of the squared 2-Wasserstein distance, from upper bounds of the fidelity F.
 
     Three bounds, of which the smallest counts:
 
@@ -41,149 +169,207 @@ def wasserstein2_squared_lower_bound(p: Gaussian, q: Gaussian) -> Tensor:
     - duality: :math:`F^2 \le \operatorname{tr} (Y^{-1} \Sigma_p) \operatorname{tr} (Y \Sigma_q)` for any
       positive definite Y; here the transport map from the average covariance to the query's.
     """
-    check_gaussians(p, q)
-    average = _average(p, q)
-    values, basis = torch.linalg.eigh(average)
-    frame = _Frame(basis, (basis * values.clamp_min(0).sqrt()) @ basis.mT, _inverse_root(values, basis))
 
-    def prepare(g: Gaussian, side: str, start: int) -> _Spread:
-        parts = [_spread(g[i : i + 8], side, start + i, frame) for i in range(0, len(g), 8)]
-        return _Spread(*(torch.cat(part) for part in zip(*parts, strict=True)))
+    Frame = WassersteinFrame
+    Kept = WassersteinKept
 
-    kept = 8 * p.dim * (p.dim + 1)
-    return all_pairs(p, q, prepare, _squared_bounds, kept, torch.float64)
+    def __init__(self, frame: WassersteinFrame) -> None:
+        super().__init__(frame)
+        values, basis = frame
+        dim = len(values)
+        self._root = (basis * values.clamp_min(0).sqrt()) @ basis.mT
+        # The pseudo-inverse: any approximation of the inverse root makes a valid bound.
+        usable = values > 1e-14 * values[-1]
+        inverse = torch.where(usable, torch.where(usable, values, 1.0).rsqrt(), 0.0)
+        self._inverse_root = (basis * inverse) @ basis.mT
+        self.bytes_per_image = 8 * dim * (dim + 1)
+        self.bytes_kept = 8 * (2 * dim + 3)
+
+    @classmethod
+    def of(cls, images: Gaussian) -> "WassersteinBound":
+        """The bound in the eigenvectors of the average covariance."""
+        total = torch.zeros(images.dim, images.dim, dtype=torch.float64, device=images.device)
+        for cov in images.cov.split(64):
+            total += cov.sum(dim=0, dtype=torch.float64)
+        average = (total + total.mT) / (2 * len(images))
+        if not average.isfinite().all():
+            # An image is NaN or infinite, and the checks of the images will name it.
+            average = torch.eye(images.dim, dtype=torch.float64, device=images.device)
+        return cls(WassersteinFrame(*torch.linalg.eigh(average)))
+
+    def of_images(self, g: Gaussian, start: int) -> _Spread:
+        """See :class:`Bound`."""
+        return _in_parts(lambda part, first: self._spread(part, _features(part, "q", first)), g, start)
+
+    def of_queries(self, g: Gaussian, start: int) -> _Query:
+        """See :class:`Bound`."""
+        return _in_parts(self._query, g, start)
+
+    def completed(self, g: Gaussian, kept: WassersteinKept) -> _Spread:
+        """See :class:`Bound`."""
+
+        def pack(part: Gaussian, start: int) -> Tensor:
+            if part.factor is not None:
+                factor = part.factor.double()
+                return pack_symmetric(factor @ factor.mT, torch.float64)
+            cov = part.cov.double()
+            cov = (cov + cov.mT) / 2
+            cov.diagonal(dim1=1, dim2=2).add_(kept.lift[start : start + len(part), None])
+            return pack_symmetric(cov, torch.float64)
+
+        return _Spread(kept, _in_parts(pack, g, 0))
+
+    def compare(self, queries: _Query, images: _Spread) -> Tensor:
+        """See :class:`Bound`."""
+        left, right = queries.spread.kept, images.kept
+        pinched = left.deviations @ right.deviations.mT
+        # The differences cancel for nearly rank-one images: rounding is added where it could lower the bound.
+        squares = [side.trace.square() for side in (left, right)]
+        mixed = [
+            (square - side.purity + ROUNDING * square).clamp_min(0).sqrt()
+            for side, square in zip((left, right), squares, strict=True)
+        ]
+        products = queries.spread.packed @ images.packed.mT + ROUNDING * torch.outer(left.trace, right.trace)
+        super_fidelity = (products + torch.outer(*mixed)).clamp_min(0).sqrt()
+        moved = queries.transport @ images.packed.mT
+        moved += ROUNDING * torch.outer(queries.transport_trace, right.trace)
+        dual = (queries.transported.unsqueeze(1) * moved).clamp_min(0).sqrt()
+        fidelity = torch.minimum(torch.minimum(pinched, super_fidelity), dual)
+        size = left.trace.unsqueeze(1) + right.trace
+        spread = (size - 2 * fidelity - MARGIN * size).clamp_min(0)
+        return squared_euclidean(left.mean, right.mean) * (1 - MARGIN) + spread
+
+    def _spread(self, g: Gaussian, features: FactorFeatures) -> _Spread:
+        # Not the stored covariance, which float32 has rounded: the distance uses the factor.
+        cov = features.factor @ features.factor.mT
+        packed = pack_symmetric(cov, torch.float64)
+        turned = product_with_each(self.frame.basis.mT, features.factor)
+        lift = torch.zeros_like(features.trace)
+        if g.factor is None:
+            given = g.cov.double()
+            lift = torch.linalg.matrix_norm(cov - (given + given.mT) / 2)
+        kept = WassersteinKept(
+            features.mean,
+            features.trace,
+            packed.square().sum(dim=1),
+            turned.square().sum(dim=2).sqrt(),
+            lift,
+        )
+        return _Spread(kept, packed)
+
+    def _query(self, g: Gaussian, start: int) -> _Query:
+        features = _features(g, "p", start)
+        return _Query(self._spread(g, features), *self._transport_maps(features.factor))
+
+    def _transport_maps(self, factors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        r"""For each covariance S the dual matrix Y, packed, its trace, and the trace of :math:`Y^{-1} S`.
+
+        Y is the transport map T from the average M, with :math:`T M T = S`, plus a small multiple of the
+        identity, because T is singular where S is. A positive definite Y is all that the bound needs, so
+        nothing here has to be accurate but the traces, which are computed from Y as it is.
+        """
+        rooted = product_with_each(self._root, factors)
+        values, turned = torch.linalg.eigh(rooted @ rooted.mT)
+        roots = values.clamp_min(0).sqrt().unsqueeze(1)
+        half = product_with_each(self._inverse_root, turned)
+        transport = (half * roots) @ half.mT
+        shift = 1e-9 * transport.diagonal(dim1=1, dim2=2).sum(dim=1) + torch.finfo(transport.dtype).tiny
+        eye = torch.eye(transport.shape[-1], dtype=transport.dtype, device=transport.device)
+        lower, info = torch.linalg.cholesky_ex(transport + shift[:, None, None] * eye)
+        lower = torch.where((info == 0)[:, None, None], lower, eye)
+        transported = torch.linalg.solve_triangular(lower, factors, upper=False).square().sum(dim=(1, 2))
+        trace = lower.square().sum(dim=(1, 2))
+        return pack_symmetric(lower @ lower.mT, torch.float64), trace, transported
 
 
-class _Frame(NamedTuple):
-    """Of the average covariance, ``(D, D)`` each."""
+def _features(g: Gaussian, side: str, start: int) -> FactorFeatures:
+    """Checked images with any factor of their covariances."""
+    if g.factor is None:
+        return factor_features(g, side, start, centred=False)
+    return given_features(g, g.factor, side, start)
 
-    basis: Tensor
-    root: Tensor
-    inverse_root: Tensor
+
+class WhiteningFrame(NamedTuple):
+    """The matrix W ``(D, D)`` with :math:`W M W^\\top = I` for the average covariance M, float64."""
+
+    whitener: Tensor
 
 
-class _Spread(NamedTuple):
-    """What the bounds need of some images, in float64."""
+class LogsKept(NamedTuple):
+    """Covariances behind the common whitening."""
 
-    mean: Tensor
-    """``(B, D)``."""
-    trace: Tensor
-    """``(B,)``."""
-    purity: Tensor
-    """``(B,)``, the trace of the square."""
-    diagonal_roots: Tensor
-    """``(B, D)``, standard deviations along the common basis."""
     packed: Tensor
-    """``(B, D (D + 1) / 2)``, the covariances."""
-    transport: Tensor
-    """Likewise, the dual matrix Y; of the queries only."""
-    transport_trace: Tensor
-    """``(B,)``, the trace of the covariance times the inverse of Y."""
-
-
-def _inverse_root(values: Tensor, basis: Tensor) -> Tensor:
-    """The pseudo-inverse of the root of the average; any approximation makes a valid bound."""
-    kept = values > 1e-14 * values[-1]
-    return (basis * torch.where(kept, torch.where(kept, values, 1.0).rsqrt(), 0.0)) @ basis.mT
-
-
-def _spread(g: Gaussian, side: str, start: int, frame: _Frame) -> _Spread:
-    features = factor_features(g, side, start)
-    # Not the stored covariance, which float32 has rounded: the distance uses the factor.
-    cov = features.factor @ features.factor.mT
-    packed = pack_symmetric(cov, torch.float64)
-    turned = product_with_each(frame.basis.mT, features.factor)
-    transport, trace = packed[:, :0], packed[:, 0]
-    if side == "p":
-        transport, trace = _transport_maps(cov, features.factor, frame)
-    return _Spread(
-        features.mean,
-        features.trace,
-        packed.square().sum(dim=1),
-        turned.square().sum(dim=2).sqrt(),
-        packed,
-        transport,
-        trace,
-    )
-
-
-def _transport_maps(covs: Tensor, factors: Tensor, frame: _Frame) -> tuple[Tensor, Tensor]:
-    r"""For each covariance S the dual matrix Y, packed, and the trace of :math:`Y^{-1} S`.
-
-    Y is the transport map T from the average M, with :math:`T M T = S`, plus a small multiple of the
-    identity, because T is singular where S is. A positive definite Y is all that the bound needs, so nothing
-    here has to be accurate but the trace, which is computed from Y as it is.
-    """
-    values, turned = torch.linalg.eigh(frame.root @ covs @ frame.root)
-    roots = values.clamp_min(0).sqrt().unsqueeze(1)
-    half = frame.inverse_root @ turned
-    transport = (half * roots) @ half.mT
-    shift = 1e-9 * transport.diagonal(dim1=1, dim2=2).sum(dim=1) + torch.finfo(transport.dtype).tiny
-    eye = torch.eye(transport.shape[-1], dtype=transport.dtype, device=transport.device)
-    lower, info = torch.linalg.cholesky_ex(transport + shift[:, None, None] * eye)
-    lower = torch.where((info == 0)[:, None, None], lower, eye)
-    trace = torch.linalg.solve_triangular(lower, factors, upper=False).square().sum(dim=(1, 2))
-    return pack_symmetric(lower @ lower.mT, torch.float64), trace
-
-
-def _squared_bounds(left: _Spread, right: _Spread) -> Tensor:
-    pinched = left.diagonal_roots @ right.diagonal_roots.mT
-    # The differences cancel for nearly rank-one images: rounding is added where it could lower the bound.
-    squares = [side.trace.square() for side in (left, right)]
-    mixed = [
-        (square - side.purity + ROUNDING * square).clamp_min(0).sqrt()
-        for side, square in zip((left, right), squares, strict=True)
-    ]
-    products = left.packed @ right.packed.mT + ROUNDING * torch.outer(left.trace, right.trace)
-    super_fidelity = (products + torch.outer(*mixed)).clamp_min(0).sqrt()
-    dual = (left.transport_trace.unsqueeze(1) * (left.transport @ right.packed.mT)).clamp_min(0).sqrt()
-    fidelity = torch.minimum(torch.minimum(pinched, super_fidelity), dual)
-    size = left.trace.unsqueeze(1) + right.trace
-    spread = (size - 2 * fidelity - MARGIN * size).clamp_min(0)
-    return squared_euclidean(left.mean, right.mean) * (1 - MARGIN) + spread
-
-
-class _Logs(NamedTuple):
-    """Covariances behind the common whitening, in float64."""
-
-    packed: Tensor
-    """``(B, D (D + 1) / 2)``, their logarithms."""
+    """``(B, D (D + 1) / 2)``, their logarithms in float32."""
+    error: Tensor
+    """``(B,)`` float64, what float32 took off: a distance."""
     span: Tensor
-    """``(B,)``, the logarithms of their condition numbers."""
+    """``(B,)`` float64, the logarithms of their condition numbers."""
+
+    @property
+    def kept(self) -> "LogsKept":
+        """All of it."""
+        return self
 
 
-def affine_invariant_lower_bound(p: Gaussian, q: Gaussian) -> Tensor:
-    r"""Lower bounds ``(P, Q)`` of the affine-invariant distance: log-Euclidean behind a common whitening.
+class AffineInvariantBound(Bound):
+    r"""Lower bounds of the affine-invariant distance: the log-Euclidean one behind a common whitening.
 
     The exponential map does not shrink distances of positive definite matrices (Bhatia 2007, theorem 6.1.4):
     :math:`\| \log A - \log B \|_F \le d(A, B)`. A common congruence leaves d alone, and near the identity the
-    two sides almost agree. Rounding grows with the condition numbers, and so does what is taken off.
+    two sides almost agree. Rounding grows with the condition numbers, and so does what is taken off. The
+    logarithms of the database are kept in float32; by the triangle inequality the bound loses at most their
+    distance from the exact ones.
     """
-    check_gaussians(p, q)
-    _, whitener = pooled_whitener(p, q)
 
-    def prepare(g: Gaussian, side: str, start: int) -> _Logs:
-        parts = [_whitened_logs(g[i : i + 8], side, start + i, whitener) for i in range(0, len(g), 8)]
-        return _Logs(*(torch.cat(part) for part in zip(*parts, strict=True)))
+    Frame = WhiteningFrame
+    Kept = LogsKept
 
-    def compare(a: _Logs, b: _Logs) -> Tensor:
-        rounding = MARGIN * p.dim + ROUNDING * (a.span.unsqueeze(1) + b.span).exp()
-        return (euclidean_by_product(a.packed, b.packed) * (1 - MARGIN) - rounding).clamp_min(0)
+    def __init__(self, frame: WhiteningFrame) -> None:
+        super().__init__(frame)
+        dim = len(frame.whitener)
+        self.bytes_per_image = 6 * dim * (dim + 1)
+        self.bytes_kept = 2 * dim * (dim + 1) + 16
 
-    return all_pairs(p, q, prepare, compare, 4 * p.dim * (p.dim + 1), torch.float64)
+    @classmethod
+    def of(cls, images: Gaussian) -> "AffineInvariantBound":
+        """The bound behind the whitening of the average covariance."""
+        return cls(WhiteningFrame(pooled_whitener(images, images[:0])[1]))
 
+    def of_images(self, g: Gaussian, start: int) -> LogsKept:
+        """See :class:`Bound`."""
 
-def _whitened_logs(g: Gaussian, side: str, start: int, whitener: Tensor) -> _Logs:
-    lower = product_with_each(whitener, checked_cholesky(g, side, start)[1])
-    values, vectors = torch.linalg.eigh(lower @ lower.mT)
-    logs = values.clamp_min(torch.finfo(values.dtype).tiny).log()
-    packed = pack_symmetric((vectors * logs.unsqueeze(1)) @ vectors.mT, torch.float64)
-    return _Logs(packed, logs[:, -1] - logs[:, 0])
+        def rounded(part: Gaussian, first: int) -> LogsKept:
+            packed, span = self._logs(part, "q", first)
+            stored = packed.float()
+            return LogsKept(stored, torch.linalg.vector_norm(packed - stored, dim=1), span)
 
+        return _in_parts(rounded, g, start)
 
-def _average(p: Gaussian, q: Gaussian) -> Tensor:
-    total = torch.zeros(p.dim, p.dim, dtype=torch.float64, device=p.device)
-    for g in (p, q):
-        for cov in g.cov.split(64):
-            total += cov.double().sum(dim=0)
-    return (total + total.mT) / (2 * (len(p) + len(q)))
+    def of_queries(self, g: Gaussian, start: int) -> LogsKept:
+        """See :class:`Bound`."""
+
+        def exact(part: Gaussian, first: int) -> LogsKept:
+            packed, span = self._logs(part, "p", first)
+            return LogsKept(packed, torch.zeros_like(span), span)
+
+        return _in_parts(exact, g, start)
+
+    def completed(self, g: Gaussian, kept: LogsKept) -> LogsKept:
+        """See :class:`Bound`."""
+        return kept
+
+    def compare(self, queries: LogsKept, images: LogsKept) -> Tensor:
+        """See :class:`Bound`."""
+        x, y = queries.packed, images.packed.double()
+        own = x.square().sum(dim=1, keepdim=True) + y.square().sum(dim=1)
+        distances = (own * (1 - CANCELLATION) - 2 * x @ y.mT).clamp_min(0).sqrt()
+        spans = queries.span.unsqueeze(1) + images.span
+        rounding = MARGIN * len(self.frame.whitener) + ROUNDING * spans.exp()
+        return ((distances - images.error) * (1 - MARGIN) - rounding).clamp_min(0)
+
+    def _logs(self, g: Gaussian, side: str, start: int) -> tuple[Tensor, Tensor]:
+        lower = product_with_each(self.frame.whitener, checked_cholesky(g, side, start)[1])
+        values, vectors = torch.linalg.eigh(lower @ lower.mT)
+        logs = values.clamp_min(torch.finfo(values.dtype).tiny).log()
+        packed = pack_symmetric((vectors * logs.unsqueeze(1)) @ vectors.mT, torch.float64)
+        return packed, logs[:, -1] - logs[:, 0]

@@ -55,7 +55,8 @@ def checked_cholesky(g: Gaussian, side: str, start: int) -> tuple[Tensor, Tensor
         ValueError: a covariance is not positive definite; the image and the remedy are named.
     """
     cov = checked_covariance(g, side, start)
-    return cov, cholesky_factor(cov, "the covariance", g.dtype, image_namer(side, start))
+    lower = cholesky_factor(pad_identity(cov), "the covariance", g.dtype, image_namer(side, start))
+    return cov, lower[:, : g.dim, : g.dim].contiguous()
 
 
 def pad_identity(matrices: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ changes the distance (erratum 0.6).
 import torch
 from torch import Tensor
 
-from retrieval_geometry.distances._blocks import all_pairs, blocks
+from retrieval_geometry.distances._blocks import Comparison, all_pairs, blocks
 from retrieval_geometry.distances._gaussians import (
     check_gaussians,
     checked_cholesky,
@@ -49,12 +49,17 @@ def affine_invariant_distance(p: Gaussian, q: Gaussian) -> Tensor:
         tensor([[1.4142]])
     """
     check_gaussians(p, q)
+    return all_pairs(p, q, *affine_invariant_comparison(p, q))
+
+
+def affine_invariant_comparison(p: Gaussian, q: Gaussian) -> Comparison:
+    """How :func:`affine_invariant_distance` prepares images and compares what it prepared."""
 
     def prepare(g: Gaussian, side: str, start: int) -> Tensor:
         lower = pad_identity(checked_cholesky(g, side, start)[1])
         return inverse_factor(lower) if side == "p" else lower
 
-    return all_pairs(p, q, prepare, _log_spectrum_norms, bytes_per_image=40 * p.dim**2)
+    return Comparison(prepare, _log_spectrum_norms, bytes_per_image=40 * p.dim**2)
 
 
 def _log_spectrum_norms(whiteners: Tensor, factors: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from retrieval_geometry._check import pivots_are_positive
-from retrieval_geometry.distances._blocks import all_pairs, blocks
+from retrieval_geometry.distances._blocks import Comparison, all_pairs, blocks
 from retrieval_geometry.distances._gaussians import (
     check_gaussians,
     checked_covariance,
@@ -59,12 +59,7 @@ def wasserstein2_squared(p: Gaussian, q: Gaussian) -> Tensor:
         tensor([[12.]])
     """
     check_gaussians(p, q)
-
-    def compare(a: FactorFeatures, b: FactorFeatures) -> Tensor:
-        spread = a.trace.unsqueeze(1) + b.trace - 2 * fidelity(a, b)
-        return squared_euclidean(a.mean, b.mean) + spread.clamp_min(0)
-
-    return all_pairs(p, q, factor_features, compare, bytes_per_image=40 * p.dim**2)
+    return all_pairs(p, q, *wasserstein2_squared_comparison(p, q))
 
 
 def wasserstein2(p: Gaussian, q: Gaussian) -> Tensor:
@@ -83,6 +78,35 @@ def wasserstein2(p: Gaussian, q: Gaussian) -> Tensor:
     return safe_sqrt(wasserstein2_squared(p, q))
 
 
+def wasserstein2_squared_comparison(p: Gaussian, q: Gaussian) -> Comparison:
+    """How :func:`wasserstein2_squared` prepares images and compares what it prepared."""
+    # Of a whole side at once: a factor has as many columns in every block, and so the same last bits.
+    centred = {"p": columns_sum_to_zero(p), "q": columns_sum_to_zero(q)}
+
+    def prepare(g: Gaussian, side: str, start: int) -> FactorFeatures:
+        return factor_features(g, side, start, centred[side])
+
+    return Comparison(prepare, _compare, bytes_per_image=40 * p.dim**2)
+
+
+def columns_sum_to_zero(g: Gaussian) -> bool:
+    """Whether the columns of every factor sum to zero, as those of centred descriptors do."""
+    if g.factor is None or g.factor.shape[2] == 1:
+        return False
+    n_columns = g.factor.shape[2]
+    for cut in blocks(len(g), 16 * g.dim * n_columns):
+        factor = g.factor[cut].detach().double()
+        total = factor.sum(dim=2).square().sum(dim=1) / n_columns
+        if not bool((total <= 1e-12 * _squared_norms(factor)).all()):
+            return False
+    return True
+
+
+def _squared_norms(factor: Tensor) -> Tensor:
+    # Rows first: the sum of all entries of a single matrix would be split between threads.
+    return factor.square().sum(dim=2).sum(dim=1)
+
+
 class FactorFeatures(NamedTuple):
     """Images prepared for the fidelity, in float64."""
 
@@ -96,21 +120,33 @@ class FactorFeatures(NamedTuple):
     """``(B, D, D)`` where the gradient goes to the covariance and not to the factor, else None."""
 
 
-def factor_features(g: Gaussian, side: str, start: int) -> FactorFeatures:
+def factor_features(g: Gaussian, side: str, start: int, centred: bool) -> FactorFeatures:
     """Means, factors and traces of a block of images, checked.
+
+    Args:
+        g: the images.
+        side: "p" or "q", for messages.
+        start: index of the first image, for messages.
+        centred: whether the columns of every factor of the side sum to zero.
 
     Raises:
         ValueError: a covariance is no covariance, or not that of its factor; the image is named.
     """
     if g.factor is None or (g.cov.requires_grad and not g.factor.requires_grad):
         return _covariance_features(g, side, start)
-    factor = g.factor.double()
-    trace = factor.square().sum(dim=(1, 2))
-    _check_factor(g, trace, side, start)
-    if g.factor.requires_grad and factor.shape[2] > g.dim:
+    features = given_features(g, g.factor, side, start)
+    if g.factor.requires_grad and g.factor.shape[2] > g.dim:
         # Folding more columns than dimensions has no gradient at lower rank; the covariance has.
         return _covariance_features(Gaussian(g.mean, g.factor @ g.factor.mT), side, start)
-    return FactorFeatures(g.mean.double(), _narrowed(factor), trace, None)
+    return features._replace(factor=_narrowed(features.factor, centred))
+
+
+def given_features(g: Gaussian, factor: Tensor, side: str, start: int) -> FactorFeatures:
+    """Images with their factors as they are given, checked; see :func:`factor_features`."""
+    factor = factor.double()
+    trace = _squared_norms(factor)
+    _check_factor(g, trace, side, start)
+    return FactorFeatures(g.mean.double(), factor, trace, None)
 
 
 def _covariance_features(g: Gaussian, side: str, start: int) -> FactorFeatures:
@@ -133,15 +169,14 @@ def _check_factor(g: Gaussian, trace: Tensor, side: str, start: int) -> None:
         )
 
 
-def _narrowed(factor: Tensor) -> Tensor:
+def _narrowed(factor: Tensor, centred: bool) -> Tensor:
     """Factors of the same matrices with as few columns as is cheap to find, a multiple of 8 of them.
 
     Centred descriptors sum to zero: a reflection that takes the diagonal to the first axis empties the first
     column. More columns than dimensions fold into a triangle by a QR factorisation.
     """
     n_columns = factor.shape[2]
-    total = factor.detach().sum(dim=2).square().sum(dim=1) / n_columns
-    if n_columns > 1 and bool((total <= 1e-12 * factor.detach().square().sum(dim=(1, 2))).all()):
+    if centred:
         normal = torch.full((n_columns, 1), n_columns**-0.5, dtype=factor.dtype, device=factor.device)
         normal[0] -= 1
         normal = normal / torch.linalg.vector_norm(normal)
@@ -186,6 +221,11 @@ def semidefinite_factor(cov: Tensor, precision: torch.dtype, side: str, start: i
         roots = torch.where(values > rounding, values, 0.0).sqrt()
         factor[image, :, :dim] = vectors * roots
     return factor.contiguous()
+
+
+def _compare(a: FactorFeatures, b: FactorFeatures) -> Tensor:
+    spread = a.trace.unsqueeze(1) + b.trace - 2 * fidelity(a, b)
+    return squared_euclidean(a.mean, b.mean) + spread.clamp_min(0)
 
 
 def fidelity(a: FactorFeatures, b: FactorFeatures) -> Tensor:
