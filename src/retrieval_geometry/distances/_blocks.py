@@ -1,6 +1,7 @@
 """All pairs of two batches in blocks, so that neither the images nor the pairs outgrow a memory budget."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import chain
 from typing import Any, NamedTuple, TypeVar
 
 import torch
@@ -30,19 +31,37 @@ class Comparison(NamedTuple):
     bytes_per_image: int
 
 
-def take(features: Any, index: slice | Tensor) -> Any:
-    """Some of what was prepared: a tensor with an axis of images in front, or a named tuple of such."""
+def tensors(features: Any) -> Iterator[Tensor]:
+    """The tensors of what was prepared, in a fixed order."""
+    if isinstance(features, Tensor):
+        yield features
+    elif features is not None:
+        for part in features:
+            yield from tensors(part)
+
+
+def with_tensors(features: Any, new: Iterator[Tensor]) -> Any:
+    """The same structure with other tensors, in the order of :func:`tensors`."""
     if features is None or isinstance(features, Tensor):
-        return features if features is None else features[index]
-    return type(features)(*(take(part, index) for part in features))
+        return features if features is None else next(new)
+    return type(features)(*(with_tensors(part, new) for part in features))
 
 
-def join(parts: list[Any]) -> Any:
-    """What was prepared of several blocks as one."""
-    first = parts[0]
-    if first is None or isinstance(first, Tensor):
-        return first if first is None else torch.cat(parts)
-    return type(first)(*(join(list(same)) for same in zip(*parts, strict=True)))
+def take(features: Any, index: slice | Tensor) -> Any:
+    """Some of what was prepared: of tensors with an axis of images in front, in named tuples or alone."""
+    return with_tensors(features, (tensor[index] for tensor in tensors(features)))
+
+
+def join(parts: Iterator[Any], n_images: int) -> Any:
+    """What was prepared of several blocks as one, without ever holding it twice."""
+    first = next(parts)
+    whole = [tensor.new_empty(n_images, *tensor.shape[1:]) for tensor in tensors(first)]
+    start = 0
+    for part in chain([first], parts):
+        for place, tensor in zip(whole, tensors(part), strict=True):
+            place[start : start + len(tensor)] = tensor
+        start += len(tensor)
+    return with_tensors(first, iter(whole))
 
 
 def progress(n_pairs: int) -> tqdm:

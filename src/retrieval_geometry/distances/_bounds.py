@@ -80,7 +80,7 @@ def keep_all(bound: Bound, images: Gaussian) -> Any:
         ValueError: an image is none that the distance takes; it is named.
     """
     cuts = blocks(len(images), bound.bytes_per_image)
-    return join([bound.of_images(images[cut], cut.start).kept for cut in cuts])
+    return join((bound.of_images(images[cut], cut.start).kept for cut in cuts), len(images))
 
 
 def kept_bounds(bound: Bound, queries: Gaussian, images: Gaussian, kept: Any) -> Tensor:
@@ -116,7 +116,7 @@ def _in_parts(prepare: Callable[[Gaussian, int], Any], g: Gaussian, start: int) 
     """Prepare images a few at a time."""
     columns = g.dim if g.factor is None else max(g.dim, g.factor.shape[2])
     size = max(1, WORKING_BYTES // (8 * g.dim * columns))
-    return join([prepare(g[i : i + size], start + i) for i in range(0, len(g), size)])
+    return join((prepare(g[i : i + size], start + i) for i in range(0, len(g), size)), len(g))
 
 
 class WassersteinFrame(NamedTuple):

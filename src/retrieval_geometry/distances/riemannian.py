@@ -57,7 +57,7 @@ def affine_invariant_comparison(p: Gaussian, q: Gaussian) -> Comparison:
 
     def prepare(g: Gaussian, side: str, start: int) -> Tensor:
         lower = pad_identity(checked_cholesky(g, side, start)[1])
-        return inverse_factor(lower) if side == "p" else lower
+        return inverse_factor(lower).contiguous() if side == "p" else lower
 
     return Comparison(prepare, _log_spectrum_norms, bytes_per_image=40 * p.dim**2)
 

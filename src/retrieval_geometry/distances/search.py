@@ -192,7 +192,8 @@ class _Distances:
     ) -> None:
         self.images, self.comparison, self.finish = images, comparison, finish
         pieces = blocks(len(queries), comparison.bytes_per_image)
-        self.left = join([comparison.prepare(queries[piece], "p", piece.start) for piece in pieces])
+        prepared = (comparison.prepare(queries[piece], "p", piece.start) for piece in pieces)
+        self.left = join(prepared, len(queries))
 
     def __call__(self, asked: dict[int, Tensor]) -> dict[int, Tensor]:
         """The distances of each query of the images that it asks for; every image is prepared once."""
