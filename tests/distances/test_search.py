@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tqdm import tqdm
 
 from retrieval_geometry.distances import _blocks, covariance_only, pairwise, rank
 from retrieval_geometry.distances import search as search_module
@@ -215,6 +216,52 @@ def test_the_last_bits_do_not_depend_on_the_batch() -> None:
     thin = Gaussian(thin.mean, thin.factor @ thin.factor.mT, thin.factor)
     for distance, images in (("affine_invariant", dense), ("wasserstein2", dense), ("wasserstein2", thin)):
         assert_equals_the_full_sort(images[3:5], images, distance, 4)
+
+
+def test_progress_counts_pairs_on_a_terminal_only(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """After five seconds; here, where nobody looks, nothing is printed."""
+    asked = []
+
+    def bar(**options: object) -> tqdm:
+        asked.append(options)
+        return tqdm(**options)  # type: ignore[call-overload]
+
+    monkeypatch.setattr(_blocks, "tqdm", bar)
+    q = gaussians("random", 60, 4, 5)
+    rank(q[:7], q, k=3)
+    pairwise("stein", q[:7], q)
+    wanted = {"total": 420, "unit": "pair", "delay": 5, "disable": None, "leave": False}
+    assert [wanted | options for options in asked] == asked
+    assert len(asked) == 3
+    assert capfd.readouterr() == ("", "")
+
+
+def test_progress_reaches_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every pair is compared or ruled out."""
+    done = []
+
+    class Bar:
+        def __init__(self, total: int, **options: object) -> None:
+            self.left = total
+
+        def __enter__(self) -> Bar:
+            return self
+
+        def __exit__(self, *error: object) -> None:
+            done.append(self.left)
+
+        def update(self, n: int) -> None:
+            assert n >= 0
+            self.left -= n
+
+    monkeypatch.setattr(_blocks, "tqdm", Bar)
+    monkeypatch.setattr(_blocks, "MEMORY_BUDGET", 3000)
+    q = gaussians("random", 60, 4, 5)
+    rank(q[:7], q, k=3)
+    pairwise("stein", q[:7], q)
+    assert done == [0, 0, 0]
 
 
 def test_a_gradient_does_not_stand_in_the_way() -> None:

@@ -6,6 +6,7 @@ from retrieval_geometry.distances.controls import (
     euclidean_mean_distance,
     mean_only,
 )
+from retrieval_geometry.distances.index import GalleryIndex
 from retrieval_geometry.distances.kl import kl_divergence, symmetric_kl
 from retrieval_geometry.distances.mixture_wasserstein import mixture_wasserstein2_squared
 from retrieval_geometry.distances.registry import DISTANCES, pairwise
@@ -27,6 +28,7 @@ from retrieval_geometry.distances.wasserstein import wasserstein2, wasserstein2_
 __all__ = [
     "DISTANCES",
     "Estimate",
+    "GalleryIndex",
     "Ranking",
     "affine_invariant_distance",
     "cosine_mean_distance",
