@@ -251,3 +251,18 @@ def test_monte_carlo_of_no_images_is_empty() -> None:
     m = mixtures(2, 2, 2, 20)
     assert monte_carlo_kl(m, m[:0], 10).value.shape == (2, 0)
     assert monte_carlo_kl(m[:0], m, 10).value.shape == (0, 2)
+
+
+def test_opposed_spectra_keep_their_digits() -> None:
+    """Directions dead in one image and alive in the other: the Gram matrix of a pair has condition 1e16."""
+    variances = torch.logspace(-4, 4, 12, dtype=torch.float64)
+    turn = torch.linalg.qr(normal(source(3), 12, 12)).Q
+    p, q = (
+        Gaussian(torch.zeros(1, 12).double(), ((turn * v) @ turn.mT)[None])
+        for v in (variances, variances.flip(0))
+    )
+    expected = torch.linalg.vector_norm((variances / variances.flip(0)).log())
+    torch.testing.assert_close(affine_invariant_distance(p, q)[0, 0], expected, rtol=1e-6, atol=0)
+    product = torch.linalg.inv(torch.linalg.cholesky(p.cov[0])) @ torch.linalg.cholesky(q.cov[0])
+    squared = torch.linalg.eigvalsh(product @ product.mT).log().square().sum().sqrt()
+    assert not abs(float(squared / expected) - 1) < 1e-6

@@ -86,7 +86,8 @@ def all_pairs(
         p: P images.
         q: Q images.
         prepare: called with some images, the name of their side ("p" or "q") and the index of the first.
-        compare: called with what was prepared of two blocks of images; returns their block of the result.
+        compare: called with what was prepared of two blocks of images; returns their block of the result, or
+            several of them, ``(n, p, q)``.
         bytes_per_image: what is kept of a prepared image.
         dtype: of the result; that of ``p`` by default.
     """
@@ -102,6 +103,6 @@ def all_pairs(
             row = []
             for j in columns:
                 row.append(compare(left, prepare(q[j], "q", j.start) if kept is None else kept))
-                bar.update(row[-1].numel())
-            rows.append(torch.cat(row, dim=1))
-    return torch.cat(rows).to(dtype)
+                bar.update(row[-1].shape[-2] * row[-1].shape[-1])
+            rows.append(torch.cat(row, dim=-1))
+    return torch.cat(rows, dim=-2).to(dtype)

@@ -29,11 +29,28 @@ MARGIN = 1e-9
 ROUNDING = 1e-13
 """Rounding of a squared trace or of an inner product in float64, relative."""
 
+SINGULAR = 1e-14
+"""Rounding of a singular value in float64, relative to the largest."""
+
 CANCELLATION = 1e-12
 """Rounding of a squared distance that is computed by a product, relative to the squared norms."""
 
+LEADING = 8
+"""One in so many columns of a factor leads; a nuclear norm of that size costs little beside the whole."""
+
 WORKING_BYTES = 2**21
 """Of one kind of matrix of the images that are prepared at a time: few enough to stay near a CPU's cache."""
+
+
+class Bounds(NamedTuple):
+    """Lower bounds of all pairs, and what makes those of a few pairs sharper."""
+
+    lower: Tensor
+    """``(P, Q)`` float64."""
+    rest: Tensor
+    """``(P, Q)`` float64, the part of each bound that is not made sharper; empty where none can be."""
+    leading: Tensor
+    """``(P, r, D)`` float64, what compares a query with an image more sharply; empty likewise."""
 
 
 class Bound(ABC):
@@ -70,7 +87,11 @@ class Bound(ABC):
 
     @abstractmethod
     def compare(self, queries: Any, images: Any) -> Tensor:
-        """Lower bounds ``(P, Q)``, float64."""
+        """Lower bounds ``(P, Q)``, float64; or ``(2, P, Q)``, with the rest of :class:`Bounds`."""
+
+    @abstractmethod
+    def leading(self, queries: Any) -> Tensor:
+        """What makes the bounds of some queries sharper, ``(P, r, D)``; with r = 0 nothing does."""
 
 
 def keep_all(bound: Bound, images: Gaussian) -> Any:
@@ -83,25 +104,29 @@ def keep_all(bound: Bound, images: Gaussian) -> Any:
     return join((bound.of_images(images[cut], cut.start).kept for cut in cuts), len(images))
 
 
-def kept_bounds(bound: Bound, queries: Gaussian, images: Gaussian, kept: Any) -> Tensor:
-    """Lower bounds ``(P, Q)`` float64, from what :func:`keep_all` kept of the images."""
+def kept_bounds(bound: Bound, queries: Gaussian, images: Gaussian, kept: Any, first: int = 0) -> Bounds:
+    """Lower bounds from what :func:`keep_all` kept of the images.
 
-    def prepare(g: Gaussian, side: str, start: int) -> Any:
-        if side == "p":
-            return bound.of_queries(g, start)
+    Args:
+        bound: the bound.
+        queries: P images, the first of which is image ``first`` of all queries.
+        images: Q images.
+        kept: what was kept of them.
+        first: see above; for messages.
+    """
+
+    def prepare(g: Gaussian, start: int) -> Any:
         return bound.completed(g, take(kept, slice(start, start + len(g))))
 
-    return all_pairs(queries, images, prepare, bound.compare, bound.bytes_per_image, torch.float64)
+    return _bounds(bound, queries, images, prepare, first)
 
 
-def passing_bounds(bound: Bound, queries: Gaussian, images: Gaussian) -> Tensor:
-    """Lower bounds ``(P, Q)`` float64, with nothing kept of the images but for the next block of queries."""
+def passing_bounds(bound: Bound, queries: Gaussian, images: Gaussian, first: int = 0) -> Bounds:
+    """The same with nothing kept of the images but for the next block of queries."""
     kept: dict[int, Any] = {}
     keeps = len(blocks(len(images), 4 * bound.bytes_kept)) == 1
 
-    def prepare(g: Gaussian, side: str, start: int) -> Any:
-        if side == "p":
-            return bound.of_queries(g, start)
+    def prepare(g: Gaussian, start: int) -> Any:
         if start in kept:
             return bound.completed(g, kept[start])
         features = bound.of_images(g, start)
@@ -109,7 +134,28 @@ def passing_bounds(bound: Bound, queries: Gaussian, images: Gaussian) -> Tensor:
             kept[start] = features.kept
         return features
 
-    return all_pairs(queries, images, prepare, bound.compare, bound.bytes_per_image, torch.float64)
+    return _bounds(bound, queries, images, prepare, first)
+
+
+def _bounds(
+    bound: Bound,
+    queries: Gaussian,
+    images: Gaussian,
+    prepare_images: Callable[[Gaussian, int], Any],
+    first: int,
+) -> Bounds:
+    leading = []
+
+    def prepare(g: Gaussian, side: str, start: int) -> Any:
+        if side == "q":
+            return prepare_images(g, start)
+        features = bound.of_queries(g, first + start)
+        leading.append(bound.leading(features))
+        return features
+
+    values = all_pairs(queries, images, prepare, bound.compare, bound.bytes_per_image, torch.float64)
+    lower, rest = values if values.ndim == 3 else (values, values[:, :0])
+    return Bounds(lower, rest, torch.cat(leading))
 
 
 def _in_parts(prepare: Callable[[Gaussian, int], Any], g: Gaussian, start: int) -> Any:
@@ -147,14 +193,23 @@ class _Spread(NamedTuple):
     """``(B, D (D + 1) / 2)``, the covariances."""
 
 
+class _Dual(NamedTuple):
+    """A part of the dual bound of some queries."""
+
+    packed: Tensor
+    """``(B, D (D + 1) / 2)``, the matrices Y of the part."""
+    trace: Tensor
+    """``(B,)``, their traces."""
+    weight: Tensor
+    """``(B,)``, the sums of the weights."""
+
+
 class _Query(NamedTuple):
     spread: _Spread
-    transport: Tensor
-    """``(B, D (D + 1) / 2)``, the dual matrices Y."""
-    transport_trace: Tensor
-    """``(B,)``, their traces."""
-    transported: Tensor
-    """``(B,)``, the traces of the covariances times the inverses of Y."""
+    leading: Tensor
+    """``(B, r, D)``, the leading columns of the turned factor, as rows."""
+    lead: _Dual
+    rest: _Dual
 
 
 class WassersteinBound(Bound):
@@ -166,8 +221,12 @@ class WassersteinBound(Bound):
       here that of the average covariance: :math:`F \le \sum_i \sqrt{a_i b_i}`;
     - super-fidelity: :math:`F^2 \le \operatorname{tr} \Sigma_p \Sigma_q + \sqrt{(\operatorname{tr}^2 \Sigma_p
       - \operatorname{tr} \Sigma_p^2) (\operatorname{tr}^2 \Sigma_q - \operatorname{tr} \Sigma_q^2)}`;
-    - duality: :math:`F^2 \le \operatorname{tr} (Y^{-1} \Sigma_p) \operatorname{tr} (Y \Sigma_q)` for any
-      positive definite Y; here the transport map from the average covariance to the query's.
+    - duality: for any factors :math:`\Sigma_p = A A^\top`, :math:`\Sigma_q = C C^\top` the nuclear norm
+      :math:`F = \| A^\top C \|_*` is at most the sum of the norms of the rows of :math:`A^\top C`, and by
+      Cauchy and Schwarz :math:`\sum_i \| a_i^\top C \| \le (\sum_i w_i)^{1/2} (\operatorname{tr} Y
+      \Sigma_q)^{1/2}` with :math:`Y = \sum_i a_i a_i^\top / w_i`, for any positive weights. A is turned,
+      and w chosen, so that all is an equality for the average image; there Y is the transport map from the
+      average to the query. The leading rows and the rest are summed apart.
     """
 
     Frame = WassersteinFrame
@@ -177,12 +236,8 @@ class WassersteinBound(Bound):
         super().__init__(frame)
         values, basis = frame
         dim = len(values)
-        self._root = (basis * values.clamp_min(0).sqrt()) @ basis.mT
-        # The pseudo-inverse: any approximation of the inverse root makes a valid bound.
-        usable = values > 1e-14 * values[-1]
-        inverse = torch.where(usable, torch.where(usable, values, 1.0).rsqrt(), 0.0)
-        self._inverse_root = (basis * inverse) @ basis.mT
-        self.bytes_per_image = 8 * dim * (dim + 1)
+        self._root = basis * values.clamp_min(0).sqrt()
+        self.bytes_per_image = 12 * dim * (dim + 1)
         self.bytes_kept = 8 * (2 * dim + 3)
 
     @classmethod
@@ -231,13 +286,13 @@ class WassersteinBound(Bound):
         ]
         products = queries.spread.packed @ images.packed.mT + ROUNDING * torch.outer(left.trace, right.trace)
         super_fidelity = (products + torch.outer(*mixed)).clamp_min(0).sqrt()
-        moved = queries.transport @ images.packed.mT
-        moved += ROUNDING * torch.outer(queries.transport_trace, right.trace)
-        dual = (queries.transported.unsqueeze(1) * moved).clamp_min(0).sqrt()
-        fidelity = torch.minimum(torch.minimum(pinched, super_fidelity), dual)
-        size = left.trace.unsqueeze(1) + right.trace
-        spread = (size - 2 * fidelity - MARGIN * size).clamp_min(0)
-        return squared_euclidean(left.mean, right.mean) * (1 - MARGIN) + spread
+        rest = _dual(queries.rest, images)
+        fidelity = torch.minimum(torch.minimum(pinched, super_fidelity), _dual(queries.lead, images) + rest)
+        return torch.stack([_from_fidelity(left, right, fidelity), rest])
+
+    def leading(self, queries: _Query) -> Tensor:
+        """See :class:`Bound`."""
+        return queries.leading
 
     def _spread(self, g: Gaussian, features: FactorFeatures) -> _Spread:
         # Not the stored covariance, which float32 has rounded: the distance uses the factor.
@@ -259,27 +314,66 @@ class WassersteinBound(Bound):
 
     def _query(self, g: Gaussian, start: int) -> _Query:
         features = _features(g, "p", start)
-        return _Query(self._spread(g, features), *self._transport_maps(features.factor))
+        turned, weights = self._turned(features.factor)
+        size = max(1, g.dim // LEADING)
+        parts = ((turned[:, :, cut], weights[:, cut]) for cut in (slice(size), slice(size, None)))
+        lead, rest = (_dual_part(*part) for part in parts)
+        return _Query(self._spread(g, features), turned[:, :, :size].mT.contiguous(), lead, rest)
 
-    def _transport_maps(self, factors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        r"""For each covariance S the dual matrix Y, packed, its trace, and the trace of :math:`Y^{-1} S`.
+    def _turned(self, factors: Tensor) -> tuple[Tensor, Tensor]:
+        """Factors ``(B, D, R)`` with their columns turned, and the weights ``(B, R)``, largest first.
 
-        Y is the transport map T from the average M, with :math:`T M T = S`, plus a small multiple of the
-        identity, because T is singular where S is. A positive definite Y is all that the bound needs, so
-        nothing here has to be accurate but the traces, which are computed from Y as it is.
+        The bound needs no more of the rotation than that it is one: it may belong to another average.
         """
-        rooted = product_with_each(self._root, factors)
-        values, turned = torch.linalg.eigh(rooted @ rooted.mT)
-        roots = values.clamp_min(0).sqrt().unsqueeze(1)
-        half = product_with_each(self._inverse_root, turned)
-        transport = (half * roots) @ half.mT
-        shift = 1e-9 * transport.diagonal(dim1=1, dim2=2).sum(dim=1) + torch.finfo(transport.dtype).tiny
-        eye = torch.eye(transport.shape[-1], dtype=transport.dtype, device=transport.device)
-        lower, info = torch.linalg.cholesky_ex(transport + shift[:, None, None] * eye)
-        lower = torch.where((info == 0)[:, None, None], lower, eye)
-        transported = torch.linalg.solve_triangular(lower, factors, upper=False).square().sum(dim=(1, 2))
-        trace = lower.square().sum(dim=(1, 2))
-        return pack_symmetric(lower @ lower.mT, torch.float64), trace, transported
+        if factors.shape[2] > factors.shape[1]:
+            factors = torch.linalg.qr(factors.mT, mode="r").R.mT
+        rooted = product_with_each(self._root.mT, factors)
+        values, rotation = torch.linalg.eigh(rooted.mT @ rooted)
+        weights = values.flip(1).clamp_min(0).sqrt()
+        weights = weights.clamp_min(1e-9 * weights[:, :1] + torch.finfo(weights.dtype).tiny)
+        return factors @ rotation.flip(2), weights
+
+
+def _dual_part(columns: Tensor, weights: Tensor) -> _Dual:
+    matrices = (columns / weights.unsqueeze(1)) @ columns.mT
+    trace = matrices.diagonal(dim1=1, dim2=2).sum(dim=1)
+    return _Dual(pack_symmetric(matrices, torch.float64), trace, weights.sum(dim=1))
+
+
+def _dual(part: _Dual, images: _Spread) -> Tensor:
+    """Upper bounds ``(P, Q)`` of the sum of the norms of a part of the rows."""
+    squares = part.packed @ images.packed.mT
+    squares += ROUNDING * torch.outer(part.trace, images.kept.trace)
+    return (part.weight.unsqueeze(1) * squares.clamp_min(0)).sqrt()
+
+
+def _from_fidelity(left: Any, right: Any, fidelity: Tensor) -> Tensor:
+    """Squared distances of images with means and traces, less a margin, for upper bounds of the fidelity."""
+    size = left.trace.unsqueeze(1) + right.trace
+    spread = (size - 2 * fidelity - MARGIN * size).clamp_min(0)
+    return squared_euclidean(left.mean, right.mean) * (1 - MARGIN) + spread
+
+
+def sharper_wasserstein(
+    query: FactorFeatures, images: FactorFeatures, leading: Tensor, rest: Tensor
+) -> Tensor:
+    """Lower bounds ``(Q,)`` of squared distances, from the nuclear norm of the leading rows.
+
+    The nuclear norm of a matrix is at most the sum of those of its leading rows and of the rest, and the rest
+    is bounded as before.
+
+    Args:
+        query: one image.
+        images: Q images.
+        leading: ``(r, D)``, of :class:`Bounds`.
+        rest: ``(Q,)``, of :class:`Bounds`.
+    """
+    rows = product_with_each(leading, images.factor)
+    squares = torch.linalg.eigvalsh(rows @ rows.mT)
+    # A root of what rounding has made of a small eigenvalue might be too small.
+    rounding = 1e-14 * len(leading) * squares[:, -1:].clamp_min(0)
+    norms = (squares.clamp_min(0) + rounding).sqrt().sum(dim=1)
+    return _from_fidelity(query, images, (norms + rest).unsqueeze(0))[0]
 
 
 def _features(g: Gaussian, side: str, start: int) -> FactorFeatures:
@@ -316,9 +410,9 @@ class AffineInvariantBound(Bound):
 
     The exponential map does not shrink distances of positive definite matrices (Bhatia 2007, theorem 6.1.4):
     :math:`\| \log A - \log B \|_F \le d(A, B)`. A common congruence leaves d alone, and near the identity the
-    two sides almost agree. Rounding grows with the condition numbers, and so does what is taken off. The
-    logarithms of the database are kept in float32; by the triangle inequality the bound loses at most their
-    distance from the exact ones.
+    two sides almost agree. All is computed by singular values of factors, so that rounding grows with the
+    roots of the condition numbers, and so does what is taken off. The logarithms of the database are kept in
+    float32; by the triangle inequality the bound loses at most their distance from the exact ones.
     """
 
     Frame = WhiteningFrame
@@ -364,12 +458,16 @@ class AffineInvariantBound(Bound):
         own = x.square().sum(dim=1, keepdim=True) + y.square().sum(dim=1)
         distances = (own * (1 - CANCELLATION) - 2 * x @ y.mT).clamp_min(0).sqrt()
         spans = queries.span.unsqueeze(1) + images.span
-        rounding = MARGIN * len(self.frame.whitener) + ROUNDING * spans.exp()
+        rounding = MARGIN * len(self.frame.whitener) + SINGULAR * (spans / 2).exp()
         return ((distances - images.error) * (1 - MARGIN) - rounding).clamp_min(0)
+
+    def leading(self, queries: LogsKept) -> Tensor:
+        """See :class:`Bound`; this one is sharp enough."""
+        return queries.packed[:, :0, None]
 
     def _logs(self, g: Gaussian, side: str, start: int) -> tuple[Tensor, Tensor]:
         lower = product_with_each(self.frame.whitener, checked_cholesky(g, side, start)[1])
-        values, vectors = torch.linalg.eigh(lower @ lower.mT)
-        logs = values.clamp_min(torch.finfo(values.dtype).tiny).log()
+        vectors, values, _ = torch.linalg.svd(lower)
+        logs = 2 * values.clamp_min(torch.finfo(values.dtype).tiny).log()
         packed = pack_symmetric((vectors * logs.unsqueeze(1)) @ vectors.mT, torch.float64)
-        return packed, logs[:, -1] - logs[:, 0]
+        return packed, logs[:, 0] - logs[:, -1]

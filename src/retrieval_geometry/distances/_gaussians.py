@@ -14,6 +14,9 @@ from retrieval_geometry._check import (
 )
 from retrieval_geometry.image_models import Gaussian
 
+SQUARING_LOSS = 1e-12
+"""Eigenvalues of a Gram matrix below this share of the largest say too little of the singular values."""
+
 
 def check_gaussians(p: Gaussian, q: Gaussian) -> None:
     """Refuse what cannot be compared.

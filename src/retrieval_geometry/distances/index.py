@@ -19,7 +19,7 @@ from torch import Tensor
 
 from retrieval_geometry._check import check_choice, check_count
 from retrieval_geometry.distances._blocks import join, take
-from retrieval_geometry.distances._bounds import keep_all, kept_bounds
+from retrieval_geometry.distances._bounds import Bounds, keep_all, kept_bounds
 from retrieval_geometry.distances._gaussians import check_gaussians
 from retrieval_geometry.distances.search import PRUNED, Ranking, detached, rank_by_bounds
 from retrieval_geometry.image_models import Gaussian
@@ -100,7 +100,10 @@ class GalleryIndex:
         check_count(k, "k", at_most=len(self))
         check_gaussians(queries, self._images)
         queries = detached(queries)
-        bounds = kept_bounds(self._bound, queries, self._images, self._kept)
+
+        def bounds(some: Gaussian, first: int) -> Bounds:
+            return kept_bounds(self._bound, some, self._images, self._kept, first)
+
         return rank_by_bounds(queries, self._images, self._distance, k, bounds)
 
     @torch.no_grad()

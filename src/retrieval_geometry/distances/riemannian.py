@@ -10,6 +10,7 @@ from torch import Tensor
 
 from retrieval_geometry.distances._blocks import Comparison, all_pairs, blocks
 from retrieval_geometry.distances._gaussians import (
+    SQUARING_LOSS,
     check_gaussians,
     checked_cholesky,
     inverse_factor,
@@ -74,8 +75,14 @@ def _log_spectrum_norms(whiteners: Tensor, factors: Tensor) -> Tensor:
 
 
 def _log_spectrum_norm(products: Tensor) -> Tensor:
-    eigenvalues = torch.linalg.eigvalsh(products @ products.mT)
-    return safe_sqrt(eigenvalues.log().square().sum(dim=-1))
+    """By the eigenvalues of Gram matrices; where those have lost digits, by singular values."""
+    squares = torch.linalg.eigvalsh(products @ products.mT)
+    hidden = squares[:, 0] < SQUARING_LOSS * squares[:, -1]
+    norms = safe_sqrt(torch.where(hidden[:, None], 1.0, squares).log().square().sum(dim=-1))
+    if not hidden.any():
+        return norms
+    logs = 2 * torch.linalg.svdvals(products[hidden]).log()
+    return norms.index_put((hidden,), safe_sqrt(logs.square().sum(dim=-1)))
 
 
 def stein_divergence(p: Gaussian, q: Gaussian) -> Tensor:

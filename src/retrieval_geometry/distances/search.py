@@ -4,6 +4,9 @@ A bound costs a matrix product for all pairs, a distance a factorisation for eac
 are taken in the order of their bounds until the next bound exceeds the k-th distance found so far: what is
 left cannot be among the k nearest. The result is that of the full sort.
 
+Between the two there may be a sharper bound, dearer than a product and cheaper than a distance. It is
+computed for those images that the first bound leaves within reach of the first distances.
+
 All queries go on together, in rounds: an image of the database is prepared once a round, for every query that
 asks for it.
 """
@@ -21,8 +24,10 @@ from retrieval_geometry.distances._blocks import Comparison, blocks, join, progr
 from retrieval_geometry.distances._bounds import (
     AffineInvariantBound,
     Bound,
+    Bounds,
     WassersteinBound,
     passing_bounds,
+    sharper_wasserstein,
 )
 from retrieval_geometry.distances._gaussians import check_gaussians, safe_sqrt
 from retrieval_geometry.distances.registry import DISTANCES
@@ -57,18 +62,22 @@ class Pruned:
     """How a distance is ranked by bounds.
 
     ``comparison`` computes the distance or something that ``finish`` turns into it; ``to_bound`` turns the
-    distance into the scale of the bounds.
+    distance into the scale of the bounds; ``sharper`` computes better bounds of one query, from what was
+    prepared of the images and from :class:`Bounds`.
     """
 
     bound: type[Bound]
     comparison: Callable[[Gaussian, Gaussian], Comparison]
+    sharper: Callable[[Any, Any, Tensor, Tensor], Tensor] | None = None
     finish: Callable[[Tensor], Tensor] = _same
     to_bound: Callable[[Tensor], Tensor] = _same
 
 
 PRUNED = {
-    "wasserstein2": Pruned(WassersteinBound, wasserstein2_squared_comparison, safe_sqrt, torch.square),
-    "wasserstein2_squared": Pruned(WassersteinBound, wasserstein2_squared_comparison),
+    "wasserstein2": Pruned(
+        WassersteinBound, wasserstein2_squared_comparison, sharper_wasserstein, safe_sqrt, torch.square
+    ),
+    "wasserstein2_squared": Pruned(WassersteinBound, wasserstein2_squared_comparison, sharper_wasserstein),
     "affine_invariant": Pruned(AffineInvariantBound, affine_invariant_comparison),
 }
 """Distances that are ranked by bounds; every other one of the registry is sorted in full."""
@@ -105,7 +114,11 @@ def rank(queries: Any, database: Any, distance: str = "wasserstein2", k: int = 1
     if distance in PRUNED:
         check_gaussians(queries, database)
         queries, database = detached(queries), detached(database)
-        bounds = passing_bounds(PRUNED[distance].bound.of(database), queries, database)
+        bound = PRUNED[distance].bound.of(database)
+
+        def bounds(some: Gaussian, first: int) -> Bounds:
+            return passing_bounds(bound, some, database, first)
+
         return rank_by_bounds(queries, database, distance, k, bounds)
     values = DISTANCES[distance](queries, database)
     found = values.sort(dim=1, stable=True)
@@ -118,33 +131,58 @@ def detached(g: Gaussian) -> Gaussian:
     return Gaussian(g.mean.detach(), g.cov.detach(), None if g.factor is None else g.factor.detach())
 
 
-def rank_by_bounds(queries: Gaussian, images: Gaussian, distance: str, k: int, bounds: Tensor) -> Ranking:
-    """Rank images by a distance of :data:`PRUNED`, given lower bounds ``(P, Q)`` in its scale."""
+def rank_by_bounds(
+    queries: Gaussian, images: Gaussian, distance: str, k: int, bounds: Callable[[Gaussian, int], Bounds]
+) -> Ranking:
+    """Rank images by a distance of :data:`PRUNED`.
+
+    Args:
+        queries: P images.
+        images: Q images.
+        distance: in whose scale the bounds are.
+        k: neighbours wanted.
+        bounds: called with some queries and the index of the first of them.
+    """
     method = PRUNED[distance]
     comparison = method.comparison(queries, images)
     distances = torch.empty(len(queries), k, dtype=queries.dtype, device=queries.device)
     indices = torch.empty(len(queries), k, dtype=torch.long, device=queries.device)
     evaluated = torch.zeros(len(queries), dtype=torch.long)
-    with progress(bounds.numel()) as bar:
-        # What is prepared of a query is a matrix in float64; what a query remembers, an order of the images.
-        for cut in blocks(len(queries), 8 * images.dim**2 + 8 * len(images)):
-            searches = [_Search(row, k, queries.dtype, method.to_bound) for row in bounds[cut]]
-            _run(searches, _Distances(queries[cut], images, comparison, method.finish), bar)
+    with progress(len(queries) * len(images)) as bar:
+        # What is prepared of a query is a matrix in float64; what it remembers, two bounds and an order.
+        for cut in blocks(len(queries), 10 * images.dim**2 + 24 * len(images)):
+            found = bounds(queries[cut], cut.start)
+            searches = [_Search(row, k, queries.dtype, method.to_bound) for row in found.lower]
+            pairs = _Pairs(queries[cut], images, comparison)
+            _run(searches, pairs, method, found, bar)
             for i, search in enumerate(searches, cut.start):
                 distances[i], indices[i], evaluated[i] = search.distances, search.indices, search.evaluated
     return _ranking(distances, indices, evaluated)
 
 
-def _run(searches: list["_Search"], distances: "_Distances", bar: tqdm) -> None:
+def _run(searches: list["_Search"], pairs: "_Pairs", method: Pruned, bounds: Bounds, bar: tqdm) -> None:
     """Let searches ask and answer them, in rounds, until all are done."""
-    running = list(range(len(searches)))
-    while running:
-        asked = {i: searches[i].ask() for i in running}
-        for i, found in distances(asked).items():
+
+    def distances(i: int, chosen: Tensor, query: Any, images: Any) -> Tensor:
+        return method.finish(pairs.comparison.compare(query, images)[0].to(pairs.images.dtype))
+
+    def sharper(i: int, chosen: Tensor, query: Any, images: Any) -> Tensor:
+        assert method.sharper is not None
+        return method.sharper(query, images, bounds.leading[i], bounds.rest[i, chosen])
+
+    asked = {i: search.ask() for i, search in enumerate(searches)}
+    n_rounds = 0
+    while asked:
+        for i, found in pairs.each(asked, distances, searches[0].distances.dtype).items():
             searches[i].answer(asked[i], found)
             bar.update(len(found))
-        running = [i for i in running if len(asked[i])]
-        bar.update(sum(len(searches[i].bounds) - searches[i].evaluated for i in asked.keys() - running))
+        if not n_rounds and method.sharper is not None:
+            within = {i: search.within_reach() for i, search in enumerate(searches)}
+            for i, values in pairs.each(within, sharper, bounds.lower.dtype).items():
+                searches[i].sharpen(within[i], values)
+        n_rounds += 1
+        asked = {i: chosen for i in asked if len(chosen := searches[i].ask())}
+    bar.update(sum(len(search.bounds) - search.evaluated for search in searches))
 
 
 class _Search:
@@ -157,15 +195,22 @@ class _Search:
         self.indices = self.order[:0]
         self.evaluated, self.batch = 0, max(k, FIRST_BATCH)
 
+    def within_reach(self) -> Tensor:
+        """All images whose distance may matter, in the order of their bounds."""
+        left = self.order[self.evaluated :]
+        # Bounds ascend: the first that is out of reach rules out all that follow.
+        return left[self.bounds[left] <= self._reach()] if self.evaluated else left
+
     def ask(self) -> Tensor:
         """The next images of which the distance is wanted; none when the k nearest are known."""
-        chosen = self.order[self.evaluated : self.evaluated + self.batch]
-        if self.evaluated:
-            # Bounds ascend: the first that is out of reach rules out all that follow.
-            chosen = chosen[self.bounds[chosen] <= self._reach()]
-        if not len(chosen):
-            self.order = self.order[:0].clone()  # the memory of the whole order is not needed any more
-        return chosen
+        return self.within_reach()[: self.batch]
+
+    def sharpen(self, chosen: Tensor, bounds: Tensor) -> None:
+        """Take in better bounds of all images within reach, and order what is left by them."""
+        self.bounds = self.bounds.clone()
+        self.bounds[chosen] = torch.maximum(self.bounds[chosen], bounds)
+        left = self.order[self.evaluated :]
+        self.order = torch.cat([self.order[: self.evaluated], left[self.bounds[left].argsort()]])
 
     def answer(self, chosen: Tensor, distances: Tensor) -> None:
         """Take in the distances of the images asked for."""
@@ -180,24 +225,28 @@ class _Search:
         return kth * (1 + 16 * torch.finfo(self.distances.dtype).eps)
 
 
-class _Distances:
-    """Distances between some queries, prepared once, and the images that they ask for."""
+class _Pairs:
+    """Pairs of some queries, prepared once, and the images that they ask for."""
 
-    def __init__(
-        self,
-        queries: Gaussian,
-        images: Gaussian,
-        comparison: Comparison,
-        finish: Callable[[Tensor], Tensor],
-    ) -> None:
-        self.images, self.comparison, self.finish = images, comparison, finish
+    def __init__(self, queries: Gaussian, images: Gaussian, comparison: Comparison) -> None:
+        self.images, self.comparison = images, comparison
         pieces = blocks(len(queries), comparison.bytes_per_image)
         prepared = (comparison.prepare(queries[piece], "p", piece.start) for piece in pieces)
         self.left = join(prepared, len(queries))
 
-    def __call__(self, asked: dict[int, Tensor]) -> dict[int, Tensor]:
-        """The distances of each query of the images that it asks for; every image is prepared once."""
-        found = {i: self.images.mean.new_empty(len(chosen)) for i, chosen in asked.items()}
+    def each(
+        self,
+        asked: dict[int, Tensor],
+        function: Callable[[int, Tensor, Any, Any], Tensor],
+        dtype: torch.dtype,
+    ) -> dict[int, Tensor]:
+        """A function of each query and the images that it asks for; every image is prepared once.
+
+        It is called with the query's index, the images' indices, and what was prepared of both.
+        """
+        found = {
+            i: torch.empty(len(chosen), dtype=dtype, device=chosen.device) for i, chosen in asked.items()
+        }
         wanted = torch.cat(list(asked.values())).unique()
         for cut in blocks(len(wanted), self.comparison.bytes_per_image):
             block = wanted[cut]
@@ -206,12 +255,8 @@ class _Distances:
                 here = ((chosen >= block[0]) & (chosen <= block[-1])).nonzero().flatten()
                 if len(here):
                     some = take(right, torch.searchsorted(block, chosen[here]))
-                    found[i][here] = self._compare(i, some)
+                    found[i][here] = function(i, chosen[here], take(self.left, slice(i, i + 1)), some)
         return found
-
-    def _compare(self, i: int, images: Any) -> Tensor:
-        distances = self.comparison.compare(take(self.left, slice(i, i + 1)), images)[0]
-        return self.finish(distances.to(self.images.dtype))
 
 
 def _ranking(distances: Tensor, indices: Tensor, evaluated: Tensor) -> Ranking:

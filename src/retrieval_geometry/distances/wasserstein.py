@@ -14,6 +14,7 @@ from torch import Tensor
 from retrieval_geometry._check import pivots_are_positive
 from retrieval_geometry.distances._blocks import Comparison, all_pairs, blocks
 from retrieval_geometry.distances._gaussians import (
+    SQUARING_LOSS,
     check_gaussians,
     checked_covariance,
     image_namer,
@@ -26,9 +27,6 @@ from retrieval_geometry.image_models import Gaussian
 
 NARROW = 256
 """Factors of up to this many columns are compared by singular values, wider ones by their Gram matrix."""
-
-SQUARING_LOSS = 1e-12
-"""Eigenvalues of a Gram matrix below this share of the largest say too little of the singular values."""
 
 
 def wasserstein2_squared(p: Gaussian, q: Gaussian) -> Tensor:

@@ -69,12 +69,9 @@ def rank_pictures(
     if model == "gaussian" and distance in NEED_FULL_RANK:
         notes.append(f"note: covariances are shrunk by {SHRINKAGE} towards a multiple of the identity")
     # In double precision, in which nearly flat images still have positive definite covariances.
-    place = {"device": torch.device(device), "dtype": torch.float64}
+    x, y = (points.to(device, torch.float64) for points in (x, y))
     chunks = range(0, len(searched), CHUNK)
-    parts = [
-        _distances(x.to(**place), y[i : i + CHUNK].to(**place), model, distance, asked.ids, searched.ids[i:])
-        for i in chunks
-    ]
+    parts = [_distances(x, y[i : i + CHUNK], model, distance, asked.ids, searched.ids[i:]) for i in chunks]
     values = torch.cat(parts)
     order = values.argsort(stable=True)[:k].tolist()
     if plot is not None:
