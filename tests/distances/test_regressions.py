@@ -245,7 +245,6 @@ def test_logarithms_are_natural() -> None:
         assert float(distance(p, q)) == pytest.approx(2, rel=1e-5)
 
 
-@pytest.mark.xfail(strict=True, raises=(RuntimeError, ValueError), reason="stack or cat of nothing")
 def test_monte_carlo_of_no_images_is_empty() -> None:
     """As every other distance between mixtures."""
     m = mixtures(2, 2, 2, 20)

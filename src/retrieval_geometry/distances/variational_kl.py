@@ -169,13 +169,15 @@ def monte_carlo_kl(
     """
     check_mixtures(p, q)
     check_count(n_samples, "n_samples", at_least=2)
-    ratios = []
+    ratio = torch.empty(len(p), len(q), n_samples, dtype=torch.float64, device=p.device)
     for i in range(len(p)):
         x = _draw(p[i], n_samples, generator)
         log_p = p[i].log_prob(x)
-        ratios.append(torch.cat([log_p - q[j].log_prob(x) for j in range(len(q))]))
-    ratio = torch.stack(ratios).double()
-    return Estimate(ratio.mean(dim=2).to(p.dtype), (ratio.std(dim=2) / n_samples**0.5).to(p.dtype))
+        for j in range(len(q)):
+            ratio[i, j] = (log_p - q[j].log_prob(x))[0]
+    mean = ratio.mean(dim=2)
+    spread = torch.linalg.vector_norm(ratio - mean.unsqueeze(2), dim=2) / (n_samples - 1) ** 0.5
+    return Estimate(mean.to(p.dtype), (spread / n_samples**0.5).to(p.dtype))
 
 
 def _draw(mixture: GaussianMixture, n_samples: int, generator: torch.Generator | None) -> Tensor:
