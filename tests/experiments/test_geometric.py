@@ -1,7 +1,13 @@
 import pytest
 import torch
 
-from retrieval_geometry.experiments import geometric, geometric_layers, geometric_robustness
+from retrieval_geometry.experiments import (
+    checkpoints,
+    geometric,
+    geometric_layers,
+    geometric_robustness,
+)
+from retrieval_geometry.experiments.checkpoints import Checkpoints
 from retrieval_geometry.experiments.geometric_methods import METHODS, MODELS, PAPER_METHODS
 from retrieval_geometry.experiments.geometric_paper import TABLE1
 from retrieval_geometry.reporting import Result
@@ -37,8 +43,35 @@ def test_the_same_seed_gives_the_same_table(small_setting, monkeypatch):
     use(geometric, small_setting, monkeypatch)
     few = tuple(METHODS[name] for name in ("gmm-normal-kl", "smt-normal-kl", "gmm8-variational-kl"))
     _, descriptors = geometric.describe(small_setting, "cpu")
-    first, second = (geometric.compare(few, descriptors, small_setting, 3)[0] for _ in range(2))
-    assert [entry.relevance for entry in first] == [entry.relevance for entry in second]
+    first, second = (geometric.compare(few, descriptors, small_setting, 3) for _ in range(2))
+    assert [part.entry.relevance for part in first] == [part.entry.relevance for part in second]
+
+
+def test_an_interrupted_run_goes_on_where_it_stopped(small_setting, monkeypatch, tmp_path):
+    few = tuple(METHODS[name] for name in ("gmm-normal-kl", "mean-euclidean", "mean-cosine"))
+    _, descriptors = geometric.describe(small_setting, "cpu")
+    monkeypatch.setattr(checkpoints, "results_dir", lambda: tmp_path / "results")
+    ran, rank_setting = [], geometric.rank_setting
+
+    def interrupted(method, models, setting):
+        ran.append(method.name)
+        if len(ran) == 2:
+            raise KeyboardInterrupt
+        return rank_setting(method, models, setting)
+
+    monkeypatch.setattr(geometric, "rank_setting", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        geometric.compare(few, descriptors, small_setting, 0, Checkpoints(run=1))
+    parts = geometric.compare(few, descriptors, small_setting, 0, Checkpoints(run=1))
+    assert ran == ["gmm-normal-kl", "mean-euclidean", "mean-euclidean", "mean-cosine"]
+    geometric.compare(few[:1], descriptors, small_setting, 0, Checkpoints(run=2))
+    assert ran[4:] == ["gmm-normal-kl"]
+    (damaged,) = Checkpoints(run=1).folder.glob("mean-cosine.json")
+    damaged.write_text(damaged.read_text()[:-9])
+    again = geometric.compare(few, descriptors, small_setting, 0, Checkpoints(run=1))
+    assert ran[5:] == ["mean-cosine"]
+    assert again[:2] == parts[:2]
+    assert again[2].nearest == parts[2].nearest
 
 
 def test_layers_add_up(small_setting, monkeypatch):

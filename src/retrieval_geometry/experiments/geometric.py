@@ -2,17 +2,18 @@
 
 import sys
 import time
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
+from retrieval_geometry.experiments.checkpoints import Checkpoints, Part
 from retrieval_geometry.experiments.common import dataset_info, describe, provenance, settings_of
 from retrieval_geometry.experiments.data import Setting, load_setting
 from retrieval_geometry.experiments.geometric_layers import run_layers
 from retrieval_geometry.experiments.geometric_methods import CONTROLS, MODELS, PAPER_METHODS, Method
 from retrieval_geometry.experiments.geometric_robustness import run_robustness
-from retrieval_geometry.experiments.retrieval import Ranking, draws, rank_setting, score, timed
+from retrieval_geometry.experiments.retrieval import draws, rank_setting, score, timed
 from retrieval_geometry.features import SiftBagOfWords
 from retrieval_geometry.reporting.results import MethodResult, Result
 
@@ -28,40 +29,64 @@ def run_table1(profile: str, data_root: str, device: str, seed: int) -> Result:
     ``quick``: photo textures and a wavelet scattering; ``real``: DTD images and a SqueezeNet found under
     ``data_root``; ``paper``: DTD test1 against train1 + val1 with VGG-M.
     """
-    started = time.perf_counter()
     setting = load_setting(profile, data_root, seed)
     backbone, descriptors = describe(setting, device)
-    methods, rankings = compare((*PAPER_METHODS, *CONTROLS), descriptors, setting, seed)
+    settings, dataset = settings_of(setting, descriptors, backbone), dataset_info(setting)
+    checkpoints = Checkpoints(
+        dataset=dataset.sha256,
+        settings=settings,
+        weights=backbone.weights_sha256,
+        device=device,
+        seed=seed,
+        queries=setting.queries.tolist(),
+    )
+    parts = compare((*PAPER_METHODS, *CONTROLS), descriptors, setting, seed, checkpoints)
+    entries = [part.entry for part in parts]
     return Result(
         experiment="geometric-table1",
         profile=profile,
         seed=seed,
-        dataset=dataset_info(setting),
-        settings=settings_of(setting, descriptors, backbone),
-        methods=tuple(methods),
+        dataset=dataset,
+        settings=settings,
+        methods=tuple(entries),
         extra={
-            "draws": {entry.method: draws(entry, setting) for entry in methods},
-            "gallery": gallery_ids(rankings, setting),
+            "draws": {entry.method: draws(entry, setting) for entry in entries},
+            "gallery": gallery_ids({part.entry.method: part.nearest for part in parts}, setting),
         },
-        provenance=provenance(time.perf_counter() - started, descriptors, backbone),
+        provenance=provenance(sum(part.seconds for part in parts), descriptors, backbone),
     )
 
 
 def compare(
-    methods: Sequence[Method], descriptors: Tensor, setting: Setting, seed: int
-) -> tuple[list[MethodResult], dict[str, Ranking]]:
-    """Run methods, each model built once, with a line of progress each; results come in their order."""
-    entries, rankings = {}, {}
+    methods: Sequence[Method],
+    descriptors: Tensor,
+    setting: Setting,
+    seed: int,
+    checkpoints: Checkpoints | None = None,
+) -> list[Part]:
+    """Run methods, each model built once, with a line of progress each; parts come in their order.
+
+    What the checkpoints hold is not run again.
+    """
+    parts = {}
     for model in dict.fromkeys(method.model for method in methods):
-        seconds, (models, notes) = timed(build, model, descriptors, setting, seed)
-        for method in methods:
-            if method.model == model:
-                ranking = rank_setting(method, models, setting)
-                entry = score(method, ranking, setting, seconds / len(descriptors), notes, seed)
-                rankings[method.name], entries[method.name] = ranking, entry
-                report(len(entries), len(methods), entry)
-        del models  # the next ones may need the memory
-    return [entries[method.name] for method in methods], rankings
+        started = time.perf_counter()
+        built: Any = None  # also so that the last model leaves the memory before the next one comes
+        for method in (method for method in methods if method.model == model):
+            part = checkpoints.get(method.name) if checkpoints else None
+            if part is None:
+                if built is None:
+                    built = build(model, descriptors, setting, seed)
+                ranking = rank_setting(method, built.models, setting)
+                entry = score(method, ranking, setting, built.seconds, built.notes, seed)
+                nearest = tuple(tuple(row) for row in ranking.nearest.tolist())
+                part = Part(entry, nearest, time.perf_counter() - started)
+                started = time.perf_counter()
+                if checkpoints:
+                    checkpoints.put(method.name, part)
+            parts[method.name] = part
+            report(len(parts), len(methods), part.entry)
+    return [parts[method.name] for method in methods]
 
 
 def report(done: int, total: int, entry: MethodResult) -> None:
@@ -70,23 +95,32 @@ def report(done: int, total: int, entry: MethodResult) -> None:
     print(f"[{done}/{total}] {entry.label}: P@1 {precision:.3f}", file=sys.stderr, flush=True)
 
 
-def build(model: str, descriptors: Tensor, setting: Setting, seed: int) -> tuple[Any, tuple[str, ...]]:
-    """Models of all images, and notes about them."""
+class Built(NamedTuple):
+    """Models of all images, notes about them, and seconds an image."""
+
+    models: Any
+    notes: tuple[str, ...]
+    seconds: float
+
+
+def build(model: str, descriptors: Tensor, setting: Setting, seed: int) -> Built:
+    """Models of all images, by a key of ``MODELS`` or as SIFT words."""
     if model != "sift-bow":
-        return MODELS[model](descriptors, seed)
-    words = SiftBagOfWords(SIFT_WORDS, seed=seed).fit(setting.images.subset(setting.database))
+        seconds, (models, notes) = timed(MODELS[model], descriptors, seed)
+        return Built(models, notes, seconds / len(descriptors))
+    words = SiftBagOfWords(SIFT_WORDS, seed=seed)
+    seconds, histograms = timed(
+        lambda: words.fit(setting.images.subset(setting.database)).transform(setting.images)
+    )
     note = f"{words.n_words} words, found in the database images; histograms of unit Euclidean length"
-    return words.transform(setting.images), (note,)
+    return Built(histograms, (note,), seconds / len(descriptors))
 
 
-def gallery_ids(rankings: dict[str, Ranking], setting: Setting) -> dict[str, Any]:
+def gallery_ids(nearest: Mapping[str, Sequence[Sequence[int]]], setting: Setting) -> dict[str, Any]:
     """A few queries of different classes and the ids of their neighbours under each method."""
     labels = setting.query_labels
     firsts = [int((labels == label).nonzero()[0]) for label in labels.unique().tolist()]
     chosen = firsts[:: max(1, len(firsts) // GALLERY_QUERIES)][:GALLERY_QUERIES]
     ids = setting.images.ids
-    neighbours = {
-        name: [[ids[i] for i in ranking.nearest[query].tolist()] for query in chosen]
-        for name, ranking in rankings.items()
-    }
+    neighbours = {name: [[ids[i] for i in rows[query]] for query in chosen] for name, rows in nearest.items()}
     return {"queries": [ids[int(setting.queries[query])] for query in chosen], "neighbours": neighbours}

@@ -160,18 +160,7 @@ class Result:
         path = Path(path)
         text = json.dumps(asdict(self), indent=1, allow_nan=False, ensure_ascii=False) + "\n"
         _refuse_paths(text)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            os.chmod(temporary, 0o644)
-            os.replace(temporary, path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+        write_whole(path, text)
         return path
 
     @classmethod
@@ -193,6 +182,22 @@ class Result:
             return decode(cls, data)
         except ValueError as error:
             raise ResultError(f"{path} is no valid result: {error}; run its experiment again") from None
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a text file whole or not at all; folders are made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
 
 
 def _refuse_paths(text: str) -> None:
