@@ -7,7 +7,6 @@ the file says. Nothing in it is ever executed.
 import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from retrieval_geometry._check import check_choice, check_count
+from retrieval_geometry._files import replacing
 from retrieval_geometry.distances._blocks import join, take
 from retrieval_geometry.distances._bounds import Bounds, keep_all, kept_bounds
 from retrieval_geometry.distances._gaussians import check_gaussians
@@ -158,18 +158,8 @@ class GalleryIndex:
         content = {name: tensor.cpu().contiguous() for name, tensor in self._tensors().items()}
         header = {"format": FORMAT, "version": str(VERSION), "distance": self._distance}
         header["sha256"] = _checksum(header, content)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        os.close(handle)
-        try:
+        with replacing(path) as temporary:
             save_file(content, temporary, header)
-            with open(temporary, "rb") as file:
-                os.fsync(file.fileno())
-            os.chmod(temporary, 0o644)
-            os.replace(temporary, path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], device: str | torch.device = "cpu") -> "GalleryIndex":

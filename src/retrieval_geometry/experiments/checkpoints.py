@@ -10,8 +10,9 @@ from typing import Any
 import torch
 
 import retrieval_geometry
+from retrieval_geometry._files import replacing
 from retrieval_geometry.reporting._decode import decode
-from retrieval_geometry.reporting.results import MethodResult, results_dir, write_whole
+from retrieval_geometry.reporting.results import MethodResult, results_dir
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,8 @@ class Checkpoints:
 
     def put(self, name: str, part: Part) -> None:
         """Keep a part."""
-        write_whole(self.folder / f"{name}.json", json.dumps(asdict(part)))
+        with replacing(self.folder / f"{name}.json") as file:
+            file.write_text(json.dumps(asdict(part)), encoding="utf-8")
 
 
 @cache

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import os
-import tempfile
 from pathlib import Path
 
 import torch
@@ -13,6 +12,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from retrieval_geometry._check import check_count, check_floating
+from retrieval_geometry._files import replacing
 from retrieval_geometry.datasets import ImageSet
 from retrieval_geometry.features.base import Backbone
 
@@ -147,11 +147,5 @@ def _read_part(file: Path, part: Tensor, first: Tensor) -> bool:
 
 def _write_part(file: Path, part: Tensor, first: Tensor) -> None:
     """Write a part so that a reader finds all of it or nothing, even beside another writer."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=f"{file.stem}-", suffix=".tmp")
-    os.close(handle)
-    try:
+    with replacing(file) as temporary:
         save_file({"descriptors": part.contiguous(), "first": first.contiguous()}, temporary)
-        os.replace(temporary, file)
-    finally:
-        Path(temporary).unlink(missing_ok=True)

@@ -6,9 +6,7 @@ number on a page can be traced to the run that made it. The module imports no to
 
 import json
 import math
-import os
 import re
-import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -16,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from retrieval_geometry._files import replacing
 from retrieval_geometry.reporting._decode import decode
 
 SCHEMA = 1
@@ -160,7 +159,8 @@ class Result:
         path = Path(path)
         text = json.dumps(asdict(self), indent=1, allow_nan=False, ensure_ascii=False) + "\n"
         _refuse_paths(text)
-        write_whole(path, text)
+        with replacing(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
         return path
 
     @classmethod
@@ -182,22 +182,6 @@ class Result:
             return decode(cls, data)
         except ValueError as error:
             raise ResultError(f"{path} is no valid result: {error}; run its experiment again") from None
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a text file whole or not at all; folders are made."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
 
 
 def _refuse_paths(text: str) -> None:
