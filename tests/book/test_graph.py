@@ -56,7 +56,7 @@ def test_experiments_are_the_literal_arguments_of_load_or_run(tmp_path: Path) ->
 
 def test_a_chapter_depends_on_the_recorded_runs_of_its_experiments_alone(tmp_path: Path) -> None:
     script = tmp_path / "chapter.py"
-    script.write_text("a = load_or_run('a-one', profile=p)\nb = load('b-two', 'real')\n")
+    script.write_text("a = load_or_run('a-one', profile=p)\nb = load_recorded('b-two', 'real')\n")
     for name in ("a-one-real.json", "b-two-real.json", "c-three-real.json"):
         (tmp_path / name).write_text("{}")
     assert [path.name for path in recorded_of(script, tmp_path)] == ["a-one-real.json", "b-two-real.json"]

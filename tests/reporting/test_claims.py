@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from retrieval_geometry.reporting import Claim, ClaimError, Finding, Verdict, check_all, require_expected
@@ -19,6 +21,15 @@ def test_a_claim_without_its_result_is_not_tested():
     assert row.verdict is Verdict.NOT_TESTED
     assert not row.changed
     assert "toy-table" in row.evidence
+
+
+def test_a_verdict_is_expected_only_of_the_images_it_was_found_on(result):
+    entry = replace(claim(Verdict.CONTRADICTED, {"quick": Verdict.REPRODUCED}), images={"quick": "other"})
+    (row,) = check_all([entry], {"toy-table": result}, "quick")
+    assert not row.changed
+    entry = replace(entry, images={"quick": result.dataset.sha256})
+    (row,) = check_all([entry], {"toy-table": result}, "quick")
+    assert row.changed
 
 
 def test_mathematics_needs_no_result():

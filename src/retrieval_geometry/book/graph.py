@@ -40,7 +40,7 @@ def experiments_of(chapter: Path) -> list[str]:
 
 def recorded_of(chapter: Path, folder: Path) -> list[Path]:
     """Return the recorded results in ``folder`` of the experiments that a chapter runs or loads."""
-    names = _first_arguments(chapter, "load_or_run") | _first_arguments(chapter, "load")
+    names = _first_arguments(chapter, "load_or_run") | _first_arguments(chapter, "load_recorded")
     return sorted(path for name in names if name for path in folder.glob(f"{name}-*.json"))
 
 

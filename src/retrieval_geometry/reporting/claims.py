@@ -5,7 +5,7 @@ book no longer agree; that is an error until somebody has looked and updated the
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from retrieval_geometry.reporting.results import Result
@@ -46,6 +46,8 @@ class Claim:
         predicate: decides from the results of one profile, by experiment; not called if one is missing.
         needs: experiments whose results it reads; empty for mathematics, which the predicate computes itself.
         expected: the verdict known for each profile; a profile without an entry is reported but not enforced.
+        images: of each profile that runs on whatever data there are, the sha256 of those images on which the
+            expected verdict was found; on others it is not enforced.
     """
 
     id: str
@@ -55,6 +57,16 @@ class Claim:
     predicate: Callable[[Results], Finding]
     needs: tuple[str, ...]
     expected: Mapping[str, Verdict]
+    images: Mapping[str, str] = field(default_factory=dict)
+
+    def expected_of(self, results: Results, profile: str) -> Verdict | None:
+        """The expected verdict, if it was found on such results."""
+        needed = [results[name] for name in self.needs if name in results]
+        seeded = all(result.seed == REGISTERED_SEED for result in needed)
+        same = all(
+            result.dataset.sha256 == self.images.get(profile, result.dataset.sha256) for result in needed
+        )
+        return self.expected.get(profile) if seeded and same else None
 
 
 @dataclass(frozen=True)
@@ -85,9 +97,7 @@ def check(claim: Claim, results: Results, profile: str) -> ClaimRow:
         finding = Finding(Verdict.NOT_TESTED, f"no result of {', '.join(missing)} with profile {profile}")
     else:
         finding = claim.predicate(results)
-    registered = all(results[name].seed == REGISTERED_SEED for name in claim.needs if name in results)
-    expected = claim.expected.get(profile) if registered else None
-    return ClaimRow(claim, profile, finding.verdict, finding.evidence, expected)
+    return ClaimRow(claim, profile, finding.verdict, finding.evidence, claim.expected_of(results, profile))
 
 
 def check_all(claims: Iterable[Claim], results: Results, profile: str) -> list[ClaimRow]:

@@ -217,18 +217,18 @@ def result_path(experiment: str, profile: str, folder: Path | None = None) -> Pa
     return (folder or results_dir()) / f"{experiment}-{profile}.json"
 
 
-def load(experiment: str, profile: str) -> Result:
-    """The result of this machine, else the recorded one.
+def load_recorded(experiment: str, profile: str) -> Result:
+    """The recorded run that comes with the book, whatever was run on this machine.
 
     Raises:
-        ResultError: there is neither, or the file is damaged; the message says how to make one.
+        ResultError: there is none, or the file is damaged; the message says how to make one.
     """
-    path = _existing(experiment, profile)
-    if path is not None:
+    path = result_path(experiment, profile, recorded_dir())
+    if path.is_file():
         return Result.read(path)
     raise ResultError(
-        f"no result of experiment {experiment!r} with profile {profile!r}: "
-        f"run `retrieval-geometry run {experiment} --profile {profile}`"
+        f"no recorded run of experiment {experiment!r} with profile {profile!r}: "
+        f"run `retrieval-geometry run {experiment} --profile {profile} --output book/results/{path.name}`"
     )
 
 
