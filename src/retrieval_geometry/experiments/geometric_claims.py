@@ -157,7 +157,7 @@ CLAIMS = (
         "GMM-Wasserstein is the most precise of the seven methods at Top-1, Top-5 and Top-10.",
         beats("gmm-wasserstein", [name for name in TABLE1 if name != "gmm-wasserstein"]),
         (TABLE,),
-        {"quick": NO},
+        {"quick": NO, "real": OPEN},
     ),
     _claim(
         "wasserstein-beats-kl-gmm",
@@ -165,7 +165,7 @@ CLAIMS = (
         "With mixtures, the Wasserstein distance retrieves better than the KL divergences.",
         beats("gmm-wasserstein", ["gmm-normal-kl", "gmm-variational-kl"]),
         (TABLE,),
-        {"quick": NO},
+        {"quick": NO, "real": OPEN},
     ),
     _claim(
         "wasserstein-beats-kl-smt",
@@ -173,7 +173,7 @@ CLAIMS = (
         "With SMT covariances, the Wasserstein distance retrieves better than the KL divergence.",
         beats("smt-wasserstein", ["smt-normal-kl"]),
         (TABLE,),
-        {"quick": NO},
+        {"quick": NO, "real": OPEN},
     ),
     _claim(
         "wasserstein-beats-riemannian",
@@ -181,7 +181,7 @@ CLAIMS = (
         "With SMT covariances, the Wasserstein distance retrieves better than the Riemannian distance.",
         beats("smt-wasserstein", ["smt-riemannian"]),
         (TABLE,),
-        {"quick": NO},
+        {"quick": NO, "real": OPEN},
     ),
     _claim(
         "gmm-beats-smt",
@@ -189,7 +189,7 @@ CLAIMS = (
         "Under the Wasserstein distance, mixtures retrieve better than SMT covariances at Top-1.",
         beats("gmm-wasserstein", ["smt-wasserstein"], (1,)),
         (TABLE,),
-        {"quick": OPEN},
+        {"quick": OPEN, "real": OPEN},
     ),
     _claim(
         "variational-last",
@@ -197,7 +197,7 @@ CLAIMS = (
         "The variational KL divergence is the least precise of the six measures on deep descriptors.",
         variational_is_last,
         (TABLE,),
-        {"quick": OPEN},
+        {"quick": OPEN, "real": NO},
     ),
     _claim(
         "variational-conditioning",
@@ -206,7 +206,7 @@ CLAIMS = (
         "retrieve better than 64).",
         fewer_components_help,
         (TABLE,),
-        {"quick": YES},
+        {"quick": YES, "real": NO},
     ),
     _claim(
         "deep-beats-sift",
@@ -214,7 +214,7 @@ CLAIMS = (
         "Every measure on deep descriptors retrieves better than SIFT words.",
         deep_beat_sift,
         (TABLE,),
-        {"quick": YES},
+        {"quick": YES, "real": OPEN},
     ),
     _claim(
         "wasserstein-slowest",
@@ -273,7 +273,7 @@ CLAIMS = (
         "Between close distributions, the Wasserstein distance varies less than KL and Riemannian distances.",
         wasserstein_varies_less,
         (ROBUSTNESS,),
-        {"quick": NO},
+        {"quick": NO, "real": NO},
     ),
     _claim(
         "layers-better",
@@ -281,6 +281,6 @@ CLAIMS = (
         "Descriptors of several layers retrieve better than those of the last layer, under any measure.",
         several_layers_are_better,
         (LAYERS,),
-        {"quick": YES},
+        {"quick": YES, "real": NO},
     ),
 )
