@@ -394,8 +394,8 @@ for other in ("smt-normal-kl", "smt-riemannian"):
 #
 # **And the mean alone?** Its Top-1 precision is {glue:text}`04-here-mean-top1` here and {glue:text}`04-dtd-mean-top1`
 # on DTD; minus that of the best of the paper's other methods, {glue:text}`04-here-mean-lead` and
-# {glue:text}`04-dtd-mean-lead`. On DTD no model of the covariance beats it, though it costs nothing. The paper's table
-# does not have this row.
+# {glue:text}`04-dtd-mean-lead`. For the nearest image, no model of the covariance
+# beats it on DTD, though it costs nothing. The paper's table does not have this row.
 #
 # {numref}`tab-04-claims-here` and {numref}`tab-04-claims-dtd` have all verdicts of this experiment, with the numbers
 # that they rest on.
