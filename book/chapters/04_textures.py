@@ -394,15 +394,15 @@ for other in ("smt-normal-kl", "smt-riemannian"):
 # descriptors.
 #
 # **One warning about SMT on DTD.** There the method notes say "{glue:text}`04-dtd-smt`"; here they say
-# "{glue:text}`04-here-smt`". A channel of the network is often silent in most of an image. Where it speaks up in a
-# held-out part, every covariance that was fitted to the silent part is so unlikely that no rotation pays, and
-# cross-validation stops at once: the SMT covariance on DTD is a diagonal, mixed with a little of the sample
-# covariance. The rows called SMT say no more than that.
+# "{glue:text}`04-here-smt`". Cross-validation
+# allows hardly any rotation, so the SMT covariance on DTD is nearly a diagonal, mixed with a little of the sample
+# covariance, and the rows called SMT say no more than that. (Our guess at the reason: a channel that is silent in the
+# fitted part of an image and speaks up in the held-out part makes every choice so unlikely that it drowns the rest.)
 #
 # **And the mean alone?** Its Top-1 precision is {glue:text}`04-here-mean-top1` here and {glue:text}`04-dtd-mean-top1`
 # on DTD; minus that of the best of the paper's other methods, {glue:text}`04-here-mean-lead` and
 # {glue:text}`04-dtd-mean-lead`. For the nearest image, no model of the covariance
-# beats it on DTD, though it costs nothing. The paper's table does not have this row.
+# beats it on DTD, though it costs next to nothing. The paper's table does not have this row.
 #
 # {numref}`tab-04-claims-here` and {numref}`tab-04-claims-dtd` have all verdicts of this experiment, with the numbers
 # that they rest on.

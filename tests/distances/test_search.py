@@ -12,16 +12,10 @@ from tqdm import tqdm
 
 from retrieval_geometry.distances import _blocks, covariance_only, pairwise, rank
 from retrieval_geometry.distances import search as search_module
+from retrieval_geometry.distances._affine_invariant_bound import AffineInvariantBound
 from retrieval_geometry.distances._blocks import take
-from retrieval_geometry.distances._bounds import (
-    AffineInvariantBound,
-    Bound,
-    Bounds,
-    WassersteinBound,
-    keep_all,
-    kept_bounds,
-    passing_bounds,
-)
+from retrieval_geometry.distances._bounds import Bound, Bounds, keep_all, kept_bounds, passing_bounds
+from retrieval_geometry.distances._wasserstein_bound import WassersteinBound
 from retrieval_geometry.image_models import Gaussian, fit_gaussian
 
 SPECTRA = ("random", "equal", "rank one", "steep", "scales", "duplicates", "grid")

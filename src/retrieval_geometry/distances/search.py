@@ -20,16 +20,11 @@ from torch import Tensor
 from tqdm import tqdm
 
 from retrieval_geometry._check import check_choice, check_count
+from retrieval_geometry.distances._affine_invariant_bound import AffineInvariantBound
 from retrieval_geometry.distances._blocks import Comparison, blocks, join, progress, take
-from retrieval_geometry.distances._bounds import (
-    AffineInvariantBound,
-    Bound,
-    Bounds,
-    WassersteinBound,
-    passing_bounds,
-    sharper_wasserstein,
-)
+from retrieval_geometry.distances._bounds import Bound, Bounds, passing_bounds
 from retrieval_geometry.distances._gaussians import check_gaussians, safe_sqrt
+from retrieval_geometry.distances._wasserstein_bound import WassersteinBound, sharper_wasserstein
 from retrieval_geometry.distances.registry import DISTANCES
 from retrieval_geometry.distances.riemannian import affine_invariant_comparison
 from retrieval_geometry.distances.wasserstein import wasserstein2_squared_comparison
