@@ -20,8 +20,9 @@
 # A contradicted claim is a finding about these data and these features, not an accusation. The paper's own images,
 # its network and its implementation are not ours ([chapter 4](04_textures) says what differs).
 #
-# Each claim also carries the verdict that it is known to have. If a build computes another, this page fails and with
-# it the book, until somebody has looked and said why. So the page cannot go stale.
+# Each claim also carries the verdict that it is known to have, but for claims about time, which depend on the machine. If
+# a build computes another verdict on the same images, this page fails and with it the book, until somebody has looked
+# and said why. So the page cannot go stale.
 
 # %% tags=["remove-cell"]
 # Outside the book's environment, on Colab say: fetch the project and install it.
