@@ -11,7 +11,11 @@ import pytest
 import torch
 from scipy.special import logsumexp
 
-from retrieval_geometry.distances import pairwise_sinkhorn_divergence, sinkhorn, sinkhorn_divergence
+from retrieval_geometry.distances import (
+    _point_transport,
+    pairwise_sinkhorn_divergence,
+    sinkhorn_divergence,
+)
 from tests.distances.common import DEVICES, DTYPES, TOLERANCE, measures, normal, source
 
 
@@ -146,7 +150,7 @@ def test_all_pairs_agree_with_pairs(same: bool, monkeypatch: pytest.MonkeyPatch)
     masses = (None, None) if a is None else (a[rows], b[columns])
     expected = sinkhorn_divergence(x[rows], y[columns], *masses, epsilon=0.3)
     torch.testing.assert_close(found.flatten(), expected, rtol=1e-7, atol=1e-9)
-    monkeypatch.setattr(sinkhorn, "CHUNK", {"cpu": 300})
+    monkeypatch.setattr(_point_transport, "CHUNK", {"cpu": 300})
     chunked = pairwise_sinkhorn_divergence(x, y, a, b, epsilon=0.3)
     torch.testing.assert_close(chunked, found, rtol=1e-7, atol=1e-9)
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy.stats import multivariate_normal
 
-from retrieval_geometry.image_models import _smt_kernels, fit_gaussian, fit_smt, smt_covariance
+from retrieval_geometry.image_models import fit_gaussian, fit_smt, smt_covariance
 
 
 def _sample(n_images: int, n_points: int, dim: int, seed: int = 0) -> torch.Tensor:
@@ -276,19 +276,6 @@ def test_too_few_descriptors_for_cross_validation_are_refused():
     with pytest.raises(ValueError, match="2 descriptors per image, too few for cross-validation"):
         smt_covariance(x)
     assert smt_covariance(x, order=1, shrinkage=1.0).cov.shape == (1, 4, 4)
-
-
-def test_compiles_without_a_folder_for_the_machine_code(monkeypatch):
-    # numba raises where neither the package's folder nor the user's cache folder can be written.
-    njit = _smt_kernels.numba.njit
-
-    def without_cache(cache: bool = False, **options: object):
-        if cache:
-            raise RuntimeError("cannot cache function: no locator available")
-        return njit(**options)
-
-    monkeypatch.setattr(_smt_kernels.numba, "njit", without_cache)
-    assert _smt_kernels.compiled(lambda number: number + 1)(1) == 2
 
 
 @pytest.mark.gpu

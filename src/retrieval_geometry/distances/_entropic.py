@@ -6,8 +6,9 @@ r"""Entropic optimal transport between many pairs of small measures at once, to 
           \qquad \pi_{ij} = a_i b_j\, e^{(f_i + g_j - C_{ij}) / \varepsilon}
 
 Sinkhorn's iterations come near the optimum in a few steps and then may take tens of thousands; Newton's
-method on the concave dual finishes in a handful. Its system has the size of one measure, and none of the
-problems here has many points. Where the costs span too many epsilons for plain scaling, epsilon comes down by
+method on the concave dual finishes in a handful. On a CPU a compiled loop solves one problem after the other
+(:mod:`._entropic_kernels`). Elsewhere all problems go step by step together: the system has the size of one
+measure, and none of the problems here has many points. Where the costs span too many epsilons for plain scaling, epsilon comes down by
 halves in the logarithmic domain.
 """
 
@@ -16,44 +17,62 @@ import warnings
 import torch
 from torch import Tensor
 
+from retrieval_geometry.distances._entropic_kernels import solve_plans
+
 SCALING_RANGE = 60.0
 """Largest (max cost - min cost) / epsilon for which exp(-cost / epsilon) is scaled directly, in float32."""
+
+COMPILED_RANGE = 300.0
+"""The same for the compiled loops, which work in float64."""
 
 SCALING_STEPS = 20
 NEWTON_STEPS = 100
 
 
-class EntropicCost(torch.autograd.Function):
-    """Transport costs ``(B,)`` of ``cost (B, n, m)`` between ``a (B, n)`` and ``b (B, m)``, all float64.
-
-    By the envelope theorem the gradient is the optimal plan for the cost, and the optimal potentials for the
-    masses: nothing is differentiated through the iterations.
-    """
-
-    @staticmethod
-    def forward(ctx: object, cost: Tensor, a: Tensor, b: Tensor, epsilon: float, tolerance: float) -> Tensor:
-        f, g, plan = optimal_potentials(cost, a, b, epsilon, tolerance)
-        ctx.save_for_backward(a, f, g, plan)  # type: ignore[attr-defined]
-        return (a * f).sum(dim=1) + (b * g).sum(dim=1)
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: object, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
-        a, f, g, plan = ctx.saved_tensors  # type: ignore[attr-defined]
-        grad = grad.unsqueeze(1)
-        return (grad * a).unsqueeze(2) * plan, grad * f, grad * g, None, None
-
-
 def optimal_potentials(
-    cost: Tensor, a: Tensor, b: Tensor, epsilon: float, tolerance: float
+    cost: Tensor, a: Tensor, b: Tensor, epsilon: float, tolerance: float, symmetric: bool = False
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Optimal f ``(B, n)`` and g ``(B, m)``, and their plan divided by the masses of its rows ``(B, n, m)``.
 
     The rows of the plan have their masses, its columns are within ``tolerance`` of theirs in L1.
 
+    Args:
+        cost: ``(B, n, m)``, float64; a: ``(B, n)`` and b: ``(B, m)``, float64.
+        epsilon: above 0.
+        tolerance: of the column masses.
+        symmetric: the costs are symmetric and both measures are one.
+
     Warns:
         RuntimeWarning: some problems did not get there.
     """
+    if cost.device.type == "cpu":
+        return _compiled(cost, a, b, epsilon, tolerance, symmetric)
+    return _in_steps(cost, a, b, epsilon, tolerance)
+
+
+def _compiled(
+    cost: Tensor, a: Tensor, b: Tensor, epsilon: float, tolerance: float, symmetric: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The compiled loops; problems outside their range, or not solved by them, take the steps below."""
+    least = cost.amin(dim=(1, 2), keepdim=True)
+    plan = ((least - cost) / epsilon).exp_()
+    u, v, error = torch.empty_like(a), torch.empty_like(b), a.new_empty(len(a))
+    arrays = (t.numpy() for t in (plan, a.contiguous(), b.contiguous()))
+    solve_plans(*arrays, symmetric, tolerance, u.numpy(), v.numpy(), error.numpy())
+    f, g = epsilon * u.log() + least.squeeze(2), epsilon * v.log()
+    in_range = cost.amax(dim=(1, 2)) - least.flatten() <= COMPILED_RANGE * epsilon
+    left = (~((error <= tolerance) & in_range)).nonzero().flatten()
+    if len(left):
+        parts = _in_steps(cost[left], a[left], b[left], epsilon, tolerance)
+        for whole, part in zip((f, g, plan), parts, strict=True):
+            whole.index_copy_(0, left, part)
+    return f, g, plan
+
+
+def _in_steps(
+    cost: Tensor, a: Tensor, b: Tensor, epsilon: float, tolerance: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """All problems at once, step by step: on a GPU, and for costs that span many epsilons."""
     span = float((cost.amax(dim=(1, 2)) - cost.amin(dim=(1, 2))).max()) if len(cost) else 0.0
     start = _scale if span <= SCALING_RANGE * epsilon else _anneal
     g = start(cost, a, b, epsilon, span)

@@ -10,11 +10,7 @@ from retrieval_geometry._check import (
     check_same_kind,
     check_shape,
 )
-from retrieval_geometry.distances._entropic import EntropicCost
-from retrieval_geometry.distances._gaussians import safe_sqrt
-
-CHUNK = {"cpu": 2**21, "cuda": 2**28}
-"""Bytes of one cost matrix in a chunk of problems: a CPU's cache, or a share of a GPU's memory."""
+from retrieval_geometry.distances._point_transport import PointTransport
 
 
 def sinkhorn_divergence(
@@ -68,8 +64,10 @@ def sinkhorn_divergence(
             f"x and y must hold the same number of sets, got {len(x)} and {len(y)}; "
             "pairwise_sinkhorn_divergence compares each with each"
         )
-    own = _paired_costs(x, x, a, a, p, epsilon) + _paired_costs(y, y, b, b, p, epsilon)
-    return (_paired_costs(x, y, a, b, p, epsilon) - own / 2).clamp_min(0).to(x.dtype)
+    each = torch.arange(len(x), device=x.device)
+    crossed = PointTransport.apply(x, y, a, b, each, each, p, epsilon, False)
+    own = _own_costs(x, a, p, epsilon) + _own_costs(y, b, p, epsilon)
+    return (crossed - own / 2).clamp_min(0).to(x.dtype)
 
 
 def pairwise_sinkhorn_divergence(
@@ -103,24 +101,21 @@ def pairwise_sinkhorn_divergence(
     a, b = _check_measures(x, y, a, b, p, epsilon)
     if not (len(x) and len(y)):
         return x.new_zeros(len(x), len(y))
-    own_x = _paired_costs(x, x, a, a, p, epsilon)
-    own_y = own_x if same else _paired_costs(y, y, b, b, p, epsilon)
-    n_x, n_y, d = x.shape[1], y.shape[1], x.shape[2]
-    rows = []
-    size = _chunk(x.device, n_x * n_y * max(1, len(y)))
-    for i in (slice(start, start + size) for start in range(0, len(x), size)):
-        cost = _costs(x[i].reshape(1, -1, d), y.reshape(1, -1, d), p)
-        cost = cost.view(-1, n_x, len(y), n_y).transpose(1, 2)
-        keep = torch.ones(cost.shape[:2], dtype=torch.bool, device=x.device)
-        if same:
-            keep = keep.triu(i.start + 1)
-        left, right = a[i].unsqueeze(1).expand(-1, len(y), -1), b.expand(cost.shape[0], -1, -1)
-        values = _entropic_costs(cost[keep], left[keep], right[keep], epsilon, x.dtype)
-        rows.append(values.new_zeros(keep.shape).masked_scatter(keep, values))
-    crossed = torch.cat(rows)
+    own_x = _own_costs(x, a, p, epsilon)
+    own_y = own_x if same else _own_costs(y, b, p, epsilon)
+    pairs = torch.ones(len(x), len(y), dtype=torch.bool, device=x.device)
+    left, right = (pairs.triu(1) if same else pairs).nonzero().unbind(1)
+    values = PointTransport.apply(x, y, a, b, left, right, p, epsilon, False)
+    crossed = values.new_zeros(pairs.shape).index_put((left, right), values)
     if same:
         crossed = crossed + crossed.mT + torch.diag_embed(own_x)
     return (crossed - (own_x.unsqueeze(1) + own_y) / 2).clamp_min(0).to(x.dtype)
+
+
+def _own_costs(x: Tensor, a: Tensor, p: int, epsilon: float) -> Tensor:
+    """Transport costs ``(P,)`` of each set to itself."""
+    each = torch.arange(len(x), device=x.device)
+    return PointTransport.apply(x, x, a, a, each, each, p, epsilon, True)
 
 
 def _check_measures(
@@ -156,39 +151,3 @@ def _check_masses(masses: Tensor | None, points: Tensor, name: str) -> Tensor:
             f"{name} of set {image} must be non-negative masses that sum to 1; divide by their sum"
         )
     return masses / total
-
-
-def _costs(x: Tensor, y: Tensor, p: int) -> Tensor:
-    """Distances to the power p by a matrix product, centred, in float64; its gradient is products too."""
-    x, y = x.double(), y.double()
-    centre = x.detach().mean(dim=1, keepdim=True)
-    x, y = x - centre, y - centre
-    size = x.square().sum(dim=2).unsqueeze(2) + y.square().sum(dim=2).unsqueeze(1)
-    square = torch.baddbmm(size, x, y.mT, alpha=-2)
-    # What is left of equal points is rounding, and its root would be a distance of 1e-8.
-    square = torch.where(square > 1e-14 * size.detach(), square, 0.0)
-    return square if p == 2 else safe_sqrt(square)
-
-
-def _paired_costs(x: Tensor, y: Tensor, a: Tensor, b: Tensor, p: int, epsilon: float) -> Tensor:
-    """Transport costs ``(B,)`` of pairs of sets, in chunks that stay in a CPU's cache."""
-    n, m, d = x.shape[1], y.shape[1], x.shape[2]
-    size = _chunk(x.device, max(n * m, (n + m) * d))
-    chunks = zip(*(part.split(size) for part in (x, y, a, b)), strict=True)
-    costs = [_entropic_costs(_costs(u, v, p), s, t, epsilon, x.dtype) for u, v, s, t in chunks]
-    return torch.cat(costs)
-
-
-def _entropic_costs(cost: Tensor, a: Tensor, b: Tensor, epsilon: float, dtype: torch.dtype) -> Tensor:
-    """Transport costs ``(B,)`` in chunks of problems."""
-    tolerance = 1e-9 if dtype == torch.float64 else 1e-5
-    if not len(cost):
-        return cost.sum(dim=(1, 2))
-    size = _chunk(cost.device, cost.shape[1] * cost.shape[2])
-    chunks = zip(*(part.split(size) for part in (cost, a, b)), strict=True)
-    return torch.cat([EntropicCost.apply(c, m, n, epsilon, tolerance) for c, m, n in chunks])
-
-
-def _chunk(device: torch.device, numbers_each: int) -> int:
-    """How many problems of so many float64 numbers are taken at once."""
-    return max(1, CHUNK.get(device.type, 2**28) // max(1, 8 * numbers_each))

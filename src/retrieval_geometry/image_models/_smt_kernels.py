@@ -8,33 +8,14 @@ included.
 All functions release the interpreter lock, so images run in parallel on ordinary threads.
 """
 
-from collections.abc import Callable
-from typing import Any
-
-import numba
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
-Integers = NDArray[np.int64]
+from retrieval_geometry._compiled import EXACT_ROUNDING, Floats, Integers, compiled
 
 NEGLIGIBLE = 1e-15  # a correlation below this is rounding: the matrix is diagonal
 
 
-def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile on first use; keep the machine code on disk where some folder can be written.
-
-    Of the fast-math rules only those are on that let a maximum be searched several entries at a time; the
-    arithmetic stays exactly rounded, so that both triangles of a symmetric matrix give equal bits.
-    """
-    options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {"nnan", "nsz"}}
-    try:
-        return numba.njit(cache=True, **options)(function)
-    except RuntimeError:  # neither the package's folder nor the user's cache folder can be written
-        return numba.njit(**options)(function)
-
-
-@compiled
+@compiled(EXACT_ROUNDING)
 def search_row(r: Floats, row: int, best: Floats, partner: Integers) -> None:
     """Find the largest correlation of a row, without its sign, and where it stands (the first of equals)."""
     entries, largest = r[row], 0.0
@@ -47,7 +28,7 @@ def search_row(r: Floats, row: int, best: Floats, partner: Integers) -> None:
             return
 
 
-@compiled
+@compiled(EXACT_ROUNDING)
 def refresh_rows(r: Floats, p: int, q: int, best: Floats, partner: Integers) -> None:
     """Bring the largest correlations up to date after a rotation of coordinates p and q."""
     for k in range(len(best)):
@@ -63,7 +44,7 @@ def refresh_rows(r: Floats, p: int, q: int, best: Floats, partner: Integers) -> 
     search_row(r, q, best, partner)
 
 
-@compiled
+@compiled(EXACT_ROUNDING)
 def rotate_correlations(r: Floats, p: int, q: int, theta: float, before: Floats, after: Floats) -> None:
     """Rotate coordinates p and q of correlations, given the two standard deviations before and after."""
     cosine, sine = np.cos(theta), np.sin(theta)
@@ -79,7 +60,7 @@ def rotate_correlations(r: Floats, p: int, q: int, theta: float, before: Floats,
         r[k, p], r[k, q] = row_p[k], row_q[k]
 
 
-@compiled
+@compiled(EXACT_ROUNDING)
 def greedy_rotations(
     r: Floats, variances: Floats, floor: float, pairs: Integers, angles: Floats, changed: Floats
 ) -> int:
@@ -125,7 +106,7 @@ def greedy_rotations(
     return len(angles)
 
 
-@compiled
+@compiled(EXACT_ROUNDING)
 def rotate_rows(y: Floats, pairs: Integers, angles: Floats) -> None:
     """Replace ``y (D, n)`` by ``E^T y``, with E the product of the rotations."""
     for step in range(len(angles)):
@@ -137,7 +118,7 @@ def rotate_rows(y: Floats, pairs: Integers, angles: Floats) -> None:
             y[q, k] = sine * with_p + cosine * with_q
 
 
-@compiled
+@compiled(EXACT_ROUNDING)
 def held_out_curve(
     y: Floats, variances: Floats, pairs: Integers, angles: Floats, changed: Floats, curve: Floats
 ) -> None:
