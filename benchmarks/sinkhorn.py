@@ -11,7 +11,11 @@ from torch import Tensor
 from benchmarks import reference
 from benchmarks.measure import relative_error, side_by_side
 from benchmarks.rows import Row, Settings, Side
-from retrieval_geometry.distances import pairwise_sinkhorn_divergence, sinkhorn_divergence
+from retrieval_geometry.distances import (
+    exact_transport_cost,
+    pairwise_sinkhorn_divergence,
+    sinkhorn_divergence,
+)
 from retrieval_geometry.features import l2_normalize
 
 EPSILON = 0.05
@@ -120,3 +124,41 @@ def sinkhorn_all_pairs_row(settings: Settings) -> Row:
         (Side("GeomLoss", times["GeomLoss"], relative_error(geomloss(x[i], x[j])[:CHECKED], wanted)),),
         mark=5,
     )
+
+
+def exact_transport_row(settings: Settings, points: int, dim: int) -> Row:
+    """Exact transport and its gradient: assignment against the network simplex, and an approximation."""
+    n = settings.transport_pairs
+    sets = point_sets(settings, 2 * n, points, dim)
+    x, y = sets[:n].clone().requires_grad_(), sets[n:]
+    sides: dict[str, Divergence] = {
+        "retrieval_geometry": exact_transport_cost,
+        "POT, emd2": _emd2,
+        "GeomLoss, an approximation": geomloss,
+    }
+    works = {name: partial(_differentiate, side, x, y) for name, side in sides.items()}
+    times = side_by_side(works, settings.budget)
+    some = slice(0, CHECKED)
+    wanted = _emd2(x[some].detach().double(), y[some].double())
+    errors = {name: relative_error(side(x[some].detach(), y[some]), wanted) for name, side in sides.items()}
+    entries = [Side(name, times[name], errors[name]) for name in sides]
+    return Row(
+        f"exact_transport_{points}",
+        f"exact transport and its gradient, {n} pairs",
+        "batch",
+        f"n = {points}, d = {dim}, p = 1, uniform masses, float32",
+        entries[0],
+        tuple(entries[1:]),
+        mark=1,
+    )
+
+
+def _emd2(x: Tensor, y: Tensor) -> Tensor:
+    masses = torch.full((x.shape[1],), 1 / x.shape[1], dtype=x.dtype)
+    # A distance of 0 has no gradient; the shift is below the rounding of the values.
+    costs = ((x.unsqueeze(2) - y.unsqueeze(1)).square().sum(dim=3) + 1e-12).sqrt()
+    return torch.stack([ot.emd2(masses, masses, cost) for cost in costs])
+
+
+def _differentiate(divergence: Divergence, x: Tensor, y: Tensor) -> tuple[Tensor, ...]:
+    return torch.autograd.grad(divergence(x, y).sum(), x)

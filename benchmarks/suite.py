@@ -10,7 +10,7 @@ from benchmarks.kl import symmetric_kl_row, variational_kl_row
 from benchmarks.riemannian import affine_invariant_row, stein_row
 from benchmarks.rows import Curve, Row, Settings
 from benchmarks.search import dense_search_rows, search_growth, wasserstein_search_rows
-from benchmarks.sinkhorn import sinkhorn_all_pairs_row, sinkhorn_row
+from benchmarks.sinkhorn import exact_transport_row, sinkhorn_all_pairs_row, sinkhorn_row
 from benchmarks.smt import smt_row
 from benchmarks.wasserstein import (
     mixture_wasserstein_row,
@@ -33,6 +33,8 @@ def rows_of(settings: Settings) -> dict[str, Callable[[], list[Row]]]:
         "sinkhorn-16": partial(sinkhorn_row, points=16, dim=32),
         "sinkhorn-49": partial(sinkhorn_row, points=49, dim=128),
         "sinkhorn-all-pairs": sinkhorn_all_pairs_row,
+        "exact-transport-16": partial(exact_transport_row, points=16, dim=32),
+        "exact-transport-49": partial(exact_transport_row, points=49, dim=128),
         "mixture-em": mixture_row,
         "bag-of-words": bag_of_words_row,
     }

@@ -94,9 +94,7 @@ def test_every_way_leads_to_one_value_and_plan(epsilon: float, way: str) -> None
     cost, a, b = cost[:1], a[:1], b[:1]
     arrays = a[0].numpy(), b[0].numpy(), cost[0].numpy()
     plan = ot.bregman.sinkhorn_log(*arrays, reg=epsilon, numItermax=100_000, stopThr=1e-14)
-    torch.testing.assert_close(
-        optimal_plan(cost, a, b, epsilon)[0], torch.tensor(plan), rtol=1e-6, atol=1e-8
-    )
+    torch.testing.assert_close(optimal_plan(cost, a, b, epsilon)[0], torch.tensor(plan), rtol=1e-6, atol=1e-8)
 
 
 def test_every_way_of_a_measure_to_itself(way: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 
 import geomloss
 import numpy as np
@@ -153,6 +154,22 @@ def test_all_pairs_agree_with_pairs(same: bool, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(_point_transport, "CHUNK", {"cpu": 300})
     chunked = pairwise_sinkhorn_divergence(x, y, a, b, epsilon=0.3)
     torch.testing.assert_close(chunked, found, rtol=1e-7, atol=1e-9)
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_without_debiasing_it_is_the_entropic_cost(same: bool) -> None:
+    (x, a), (y, b) = measures(2, 5, 3, 40), measures(3, 6, 3, 41)
+    if same:
+        y, a, b = x, None, None
+    found = pairwise_sinkhorn_divergence(x, y, a, b, epsilon=0.5, debias=False)
+    uniform = torch.full((len(x), x.shape[1]), 1 / x.shape[1], dtype=torch.float64)
+    left, right = (uniform if m is None else m for m in (a, b))
+    for i, j in itertools.product(range(len(x)), range(len(y))):
+        arrays = (t.numpy() for t in (x[i], y[j], left[i], right[j]))
+        assert float(found[i, j]) == pytest.approx(entropic_cost(*arrays, 1, 0.5), rel=1e-6)
+    if not same:
+        paired = sinkhorn_divergence(x, y[:2], a, b[:2], epsilon=0.5, debias=False)
+        torch.testing.assert_close(paired, found[:, :2].diagonal())
 
 
 def test_gradient_of_all_pairs() -> None:

@@ -1,5 +1,9 @@
 """Distances and divergences between images as distributions: all pairs, ``(P, Q)``."""
 
+from retrieval_geometry.distances.assignment import (
+    exact_transport_cost,
+    pairwise_exact_transport_cost,
+)
 from retrieval_geometry.distances.controls import (
     cosine_mean_distance,
     covariance_only,
@@ -34,12 +38,14 @@ __all__ = [
     "cosine_mean_distance",
     "covariance_only",
     "euclidean_mean_distance",
+    "exact_transport_cost",
     "kl_divergence",
     "log_euclidean_distance",
     "mean_only",
     "mixture_wasserstein2_squared",
     "monte_carlo_kl",
     "pairwise",
+    "pairwise_exact_transport_cost",
     "pairwise_sinkhorn_divergence",
     "rank",
     "sinkhorn_divergence",

@@ -8,8 +8,8 @@ r"""Entropic optimal transport between many pairs of small measures at once, to 
 Sinkhorn's iterations come near the optimum in a few steps and then may take tens of thousands; Newton's
 method on the concave dual finishes in a handful. On a CPU a compiled loop solves one problem after the other
 (:mod:`._entropic_kernels`). Elsewhere all problems go step by step together: the system has the size of one
-measure, and none of the problems here has many points. Where the costs span too many epsilons for plain scaling, epsilon comes down by
-halves in the logarithmic domain.
+measure, and none of the problems here has many points. Where the costs span too many epsilons for plain
+scaling, epsilon comes down by halves in the logarithmic domain.
 """
 
 import warnings

@@ -59,7 +59,7 @@ def point_costs(
 def add_pulls(
     x: NDArray, y: NDArray, left: Integers, right: Integers, weights: NDArray, grad: Floats, grad_x: NDArray
 ) -> None:
-    """Add grad[k] sum_j weights[k, i, j] (x_i - y_j), for the pair of sets k, to the gradient of each point x_i.
+    """Add grad[k] sum_j weights[k, i, j] (x_i - y_j), for the pair of sets k, to the gradient of x_i.
 
     From the differences of coordinates: weights are large between near points, and would magnify rounding.
     """
@@ -75,7 +75,10 @@ def add_pulls(
                 for t in range(d):
                     z = p[i, t]
                     pull[t] += (
-                        a * (z - q[j, t]) + b * (z - q[j + 1, t]) + c * (z - q[j + 2, t]) + e * (z - q[j + 3, t])
+                        a * (z - q[j, t])
+                        + b * (z - q[j + 1, t])
+                        + c * (z - q[j + 2, t])
+                        + e * (z - q[j + 3, t])
                     )
             for j in range(whole, m):
                 for t in range(d):
@@ -86,9 +89,16 @@ def add_pulls(
 
 @compiled(FREE_ORDER)
 def solve_plans(
-    kernel: Floats, a: Floats, b: Floats, symmetric: bool, tolerance: float, u: Floats, v: Floats, error: Floats
+    kernel: Floats,
+    a: Floats,
+    b: Floats,
+    symmetric: bool,
+    tolerance: float,
+    u: Floats,
+    v: Floats,
+    error: Floats,
 ) -> None:
-    """Scalings u ``(B, n)``, v ``(B, m)`` of the kernels ``(B, n, m)``, which become the plans over their row masses.
+    """Scalings u ``(B, n)``, v ``(B, m)`` of kernels ``(B, n, m)``, which become plans over their row masses.
 
     ``error (B,)`` is the L1 distance of the column masses from b; NaN where the numbers left their range.
     """
@@ -100,11 +110,26 @@ def solve_plans(
         v[k] = 1.0
         if symmetric:
             _symmetric_sweeps(kernel[k], a[k], tolerance, u[k], v[k], mass)
-        error[k] = _sweeps(kernel[k], a[k], b[k], 1 if symmetric else SWEEPS, tolerance, u[k], v[k], mass, columns)
+        error[k] = _sweeps(
+            kernel[k], a[k], b[k], 1 if symmetric else SWEEPS, tolerance, u[k], v[k], mass, columns
+        )
         if error[k] > tolerance:
             error[k] = _newton(
-                kernel[k], a[k], b[k], tolerance, u[k], v[k], mass, columns, trial, step, residual, direction, image,
-                weighted, error[k]
+                kernel[k],
+                a[k],
+                b[k],
+                tolerance,
+                u[k],
+                v[k],
+                mass,
+                columns,
+                trial,
+                step,
+                residual,
+                direction,
+                image,
+                weighted,
+                error[k],
             )
         for j in range(m):
             if b[k, j] == 0:  # the dual does not see it; the half-step defines it
@@ -135,7 +160,9 @@ def _column_sums(kernel: Floats, a: Floats, u: Floats, columns: Floats) -> None:
 
 
 @compiled(FREE_ORDER)
-def _symmetric_sweeps(kernel: Floats, a: Floats, tolerance: float, u: Floats, v: Floats, mass: Floats) -> None:
+def _symmetric_sweeps(
+    kernel: Floats, a: Floats, tolerance: float, u: Floats, v: Floats, mass: Floats
+) -> None:
     """Averaged half-steps of a measure against itself, u <- sqrt(u / (K a u)): a few of them do."""
     for _ in range(SWEEPS):
         for j in range(len(v)):
@@ -256,7 +283,7 @@ def _newton_step(
     direction: Floats,
     image: Floats,
 ) -> tuple[float, float]:
-    """Solve (I - W'W) z = s (b - c), step = s z, by conjugate gradients; ``step`` brings s and takes the step.
+    """Solve (I - W'W) z = s (b - c) by conjugate gradients; ``step`` holds s before and s z after.
 
     The system is singular along the roots of the column masses c; the right side, and so all directions, are
     orthogonal to them. It is solved only as exactly as the next step of Newton's method can use.

@@ -16,7 +16,7 @@ CHUNK = {"cpu": 2**21, "cuda": 2**28}
 
 
 class PointTransport(torch.autograd.Function):
-    """Transport costs ``(B,)`` in float64 of the sets ``x[left]``, ``y[right]`` with masses ``a[left]``, ``b[right]``.
+    """Costs ``(B,)`` in float64 of the sets ``x[left]``, ``y[right]`` with masses ``a[left]``, ``b[right]``.
 
     By the envelope theorem the gradient is that of the cost of the optimal plan, held fixed, for the points,
     and the optimal potentials for the masses: nothing is differentiated through the iterations.
@@ -86,9 +86,11 @@ def _add_pulls(
 ) -> None:
     """Add sum_j w_ij (x_i - y_j) of each pair of sets, times its ``grad``, to the gradient of each x_i."""
     if x.device.type == "cpu":
-        add_pulls(*(t.detach().contiguous().numpy() for t in (x, y, left, right)), weights.numpy(), *(
-            t.contiguous().numpy() for t in (grad, grad_x)
-        ))
+        add_pulls(
+            *(t.detach().contiguous().numpy() for t in (x, y, left, right)),
+            weights.numpy(),
+            *(t.contiguous().numpy() for t in (grad, grad_x)),
+        )
         return
     chunk = chunk_size(8 * weights.shape[1] * weights.shape[2], x.device)
     for start in range(0, len(left), chunk):
@@ -101,7 +103,7 @@ def _add_pulls(
 
 
 def pair_costs(x: Tensor, y: Tensor, left: Tensor, right: Tensor, p: int, symmetric: bool) -> Tensor:
-    """Distances to the power p ``(B, n, m)`` in float64 of the points of each pair of sets, without gradient."""
+    """Distances to the power p ``(B, n, m)`` in float64 of the points of each pair of sets; no gradient."""
     if x.device.type == "cpu":
         cost = torch.empty(len(left), x.shape[1], y.shape[1], dtype=torch.float64)
         arrays = (t.detach().contiguous().numpy() for t in (x, y, left, right))

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from retrieval_geometry.distances._blocks import Comparison, all_pairs, blocks
 from retrieval_geometry.distances._gaussians import (
-    SQUARING_LOSS,
     check_gaussians,
     checked_cholesky,
     inverse_factor,
@@ -20,6 +19,7 @@ from retrieval_geometry.distances._gaussians import (
     pooled_whitener,
     product_with_each,
     safe_sqrt,
+    singular_values,
 )
 from retrieval_geometry.image_models import Gaussian
 
@@ -75,14 +75,7 @@ def _log_spectrum_norms(whiteners: Tensor, factors: Tensor) -> Tensor:
 
 
 def _log_spectrum_norm(products: Tensor) -> Tensor:
-    """By the eigenvalues of Gram matrices; where those have lost digits, by singular values."""
-    squares = torch.linalg.eigvalsh(products @ products.mT)
-    hidden = squares[:, 0] < SQUARING_LOSS * squares[:, -1]
-    norms = safe_sqrt(torch.where(hidden[:, None], 1.0, squares).log().square().sum(dim=-1))
-    if not hidden.any():
-        return norms
-    logs = 2 * torch.linalg.svdvals(products[hidden]).log()
-    return norms.index_put((hidden,), safe_sqrt(logs.square().sum(dim=-1)))
+    return safe_sqrt((2 * singular_values(products).log()).square().sum(dim=-1))
 
 
 def stein_divergence(p: Gaussian, q: Gaussian) -> Tensor:

@@ -20,6 +20,7 @@ def sinkhorn_divergence(
     b: Tensor | None = None,
     p: int = 1,
     epsilon: float = 0.05,
+    debias: bool = True,
 ) -> Tensor:
     r"""Sinkhorn divergence of each pair of point sets ([wasserstein-dml] eqs. 3-4, errata 2.1).
 
@@ -45,6 +46,8 @@ def sinkhorn_divergence(
         b: masses of the points of y, ``(B, m)`` or ``(m,)``.
         p: 1 or 2, the power of the Euclidean distance.
         epsilon: strength of the regularisation, in units of the cost.
+        debias: False leaves the self terms out: :math:`\mathrm{OT}_\varepsilon` itself ([wasserstein-dml]
+            eq. 3), which is not 0 between equal measures.
 
     Returns:
         ``(B,)``, units of the points to the power p.
@@ -66,6 +69,8 @@ def sinkhorn_divergence(
         )
     each = torch.arange(len(x), device=x.device)
     crossed = PointTransport.apply(x, y, a, b, each, each, p, epsilon, False)
+    if not debias:
+        return crossed.to(x.dtype)
     own = _own_costs(x, a, p, epsilon) + _own_costs(y, b, p, epsilon)
     return (crossed - own / 2).clamp_min(0).to(x.dtype)
 
@@ -77,6 +82,7 @@ def pairwise_sinkhorn_divergence(
     b: Tensor | None = None,
     p: int = 1,
     epsilon: float = 0.05,
+    debias: bool = True,
 ) -> Tensor:
     """Sinkhorn divergence of every set of x from every set of y, as :func:`sinkhorn_divergence`.
 
@@ -90,6 +96,7 @@ def pairwise_sinkhorn_divergence(
         b: masses of the points of y, ``(Q, m)`` or ``(m,)``.
         p: 1 or 2, the power of the Euclidean distance.
         epsilon: strength of the regularisation, in units of the cost.
+        debias: False leaves the self terms out.
 
     Returns:
         ``(P, Q)``.
@@ -101,14 +108,18 @@ def pairwise_sinkhorn_divergence(
     a, b = _check_measures(x, y, a, b, p, epsilon)
     if not (len(x) and len(y)):
         return x.new_zeros(len(x), len(y))
-    own_x = _own_costs(x, a, p, epsilon)
-    own_y = own_x if same else _own_costs(y, b, p, epsilon)
     pairs = torch.ones(len(x), len(y), dtype=torch.bool, device=x.device)
     left, right = (pairs.triu(1) if same else pairs).nonzero().unbind(1)
     values = PointTransport.apply(x, y, a, b, left, right, p, epsilon, False)
     crossed = values.new_zeros(pairs.shape).index_put((left, right), values)
+    if not (same or debias):
+        return crossed.to(x.dtype)
+    own_x = _own_costs(x, a, p, epsilon)
+    own_y = own_x if same else _own_costs(y, b, p, epsilon)
     if same:
         crossed = crossed + crossed.mT + torch.diag_embed(own_x)
+    if not debias:
+        return crossed.to(x.dtype)
     return (crossed - (own_x.unsqueeze(1) + own_y) / 2).clamp_min(0).to(x.dtype)
 
 
@@ -122,6 +133,13 @@ def _check_measures(
     x: Tensor, y: Tensor, a: Tensor | None, b: Tensor | None, p: int, epsilon: float
 ) -> tuple[Tensor, Tensor]:
     """Refuse bad points, settings and masses; return the masses in float64."""
+    check_points(x, y, p)
+    check_number(epsilon, "epsilon", above=0)
+    return _check_masses(a, x, "a"), _check_masses(b, y, "b")
+
+
+def check_points(x: Tensor, y: Tensor, p: int) -> None:
+    """Refuse point sets that cannot be compared, and a power that is not 1 or 2."""
     for name, points in (("x", x), ("y", y)):
         check_shape(
             check_floating(points, name), name, (len(points) if points.ndim else 0, "points", "dimensions")
@@ -131,8 +149,6 @@ def _check_measures(
     check_shape(y, "y", (len(y), "points", x.shape[2]))
     if isinstance(p, bool) or p not in (1, 2):
         raise ValueError(f"p must be one of 1, 2; got {p!r}")
-    check_number(epsilon, "epsilon", above=0)
-    return _check_masses(a, x, "a"), _check_masses(b, y, "b")
 
 
 def _check_masses(masses: Tensor | None, points: Tensor, name: str) -> Tensor:

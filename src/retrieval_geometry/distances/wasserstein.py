@@ -14,13 +14,13 @@ from torch import Tensor
 from retrieval_geometry._check import pivots_are_positive
 from retrieval_geometry.distances._blocks import Comparison, all_pairs, blocks
 from retrieval_geometry.distances._gaussians import (
-    SQUARING_LOSS,
     check_gaussians,
     checked_covariance,
     image_namer,
     pad_identity,
     product_with_each,
     safe_sqrt,
+    singular_values,
     squared_euclidean,
 )
 from retrieval_geometry.image_models import Gaussian
@@ -249,16 +249,7 @@ def _norms_by_singular_values(products: Tensor) -> Tensor:
 
 
 def _norms_by_gram(products: Tensor) -> Tensor:
-    """Sum the roots of the eigenvalues of the Gram matrices: half the cost of singular values.
-
-    Squaring hides singular values below 1e-8 of the largest; products that have such are done again.
-    """
-    squares = torch.linalg.eigvalsh(products @ products.mT)
-    norms = squares.clamp_min(0).sqrt().sum(dim=-1)
-    hidden = squares[:, 0] < SQUARING_LOSS * squares[:, -1]
-    if hidden.any():
-        norms[hidden] = _norms_by_singular_values(products[hidden])
-    return norms
+    return singular_values(products).sum(dim=-1)
 
 
 class _CovarianceFidelity(torch.autograd.Function):
