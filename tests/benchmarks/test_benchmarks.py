@@ -29,6 +29,8 @@ ROWS = {
     "sinkhorn_16",
     "sinkhorn_49",
     "sinkhorn_all_pairs",
+    "exact_transport_16",
+    "exact_transport_49",
     "mixture_em",
     "bag_of_words",
     "search_wasserstein_fast",
