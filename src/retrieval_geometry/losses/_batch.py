@@ -1,0 +1,56 @@
+"""What every loss asks of a batch before it computes anything."""
+
+import torch
+from torch import Tensor
+
+from retrieval_geometry._check import check_finite, check_floating
+
+
+def check_batch(embeddings: Tensor, labels: Tensor) -> Tensor:
+    """Refuse embeddings and labels that do not go together; return the labels on the embeddings' device.
+
+    Args:
+        embeddings: ``(B, D)``, or ``(B, n, d)`` local features.
+        labels: ``(B,)`` whole numbers.
+
+    Returns:
+        ``(B,)`` int64.
+
+    Raises:
+        TypeError: ``embeddings`` is no tensor.
+        ValueError: embeddings of another shape or dtype, empty, or with a NaN or infinite value; labels that
+            are no whole numbers or not one for each image.
+    """
+    check_floating(embeddings, "embeddings")
+    if embeddings.ndim not in (2, 3) or not embeddings.numel():
+        raise ValueError(
+            "embeddings must have shape (images, dimensions) or (images, features, dimensions) without an "
+            f"empty axis, got {tuple(embeddings.shape)}"
+        )
+    check_finite(embeddings, "embeddings")
+    whole = isinstance(labels, Tensor) and not (labels.is_floating_point() or labels.dtype == torch.bool)
+    if not whole or labels.shape != (len(embeddings),):
+        is_tensor = isinstance(labels, Tensor)
+        kind = f"{labels.dtype} of shape {tuple(labels.shape)}" if is_tensor else type(labels).__name__
+        raise ValueError(f"labels must be {len(embeddings)} whole numbers, one for each image, got {kind}")
+    return labels.to(embeddings.device, torch.int64)
+
+
+def check_directions(embeddings: Tensor) -> Tensor:
+    """Refuse vectors ``(B, D)`` that have no direction: projected to the sphere, their gradient explodes.
+
+    Raises:
+        ValueError: another shape, or the embedding of an image is zero.
+    """
+    if embeddings.ndim != 2:
+        raise ValueError(
+            f"embeddings must have shape (images, dimensions), got {tuple(embeddings.shape)}; this loss "
+            "compares vectors, so give it the network's vector output"
+        )
+    zero = torch.linalg.vector_norm(embeddings.detach(), dim=1) < 1e-12
+    if zero.any():
+        raise ValueError(
+            f"embedding of image {int(zero.nonzero()[0])} is zero and has no direction; look for a dead "
+            "layer before the embedding, or give the embedding layer a bias"
+        )
+    return embeddings

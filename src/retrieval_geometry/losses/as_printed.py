@@ -1,0 +1,234 @@
+"""Formulas of [rankmi] and [wasserstein-dml] as printed where they are wrong, for the errata only.
+
+Nothing in the package trains with what is here. Each function shows what a reader gets who types in the
+printed formula; beside it stands the corrected one, or the name of the module that has it. The V of [rankmi]
+eq. 13 (erratum 3.4) is in :mod:`retrieval_geometry.losses.special_cases`.
+"""
+
+import torch
+from torch import Tensor
+
+from retrieval_geometry._check import check_count, check_shape
+from retrieval_geometry.coresets import facility_location
+from retrieval_geometry.distances import pairwise_sinkhorn_divergence, sinkhorn_divergence
+from retrieval_geometry.losses.statistics_network import negative_score, positive_score
+
+
+def sinkhorn_divergence_as_printed(x: Tensor, y: Tensor, p: int, epsilon: float) -> Tensor:
+    r"""[wasserstein-dml] eq. 4 as printed, **wrong**: it debiases the roots (erratum 2.1).
+
+    .. math:: W_\varepsilon(\mu, \nu) - \tfrac12 (W_\varepsilon(\mu, \mu) + W_\varepsilon(\nu, \nu)),
+              \qquad W_\varepsilon = \mathrm{OT}_\varepsilon^{1/p}
+
+    What can be debiased is the p-th power. Corrected, :math:`S_\varepsilon^{1/p}` is the root of
+    :func:`~retrieval_geometry.distances.sinkhorn_divergence`; both agree for p = 1. Eq. 3 prints arg min for
+    the min that :math:`\mathrm{OT}_\varepsilon` is.
+
+    Args:
+        x: ``(B, n, d)``.
+        y: ``(B, m, d)``.
+        p: 1 or 2.
+        epsilon: strength of the regularisation.
+
+    Returns:
+        ``(B,)``, units of the points.
+    """
+    costs = (
+        sinkhorn_divergence(*pair, p=p, epsilon=epsilon, debias=False) for pair in ((x, y), (x, x), (y, y))
+    )
+    crossed, own_x, own_y = (cost.clamp_min(0) ** (1 / p) for cost in costs)
+    return crossed - (own_x + own_y) / 2
+
+
+def similarity_as_printed(divergences: Tensor) -> Tensor:
+    r"""The similarity of [wasserstein-dml] eq. 6 as printed, **wrong**: 1 / SD(i, i) is 1 / 0 (erratum 2.2).
+
+    :math:`F_w(S)` is then infinite for every S that is not empty, so that all subsets are equally good.
+    Corrected: :func:`~retrieval_geometry.coresets.craig`.
+
+    Args:
+        divergences: ``(n, n)`` Sinkhorn divergences.
+
+    Returns:
+        ``(n, n)``, infinite on the diagonal.
+
+    Example:
+        >>> similarity_as_printed(torch.tensor([[0.0, 2.0], [2.0, 0.0]]))
+        tensor([[   inf, 0.5000],
+                [0.5000,    inf]])
+    """
+    return 1 / divergences
+
+
+def wcraig_as_printed(
+    x: Tensor, n_points: int, step_size: float, steps: int, generator: torch.Generator | None = None
+) -> tuple[Tensor, Tensor]:
+    r"""[wasserstein-dml] Algorithm 1 line by line, **wrong** (erratum 2.3).
+
+    The ``while`` in front of :math:`F_w(S) < L(\{s_0\}) - \epsilon` is missing, so one element is chosen; the
+    initial :math:`s_0 = 0` is no element of V, so S starts empty; and what is returned is the subset S, which
+    the descent of the points :math:`x_i` never touches. (The choice is made with the similarities of
+    :func:`~retrieval_geometry.coresets.craig`, as those of eq. 6 are infinite.) Corrected, these are two
+    algorithms: :func:`~retrieval_geometry.coresets.wcraig` and
+    :func:`~retrieval_geometry.coresets.wasserstein_coreset`.
+
+    Args:
+        x: ``(n, d)`` points of the measure.
+        n_points: how many points the descent moves.
+        step_size: gamma.
+        steps: of the descent.
+        generator: of the initial points.
+
+    Returns:
+        The subset, one index, and the points ``(n_points, d)`` that the paper does not return.
+
+    Example:
+        >>> subset, moved = wcraig_as_printed(torch.tensor([[0.0], [1.0], [5.0]]), 1, 0.1, 3)
+        >>> subset
+        tensor([1])
+    """
+    check_shape(x, "x", ("points", "dimensions"))
+    check_count(n_points, "n_points", at_most=len(x))
+    points = x[torch.randperm(len(x), generator=generator)[:n_points]].clone()
+    divergences = pairwise_sinkhorn_divergence(x.unsqueeze(1), x.unsqueeze(1))
+    subset = facility_location(divergences.max() - divergences, 1)
+    for _ in range(steps):
+        points.requires_grad_(True)
+        value = sinkhorn_divergence(points.unsqueeze(0), x.unsqueeze(0)).sum()
+        points = (points - step_size * torch.autograd.grad(value, points)[0]).detach()
+    return subset, points
+
+
+def negative_pair_distribution(conditional: Tensor, prior: Tensor) -> Tensor:
+    r"""Distribution of pairs of different classes, [rankmi] eq. 5 corrected (erratum 3.1).
+
+    .. math:: \sum_k \sum_{k' \ne k} p(x_i | k) p(k) p(x_j | k') p(k')
+
+    Its mass is 1 minus the sum of squared priors: close to the product of marginals if classes are many.
+
+    Args:
+        conditional: ``(K, X)``, p(x | k) over X values.
+        prior: ``(K,)``, p(k).
+
+    Returns:
+        ``(X, X)``.
+
+    Example:
+        >>> negative_pair_distribution(torch.eye(2), torch.tensor([0.5, 0.5]))
+        tensor([[0.0000, 0.2500],
+                [0.2500, 0.0000]])
+    """
+    joint = conditional * prior.unsqueeze(1)
+    return torch.outer(joint.sum(dim=0), joint.sum(dim=0)) - joint.T @ joint
+
+
+def negative_pair_distribution_as_printed(conditional: Tensor, prior: Tensor) -> Tensor:
+    r"""[rankmi] eq. 5 as printed, **wrong**: :math:`x_j` does not occur in it (erratum 3.1).
+
+    .. math:: \sum_k \sum_{k' \ne k} p(x_i | k) p(k) p(k') p(k')
+
+    Args:
+        conditional: ``(K, X)``, p(x | k) over X values.
+        prior: ``(K,)``, p(k).
+
+    Returns:
+        ``(X, X)``, the same for every :math:`x_j`.
+    """
+    others = prior.square().sum() - prior.square()
+    in_i = ((prior * others).unsqueeze(1) * conditional).sum(dim=0)
+    return in_i.unsqueeze(1).expand(-1, conditional.shape[1])
+
+
+def jensen_shannon(p: Tensor, q: Tensor, step: float = 1.0) -> Tensor:
+    r"""Jensen-Shannon divergence of two densities on a grid, by the sum over the grid.
+
+    .. math:: \tfrac12 \mathrm{KL}(p \| m) + \tfrac12 \mathrm{KL}(q \| m), \qquad m = (p + q) / 2
+
+    Args:
+        p: ``(X,)`` values of a density, or masses.
+        q: ``(X,)``.
+        step: of the grid; 1 for masses.
+
+    Returns:
+        A scalar in nats, from 0 to log 2.
+
+    Example:
+        >>> jensen_shannon(torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0]))
+        tensor(0.6931)
+    """
+    middle = (p + q) / 2
+    terms = [torch.xlogy(density, density / middle.clamp_min(1e-300)) for density in (p, q)]
+    return (terms[0] + terms[1]).sum() * step / 2
+
+
+def optimal_bound(p: Tensor, q: Tensor, step: float = 1.0) -> Tensor:
+    r"""The largest value of the bound in [rankmi] eq. 2, at :math:`V = \log(p / q)` (erratum 3.2).
+
+    It is 2 JSD. Eq. 2 sets the estimate "at least" this supremum: as an estimate of JSD it is below, by half,
+    and as an estimate of 2 JSD it is equal.
+
+    Args:
+        p: ``(X,)`` positive values of a density, or masses.
+        q: ``(X,)``.
+        step: of the grid; 1 for masses.
+
+    Returns:
+        A scalar in nats, from 0 to 2 log 2.
+    """
+    ratio = p.log() - q.log()
+    return (p * positive_score(ratio) + q * negative_score(ratio)).sum() * step
+
+
+def pair_losses(values: Tensor) -> tuple[Tensor, Tensor]:
+    r"""What a matching pair and another pair cost: -T and :math:`-\log(2 - e^T)` ([rankmi] eq. 6).
+
+    Args:
+        values: V of the distance, any shape.
+
+    Returns:
+        Both losses; as V falls with the distance, the first rises and the second falls.
+    """
+    return -positive_score(values), -negative_score(values)
+
+
+def pair_losses_as_printed(values: Tensor) -> tuple[Tensor, Tensor]:
+    r"""The losses as [rankmi] section 3.3 names them, **wrong**: T and :math:`\log(2 - e^T)` (erratum 3.3).
+
+    The minus signs of eq. 6 are missing: descent on these drives matches apart and others together.
+
+    Args:
+        values: V of the distance, any shape.
+    """
+    return positive_score(values), negative_score(values)
+
+
+def distances_as_printed(embeddings: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    r"""Distances of [rankmi] Algorithm 1, lines 6-8, as printed, **wrong**: i = j is a match (erratum 3.5).
+
+    B zeros are among the distances of matching pairs; they pull the estimate up, and the gradient of
+    :math:`\sqrt{\sum (z_i - z_i)^2}` is NaN.
+
+    Args:
+        embeddings: ``(B, D)``.
+        labels: ``(B,)``.
+
+    Returns:
+        Distances of matching pairs, and of the others.
+    """
+    gaps = embeddings.unsqueeze(1) - embeddings
+    distances = gaps.square().sum(dim=2).sqrt()
+    same = labels.unsqueeze(1) == labels
+    return distances[same], distances[~same]
+
+
+def updates_as_printed(n: int, k: int) -> list[str]:
+    """Which network the first n steps of [rankmi] Algorithm 1 update (erratum 3.5).
+
+    By line 9 the statistics are updated where t mod (k + 1) is not 0: the embedding comes first, at t = 0,
+    against statistics that have seen nothing.
+
+    Example:
+        >>> updates_as_printed(4, k=1)
+        ['embedding', 'statistics', 'embedding', 'statistics']
+    """
+    return ["statistics" if t % (k + 1) else "embedding" for t in range(n)]
