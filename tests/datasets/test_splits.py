@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from retrieval_geometry.datasets import first_per_class, query_database_split
+from retrieval_geometry.datasets import ImageSet, class_split, first_per_class, query_database_split
 
 LABELS = torch.tensor([3, 1, 1, 3, 3, 7, 7, 7, 1, 7, 3, 1])
 
@@ -61,3 +61,46 @@ def test_no_labels_and_no_queries():
         query_database_split(torch.zeros(0, dtype=torch.long))
     with pytest.raises(ValueError, match="per_class"):
         query_database_split(LABELS, 0)
+
+
+def _classes(n: int) -> ImageSet:
+    """Three images of each of n classes, and a class without an image."""
+    labels = torch.arange(n).repeat(3)
+    ids = tuple(f"{i}" for i in range(3 * n))
+    return ImageSet(
+        "toy", labels, tuple(f"c{i}" for i in range(n + 1)), ids, "0", lambda _: torch.zeros(3, 1, 1)
+    )
+
+
+@pytest.mark.parametrize(("asked", "learnt"), [(2, [0, 1]), (0.5, [0, 1, 2]), (["c4", "c0"], [0, 4])])
+def test_class_split_takes_the_first_classes_a_share_or_those_named(asked, learnt):
+    train, test = class_split(_classes(6), asked)
+    assert train.labels.unique().tolist() == learnt
+    assert test.labels.unique().tolist() == sorted(set(range(6)) - set(learnt))
+    assert len(train) + len(test) == 18
+    assert set(train.ids).isdisjoint(test.ids)
+    assert train.classes == test.classes
+
+
+def test_class_split_by_a_seed():
+    draws = {tuple(class_split(_classes(9), 4, seed)[0].labels.unique().tolist()) for seed in range(8)}
+    assert len(draws) > 4
+    assert all(len(draw) == 4 for draw in draws)
+    assert torch.equal(class_split(_classes(9), 4, 1)[0].labels, class_split(_classes(9), 4, 1)[0].labels)
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        (6, "from 1 to 5, got 6"),
+        (0, "train_classes must be"),
+        (1.0, "no class to test with"),
+        (0.01, "no class to learn"),
+        ([], "no class to learn"),
+        (["c6"], "no class to learn"),
+        (["c0", "d"], "names 'd', which is no class of toy"),
+    ],
+)
+def test_class_split_refuses_an_empty_side_and_unknown_names(asked, message):
+    with pytest.raises(ValueError, match=message):
+        class_split(_classes(6), asked)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from retrieval_geometry.datasets.folders import image_set_from, load_image_folder, read_file
 from retrieval_geometry.datasets.image_set import ImageSet
+from retrieval_geometry.datasets.metric_learning import BENCHMARKS, Benchmark
 
 DTD_URL = "https://www.robots.ox.ac.uk/~vgg/data/dtd/"
 
@@ -84,10 +85,24 @@ def available_datasets(data_root: str | os.PathLike[str]) -> list[DatasetStatus]
     """List the supported data sets and whether each is there; nothing is read but the names of folders.
 
     Example:
-        >>> [(row.name, row.found) for row in available_datasets("no/such/folder")]
-        [('photo textures', True), ('DTD', False)]
+        >>> [row.name for row in available_datasets("no/such/folder") if row.found]
+        ['photo textures', 'glyphs', 'handwritten digits']
     """
     dtd = _find_dtd(Path(data_root))
+    return [
+        *_bundled(),
+        DatasetStatus(
+            "DTD",
+            f"Describable Textures: 5,640 photographs, 47 attributes ({DTD_URL})",
+            "for research",
+            dtd is not None,
+            str(dtd or Path(data_root) / "dtd"),
+        ),
+        *(_benchmark_status(benchmark, Path(data_root)) for benchmark in BENCHMARKS.values()),
+    ]
+
+
+def _bundled() -> list[DatasetStatus]:
     return [
         DatasetStatus(
             "photo textures",
@@ -97,13 +112,31 @@ def available_datasets(data_root: str | os.PathLike[str]) -> list[DatasetStatus]
             "bundled",
         ),
         DatasetStatus(
-            "DTD",
-            f"Describable Textures: 5,640 photographs, 47 attributes ({DTD_URL})",
-            "for research",
-            dtd is not None,
-            str(dtd or Path(data_root) / "dtd"),
+            "glyphs",
+            "650 Unicode characters in 16 typefaces that matplotlib ships",
+            "Bitstream Vera and Arev (DejaVu), STIX font licence",
+            True,
+            "bundled",
+        ),
+        DatasetStatus(
+            "handwritten digits",
+            "1,797 digits of 8 x 8 pixels that scikit-learn ships",
+            "CC BY 4.0",
+            True,
+            "bundled",
         ),
     ]
+
+
+def _benchmark_status(benchmark: Benchmark, root: Path) -> DatasetStatus:
+    tree = benchmark.find(root)
+    return DatasetStatus(
+        benchmark.title,
+        f"{benchmark.description} ({benchmark.url})",
+        benchmark.licence,
+        tree is not None,
+        str(tree.place if tree else root / benchmark.folders[0]),
+    )
 
 
 def _find_dtd(root: Path) -> Path | None:

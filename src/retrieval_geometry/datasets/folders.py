@@ -41,14 +41,14 @@ def load_image_folder(path: str | os.PathLike[str]) -> ImageSet:
     """
     path = Path(path)
     if path.is_dir():
-        return image_set_from(path.name or str(path), path, _walk(path), partial(read_file, path))
+        return image_set_from(path.name or str(path), path, walk(path), partial(read_file, path))
     if not path.exists():
         raise FileNotFoundError(f"there is no folder or zip archive at {path}")
     if not zipfile.is_zipfile(path):
         raise ValueError(f"{path} is neither a folder nor a zip archive (or the archive is damaged)")
     with zipfile.ZipFile(path) as archive:
         names = [info.filename for info in archive.infolist() if not info.is_dir()]
-    return image_set_from(path.stem, path, names, partial(_read_member, path), _file_sha256(path))
+    return image_set_from(path.stem, path, names, partial(read_member, path), file_sha256(path))
 
 
 def image_set_from(
@@ -63,7 +63,7 @@ def image_set_from(
     Raises:
         ValueError: none of the files is an image.
     """
-    names = sorted({file for file in files if not _is_junk(file)})
+    names = sorted({file for file in files if not is_junk(file)})
     with ThreadPoolExecutor() as pool:  # decoders work outside the interpreter's lock
         checked = dict(zip(names, pool.map(partial(_check, read), names), strict=True))
     kept = [file for file in names if not checked[file][1]]
@@ -104,7 +104,8 @@ def _decode(read: Callable[[str], bytes], wrapper: str, image_id: str) -> Tensor
     return decode_rgb(read(wrapper + image_id))
 
 
-def _is_junk(file: str) -> bool:
+def is_junk(file: str) -> bool:
+    """Whether a path is hidden or left behind by macOS or Windows."""
     parts = PurePosixPath(file).parts
     return any(part in JUNK or (part.startswith(".") and part != "..") for part in parts)
 
@@ -126,7 +127,7 @@ def _reasons(skipped: list[SkippedFile]) -> str:
     return f"; {len(skipped)} files were skipped, the first: {skipped[0].path} ({skipped[0].reason})"
 
 
-def _walk(folder: Path) -> Iterator[str]:
+def walk(folder: Path) -> Iterator[str]:
     """List the files below a folder, links followed, as paths below it with forward slashes."""
     seen: set[str] = set()
     for current, folders, files in os.walk(folder, followlinks=True):
@@ -152,7 +153,12 @@ def read_file(folder: Path, file: str) -> bytes:
     return path.read_bytes()
 
 
-def _read_member(archive: Path, member: str) -> bytes:
+def read_member(archive: Path, member: str) -> bytes:
+    """Read a member of a zip archive, of a reasonable size.
+
+    Raises:
+        ValueError: a path that leads out of the archive, or a member too large for an image.
+    """
     if ".." in PurePosixPath(member).parts or PurePosixPath(member).is_absolute():
         raise ValueError("the path leads out of the archive")
     # One open archive per process: file positions must not be shared after a fork.
@@ -171,6 +177,7 @@ def _open_archive(archive: Path, process: int) -> zipfile.ZipFile:
     return zipfile.ZipFile(archive)
 
 
-def _file_sha256(path: Path) -> str:
+def file_sha256(path: Path) -> str:
+    """Hash a file."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,9 +1,12 @@
-"""Which images ask, and which are searched."""
+"""Which images ask, and which are searched; which classes are learnt, and which are new."""
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from retrieval_geometry._check import check_count
+from retrieval_geometry._check import check_count, check_number
+from retrieval_geometry.datasets.image_set import ImageSet
 
 
 def query_database_split(labels: Tensor, per_class: int = 2, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -40,6 +43,66 @@ def first_per_class(labels: Tensor, per_class: int = 2) -> tuple[Tensor, Tensor]
         (tensor([0, 1]), tensor([2, 3]))
     """
     return _take(labels, torch.arange(len(_check_labels(labels))), per_class)
+
+
+def class_split(
+    images: ImageSet, train_classes: int | float | Sequence[str], seed: int | None = None
+) -> tuple[ImageSet, ImageSet]:
+    """Split a set by its classes, so that no class is on both sides: zero-shot retrieval.
+
+    Args:
+        images: what is split; a class without an image does not count.
+        train_classes: how many classes are learnt (an int), their share (a float between 0 and 1), or their
+            names.
+        seed: of the draw of the classes; None takes the first in the order of ``images.classes``. With names
+            there is nothing to draw, and it is not read.
+
+    Returns:
+        The images to learn from and those to test with. Both keep all class names and their numbers.
+
+    Raises:
+        ValueError: a side would have no class, or a name is unknown.
+
+    Example:
+        >>> from retrieval_geometry.datasets import photo_textures
+        >>> train, test = class_split(photo_textures(), 0.5)
+        >>> len(set(train.labels.tolist())), len(set(test.labels.tolist()))
+        (9, 9)
+    """
+    present = images.labels.unique()
+    if isinstance(train_classes, (int, float)):
+        n_train = _number_of_classes(train_classes, len(present))
+        if seed is not None:
+            present = present[torch.randperm(len(present), generator=torch.Generator().manual_seed(seed))]
+        chosen = present[:n_train]
+    else:
+        chosen = _classes_by_name(images, train_classes)
+    learnt = torch.isin(images.labels, chosen)
+    if learnt.all() or not learnt.any():
+        side = "to test with" if learnt.any() else "to learn"
+        raise ValueError(
+            f"train_classes leaves no class {side}: it names {len(chosen)} of the {len(present)} classes of "
+            f"{images.name} that have images"
+        )
+    return images.subset(learnt.nonzero()[:, 0]), images.subset((~learnt).nonzero()[:, 0])
+
+
+def _number_of_classes(train_classes: int | float, n_classes: int) -> int:
+    if isinstance(train_classes, int):
+        return check_count(train_classes, "train_classes", at_most=max(n_classes - 1, 1))
+    share = check_number(train_classes, "train_classes (a share of the classes)", above=0, at_most=1)
+    return round(share * n_classes)
+
+
+def _classes_by_name(images: ImageSet, names: Sequence[str]) -> Tensor:
+    wanted = [names] if isinstance(names, str) else list(names)
+    unknown = [name for name in wanted if name not in images.classes]
+    if unknown:
+        raise ValueError(
+            f"train_classes names {unknown[0]!r}, which is no class of {images.name}; "
+            f"there are {', '.join(images.classes[:5])}, ..."
+        )
+    return torch.tensor([images.classes.index(name) for name in wanted], dtype=torch.int64)
 
 
 def _check_labels(labels: Tensor) -> Tensor:

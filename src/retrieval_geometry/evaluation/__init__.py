@@ -1,12 +1,17 @@
 """Metrics of retrieval and clustering, and the intervals around them."""
 
 from retrieval_geometry.evaluation.clustering import normalized_mutual_information, pairwise_f1
+from retrieval_geometry.evaluation.embeddings import Measure, evaluate_embeddings
 from retrieval_geometry.evaluation.intervals import (
     Interval,
     bootstrap_interval,
     paired_bootstrap_difference,
     query_draw_interval,
+    run_difference,
+    run_interval,
+    seed_interval,
 )
+from retrieval_geometry.evaluation.neighbours import nearest_neighbours
 from retrieval_geometry.evaluation.retrieval import (
     CONVENTIONS,
     average_precision,
@@ -18,13 +23,19 @@ from retrieval_geometry.evaluation.retrieval import (
 __all__ = [
     "CONVENTIONS",
     "Interval",
+    "Measure",
     "average_precision",
     "bootstrap_interval",
+    "evaluate_embeddings",
     "mean_average_precision",
+    "nearest_neighbours",
     "normalized_mutual_information",
     "paired_bootstrap_difference",
     "pairwise_f1",
     "precision_at_k",
     "query_draw_interval",
     "recall_at_k",
+    "run_difference",
+    "run_interval",
+    "seed_interval",
 ]

@@ -1,9 +1,11 @@
 """How far to trust a mean over queries."""
 
+import math
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy.stats import t
 from torch import Tensor
 
 from retrieval_geometry._check import check_count, check_number
@@ -77,6 +79,106 @@ def paired_bootstrap_difference(
     return bootstrap_interval(first - second, confidence, n_resamples, seed)
 
 
+def seed_interval(values: Values, confidence: float = 0.95) -> Interval:
+    r"""Return the mean of runs that differ in their seed alone, and the interval around that mean.
+
+    .. math:: \bar v \pm t_{n-1} \, s / \sqrt n
+
+    Student's interval, with s the standard deviation over the seeds: for three seeds it is 2.5 s to either
+    side. It says how far training moves the result, not how far the choice of the queries does.
+
+    Args:
+        values: ``(n,)``, one per seed, at least two.
+        confidence: above 0 and below 1.
+
+    Raises:
+        ValueError: fewer than two values, a NaN or infinite one, or a confidence out of its range.
+
+    Example:
+        >>> [round(end, 3) for end in seed_interval([0.5, 0.6, 0.7])]
+        [0.6, 0.352, 0.848]
+    """
+    numbers = _check_values(values, "values")
+    if len(numbers) < 2:
+        raise ValueError("values must come from at least two seeds, got one: run another")
+    if check_number(confidence, "confidence", above=0, at_most=1) == 1:
+        raise ValueError("confidence must be below 1: Student's interval would have no end")
+    mean, deviation = float(numbers.mean()), float(numbers.std(ddof=1))
+    reach = float(t.ppf((1 + confidence) / 2, len(numbers) - 1)) * deviation / math.sqrt(len(numbers))
+    return Interval(mean, mean - reach, mean + reach)
+
+
+def run_interval(
+    runs: Values, confidence: float = 0.95, n_resamples: int = 2000, seed: int = 0
+) -> Interval:
+    """Return the mean over several trained models and the queries all were asked, with its interval.
+
+    Both are drawn again with replacement, the models as a whole (a pigeonhole bootstrap, Owen 2007): the
+    interval speaks of other queries and of other seeds of the training.
+
+    Args:
+        runs: ``(S, n)``, a value for each model and query.
+        confidence: share of the resampled means inside the interval, above 0 and at most 1.
+        n_resamples: how often models and queries are drawn.
+        seed: of the draws.
+
+    Raises:
+        ValueError: no values, a NaN or infinite one, not two axes, or a setting out of its range.
+
+    Example:
+        >>> run_interval([[1, 0, 1, 1], [1, 0, 1, 0]]).value
+        0.625
+    """
+    values = _check_runs(runs, "runs")
+    means = _resampled_runs([values], n_resamples, seed)[0]
+    return _interval(float(values.mean()), means, confidence)
+
+
+def run_difference(
+    a: Values, b: Values, confidence: float = 0.95, n_resamples: int = 2000, seed: int = 0
+) -> Interval:
+    """Return the mean of a minus that of b with its interval: queries are paired, trained models are not.
+
+    Zero outside it means that two ways of training differ beyond the choice of queries and of seeds. The
+    other arguments and the errors are those of :func:`run_interval`.
+
+    Args:
+        a: ``(S, n)``, a value for each model and query.
+        b: ``(T, n)``, likewise for the same queries.
+
+    Raises:
+        ValueError: also if ``a`` and ``b`` have other queries.
+
+    Example:
+        >>> run_difference([[1, 1, 0, 1]], [[0, 1, 0, 1]]).value
+        0.25
+    """
+    first, second = _check_runs(a, "a"), _check_runs(b, "b")
+    if first.shape[1] != second.shape[1]:
+        raise ValueError(
+            f"a and b must hold the same queries, got {first.shape[1]} and {second.shape[1]} values"
+        )
+    of_first, of_second = _resampled_runs([first, second], n_resamples, seed)
+    return _interval(float(first.mean() - second.mean()), of_first - of_second, confidence)
+
+
+def _resampled_runs(groups: list[np.ndarray], n_resamples: int, seed: int) -> list[np.ndarray]:
+    """Means of each group ``(S, n)`` over drawn queries, common to all groups, and drawn runs of its own."""
+    check_count(n_resamples, "n_resamples")
+    rng = np.random.default_rng(seed)
+    n = groups[0].shape[1]
+    block = max(1, BLOCK // n)
+    sizes = [min(block, n_resamples - start) for start in range(0, n_resamples, block)]
+    counts = (rng.multinomial(n, np.full(n, 1 / n), size) for size in sizes)
+    parts = [[values @ drawn.T / n for values in groups] for drawn in counts]
+    means = []
+    for i, values in enumerate(groups):
+        by_run = np.concatenate([part[i] for part in parts], axis=1)
+        runs = rng.integers(0, len(values), by_run.shape)
+        means.append(np.take_along_axis(by_run, runs, axis=0).mean(axis=0))
+    return means
+
+
 def query_draw_interval(
     values: Values,
     classes: Values,
@@ -145,6 +247,13 @@ def _interval(value: float, means: np.ndarray, confidence: float) -> Interval:
     tail = (1 - confidence) / 2
     low, high = np.quantile(means, [tail, 1 - tail])
     return Interval(value, float(low), float(high))
+
+
+def _check_runs(runs: Values, name: str) -> np.ndarray:
+    numbers = np.asarray(runs.detach().cpu().numpy() if isinstance(runs, Tensor) else runs)
+    if numbers.ndim != 2 or not numbers.size:
+        raise ValueError(f"{name} must hold a row of values for each model, got shape {numbers.shape}")
+    return np.stack([_check_values(row, f"{name}[{i}]") for i, row in enumerate(numbers)])
 
 
 def _check_values(values: Values, name: str) -> np.ndarray:

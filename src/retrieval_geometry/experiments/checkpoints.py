@@ -5,7 +5,7 @@ import json
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -24,6 +24,9 @@ class Part:
     seconds: float
 
 
+Kept = TypeVar("Kept")
+
+
 class Checkpoints:
     """The parts of one run, by name.
 
@@ -36,15 +39,15 @@ class Checkpoints:
         digest = hashlib.sha256(json.dumps(everything, sort_keys=True).encode()).hexdigest()
         self.folder = results_dir().parent / "cache" / "parts" / digest[:32]
 
-    def get(self, name: str) -> Part | None:
-        """A part that was finished; None if it was not, or if its file is damaged."""
+    def get(self, name: str, kind: type[Kept] = Part) -> Kept | None:  # type: ignore[assignment]
+        """A part that was finished, of this kind; None if it was not, or if its file is damaged."""
         try:
-            return decode(Part, json.loads((self.folder / f"{name}.json").read_text(encoding="utf-8")))
+            return decode(kind, json.loads((self.folder / f"{name}.json").read_text(encoding="utf-8")))
         except (OSError, ValueError):
             return None
 
-    def put(self, name: str, part: Part) -> None:
-        """Keep a part."""
+    def put(self, name: str, part: Any) -> None:
+        """Keep a part, a dataclass."""
         with replacing(self.folder / f"{name}.json") as file:
             file.write_text(json.dumps(asdict(part)), encoding="utf-8")
 

@@ -93,7 +93,7 @@ def _quick(root: Path, seed: int) -> Setting:
 def _real(root: Path, seed: int) -> Setting:
     images = load_dtd(root)
     queries, _ = query_database_split(images.labels, QUERIES_PER_CLASS, seed)
-    weights = _find_weights(
+    weights = find_weights(
         root,
         "squeezenet1_1*.pth",
         "any SqueezeNet 1.1 state dict, such as torchvision's squeezenet1_1-b8a52dc0.pth",
@@ -112,7 +112,7 @@ def _paper(root: Path, seed: int) -> Setting:
     test, rest = load_dtd(root, "test1"), load_dtd(root, "train1+val1")
     both = load_dtd(root, "test1+train1+val1")
     place = {name: i for i, name in enumerate(both.ids)}
-    weights = _find_weights(
+    weights = find_weights(
         root, "*vgg_m*", "the public VGG-M weight file, or what convert_vgg_m makes of it"
     )
     return Setting(
@@ -125,7 +125,12 @@ def _paper(root: Path, seed: int) -> Setting:
     )
 
 
-def _find_weights(root: Path, pattern: str, what: str) -> Path:
+def find_weights(root: Path, pattern: str, what: str) -> Path:
+    """The first file of that pattern below the data root.
+
+    Raises:
+        FileNotFoundError: there is none; the message says ``what`` to put there.
+    """
     found = sorted(root.glob(pattern))
     if not found:
         raise FileNotFoundError(f"no file {pattern} under {root}: put {what} there")

@@ -1,0 +1,141 @@
+"""Published data sets as they lie on disk: a folder or a zip archive of it, listed once and read lazily."""
+
+import hashlib
+import zipfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from retrieval_geometry.datasets._pixels import decode_rgb
+from retrieval_geometry.datasets.folders import file_sha256, is_junk, read_file, read_member, walk
+from retrieval_geometry.datasets.image_set import ImageSet
+
+
+@dataclass(frozen=True)
+class Tree:
+    """The files below a folder, or below a folder of a zip archive.
+
+    Attributes:
+        place: the folder or the archive.
+        inside: of an archive, the folder in it with a slash at its end; empty for the top.
+    """
+
+    place: Path
+    inside: str = ""
+
+    @cached_property
+    def files(self) -> frozenset[str]:
+        """Paths below the folder, with forward slashes; hidden files are left out."""
+        if self.place.is_dir():
+            return frozenset(file for file in walk(self.place) if not is_junk(file))
+        with zipfile.ZipFile(self.place) as archive:
+            names = [info.filename for info in archive.infolist() if not info.is_dir()]
+        cut = len(self.inside)
+        return frozenset(name[cut:] for name in names if name.startswith(self.inside) and not is_junk(name))
+
+    def read(self, file: str) -> bytes:
+        """Read a file; every fault of it is a ValueError or an OSError.
+
+        Raises:
+            ValueError: a path that leads out, a file too large for an image, a damaged archive.
+            OSError: the file cannot be read.
+        """
+        if self.place.is_dir():
+            return read_file(self.place, file)
+        try:
+            return read_member(self.place, self.inside + file)
+        except (zipfile.BadZipFile, KeyError, NotImplementedError) as error:
+            raise ValueError(f"{self.place} is damaged at {file}: {error}") from None
+
+    def lines(self, file: str) -> list[list[str]]:
+        """Read a text file as words, line by line, empty lines left out.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+        """
+        if file not in self.files:
+            raise FileNotFoundError(f"{file} is missing from {self.place}; unpack the archive again")
+        words = [line.split() for line in self.read(file).decode("utf-8").splitlines()]
+        return [line for line in words if line]
+
+    def image_set(
+        self, name: str, files: Sequence[str], labels: Sequence[int], classes: Sequence[str]
+    ) -> ImageSet:
+        """Make an image set of some of the files, none of which is read before it is asked for.
+
+        Its sha256 is that of the archive; of a folder, that of the names, labels and sizes of the images: to
+        read a hundred thousand files for it would take minutes.
+
+        Raises:
+            FileNotFoundError: a file is missing.
+        """
+        missing = [file for file in files if file not in self.files]
+        if missing:
+            raise FileNotFoundError(
+                f"{len(missing)} of the {len(files)} images of {name} are missing from {self.place}, the "
+                f"first: {missing[0]}; unpack the archive again"
+            )
+        return ImageSet(
+            name=name,
+            labels=torch.tensor(labels, dtype=torch.int64),
+            classes=tuple(classes),
+            ids=tuple(files),
+            sha256=self._sha256(files, labels),
+            read=partial(_decode, name, self.read),
+        )
+
+    def _sha256(self, files: Sequence[str], labels: Sequence[int]) -> str:
+        if not self.place.is_dir():
+            return file_sha256(self.place)
+        digest = hashlib.sha256()
+        for file, label in zip(files, labels, strict=True):
+            size = (self.place / file).stat().st_size
+            digest.update(f"{file} {label} {size}\n".encode(errors="surrogateescape"))
+        return digest.hexdigest()
+
+
+def find_tree(root: Path, folders: Sequence[str], archives: Sequence[str], marker: str) -> Tree | None:
+    """Find a folder or a zip archive that holds a file or folder by the name of ``marker``.
+
+    Args:
+        root: the data root, or the set itself.
+        folders: where it may lie below ``root``.
+        archives: patterns of archives below ``root``.
+        marker: a path that is in the folder of the set and hardly elsewhere.
+    """
+    for folder in (*(root / name for name in folders), root):
+        if (folder / marker).exists():
+            return Tree(folder)
+    found = [root] if root.is_file() else [path for name in archives for path in sorted(root.glob(name))]
+    for archive in found:
+        if (inside := _folder_of(archive, marker)) is not None:
+            return Tree(archive, inside)
+    return None
+
+
+def _folder_of(archive: Path, marker: str) -> str | None:
+    """The folder of an archive that holds the marker; None if none does, or it is no archive."""
+    if not zipfile.is_zipfile(archive):
+        return None
+    with zipfile.ZipFile(archive) as opened:
+        names = opened.namelist()
+    for name in sorted(names, key=len):
+        before, found, behind = f"/{name}".partition(f"/{marker}")
+        if found and behind[:1] in ("", "/"):
+            return f"{before}/".removeprefix("/")
+    return None
+
+
+def _decode(name: str, read: Callable[[str], bytes], file: str) -> Tensor:
+    try:
+        return decode_rgb(read(file))
+    except Exception as error:  # the decoders of damaged files raise almost anything
+        reason = str(error).partition("<_io")[0].strip() or type(error).__name__
+        raise ValueError(
+            f"image {file!r} of {name} cannot be used ({reason}); fetch it again, or leave it out with "
+            "images.subset"
+        ) from None

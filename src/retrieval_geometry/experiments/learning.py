@@ -1,0 +1,238 @@
+"""Experiments on learning a metric: all losses under one budget and one rule for their hyper-parameters."""
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from retrieval_geometry.distances import pairwise_sinkhorn_divergence
+from retrieval_geometry.evaluation import Interval, run_difference
+from retrieval_geometry.evaluation.retrieval import average_precision, recall_at_k
+from retrieval_geometry.experiments.checkpoints import Checkpoints
+from retrieval_geometry.experiments.learning_data import (
+    VALIDATION,
+    LearningSetting,
+    grocery_setting,
+    learning_setting,
+)
+from retrieval_geometry.experiments.learning_methods import METHODS, TEN_LOSSES, LearningMethod
+from retrieval_geometry.experiments.learning_run import (
+    LearningRun,
+    checkpoints_of,
+    learning_result,
+    measure,
+    run_once,
+    run_seeds,
+    spread,
+    summarize,
+    train_one,
+    values_of,
+)
+from retrieval_geometry.features import EmbeddingNetwork
+from retrieval_geometry.reporting.results import Result, ResultError, load_recorded
+from retrieval_geometry.training import embed
+
+QUICK_METHODS = (*(method.name for method in TEN_LOSSES), "rankmi")
+TUNED_BY = "AP@R"
+ASKED = 150
+"""Queries that are ranked by transport distances: each is compared with every other test image."""
+
+
+def run_tuning(profile: str, data_root: str, device: str, seed: int) -> Result:
+    """Choose one hyper-parameter of each loss: three values, one model each, by AP@R on validation classes.
+
+    The validation classes are a quarter of the training classes; the models see the other three quarters.
+    """
+    setting = learning_setting(profile, data_root, device)
+    return _tuning("learning-tuning", profile, setting, METHODS.values(), seed)
+
+
+def run_bench(profile: str, data_root: str, device: str, seed: int) -> Result:
+    """[wasserstein-dml] Table 1 and [rankmi] Tables 1 to 3: losses under one budget, on unseen classes.
+
+    ``quick``: eleven losses on glyphs; ``real``: seventeen on Omniglot; ``paper``: on CUB-200-2011.
+    Hyper-parameters are those of the recorded run of ``learning-tuning``.
+    """
+    setting = learning_setting(profile, data_root, device)
+    names = QUICK_METHODS if profile == "quick" else tuple(METHODS)
+    chosen = chosen_values("quick" if profile == "quick" else "real")
+    return _bench("learning-bench", profile, setting, [METHODS[name] for name in names], chosen, seed)
+
+
+def run_products(profile: str, data_root: str, device: str, seed: int) -> Result:
+    """All losses on photographs of products, with a head on frozen features; ``real`` only."""
+    if profile != "real":
+        raise ValueError(f"profile must be real for learning-products, got {profile!r}: it needs Grocery Store")
+    setting = grocery_setting(data_root, device)
+    tuned = _tuning("learning-products", profile, setting, METHODS.values(), seed)
+    chosen = tuned.extra["chosen"]
+    found = _bench("learning-products", profile, setting, list(METHODS.values()), chosen, seed)
+    found.extra["tuning"] = tuned.extra
+    return found
+
+
+def chosen_values(profile: str) -> dict[str, float]:
+    """The values that the recorded tuning chose; the middle candidates where none is recorded."""
+    try:
+        chosen: Mapping[str, float] = load_recorded("learning-tuning", profile).extra["chosen"]
+    except ResultError:
+        chosen = {}
+    return {name: float(chosen.get(name, method.candidates[1])) for name, method in METHODS.items()}
+
+
+def _tuning(
+    experiment: str, profile: str, setting: LearningSetting, methods: Any, seed: int
+) -> Result:
+    validation = setting.for_validation()
+    checkpoints = checkpoints_of(validation)
+    started = time.perf_counter()
+    scores: dict[str, dict[str, float]] = {}
+    entries = []
+    for method in methods:
+        runs = {
+            value: _validated(method, value, validation, seed, checkpoints) for value in method.candidates
+        }
+        scores[method.name] = {f"{value:g}": round(run.mean(TUNED_BY), 5) for value, run in runs.items()}
+        best = max(runs, key=lambda value: runs[value].mean(TUNED_BY))
+        entries.append(summarize(method.name, method.label, [runs[best]], [f"{method.tuned} = {best:g}"]))
+    chosen = {
+        name: float(max(by_value, key=by_value.__getitem__)) for name, by_value in scores.items()
+    }
+    extra = {"scores": scores, "chosen": chosen, "rule": f"best {TUNED_BY} of {1 - VALIDATION:.0%} of the classes"}
+    seconds = time.perf_counter() - started
+    return learning_result(experiment, profile, seed, validation, entries, extra, seconds)
+
+
+def _validated(
+    method: LearningMethod, value: float, setting: LearningSetting, seed: int, checkpoints: Checkpoints
+) -> LearningRun:
+    return run_once(
+        f"{method.name}-{value:g}-seed{seed}",
+        lambda: measure(train_one(method, value, setting, seed), setting, clustering=False),
+        checkpoints,
+        "tuning",
+    )
+
+
+def _bench(
+    experiment: str,
+    profile: str,
+    setting: LearningSetting,
+    methods: Sequence[LearningMethod],
+    chosen: Mapping[str, float],
+    seed: int,
+) -> Result:
+    checkpoints = checkpoints_of(setting)
+    started = time.perf_counter()
+    runs = {
+        method.name: run_seeds(
+            method, chosen[method.name], setting, seed, checkpoints, f"[{i}/{len(methods)}]"
+        )
+        for i, method in enumerate(methods, 1)
+    }
+    extra = {
+        "seeds": spread(runs, ("R@1", "R@4", "AP@R", "NMI", "F1")),
+        "losses": {name: list(group[0].losses) for name, group in runs.items()},
+        "chosen": {method.name: chosen[method.name] for method in methods},
+        "differences": differences(runs, "w-triplet") | differences(runs, "rankmi"),
+        "transport": transport_retrieval(setting, chosen, seed, checkpoints),
+    }
+    entries = [
+        summarize(
+            method.name, method.label, runs[method.name], [f"{method.tuned} = {chosen[method.name]:g}"]
+        )
+        for method in methods
+    ]
+    return learning_result(
+        experiment, profile, seed, setting, entries, extra, time.perf_counter() - started
+    )
+
+
+def differences(runs: Mapping[str, Sequence[LearningRun]], first: str) -> dict[str, Any]:
+    """Intervals of R@1, R@4 and AP@R of one method minus those of each other."""
+    return {
+        first: {
+            other: {
+                metric: _rounded(run_difference(values_of(runs[first], metric), values_of(group, metric)))
+                for metric in ("R@1", "R@4", "AP@R")
+            }
+            for other, group in runs.items()
+            if other != first
+        }
+    }
+
+
+def _rounded(interval: Interval) -> list[float]:
+    return [round(end, 5) for end in interval]
+
+
+def transport_retrieval(
+    setting: LearningSetting, chosen: Mapping[str, float], seed: int, checkpoints: Checkpoints
+) -> dict[str, Any]:
+    """The two Wasserstein losses at test time: transport distances against Euclidean ones of the means.
+
+    For some queries, evenly spread, and one model of each loss.
+    """
+    found = {}
+    for name in ("w-triplet", "w-contrastive"):
+        run = run_once(
+            f"{name}-{chosen[name]:g}-seed{seed}-transport",
+            lambda name=name: _transport_run(METHODS[name], chosen[name], setting, seed),  # type: ignore[misc]
+            checkpoints,
+            "transport at test time",
+        )
+        pairs = {
+            metric: torch.tensor([run.values[f"{metric} {way}"] for way in ("transport", "Euclidean")])
+            for metric in ("R@1", "AP@R")
+        }
+        found[name] = {
+            metric: {
+                "transport": round(float(values[0].mean()), 5),
+                "Euclidean": round(float(values[1].mean()), 5),
+                "difference": _rounded(run_difference(values[:1], values[1:])),
+            }
+            for metric, values in pairs.items()
+        }
+        found[name]["queries"] = len(run.values["R@1"])
+    return found
+
+
+def _transport_run(
+    method: LearningMethod, value: float, setting: LearningSetting, seed: int
+) -> LearningRun:
+    trained = train_one(method, value, setting, seed)
+    by_way = rank_both_ways(trained.network, setting)
+    values = {
+        f"{metric} {way}": tuple(round(v, 5) for v in of_queries.tolist())
+        for way, metrics in by_way.items()
+        for metric, of_queries in metrics.items()
+    }
+    return LearningRun({"R@1": values["R@1 transport"], **values}, (), round(trained.seconds, 2))
+
+
+def rank_both_ways(network: EmbeddingNetwork, setting: LearningSetting) -> dict[str, dict[str, Tensor]]:
+    """R@1 and AP@R of some queries by the Sinkhorn divergence of local features, and by their means."""
+    query, gallery = setting.split.query, setting.split.gallery
+    features = embed(network, query)
+    others = features if gallery is None else embed(network, gallery)
+    labels = query.labels if gallery is None else gallery.labels
+    asked = torch.arange(0, len(query), max(1, len(query) // ASKED))[:ASKED]
+    means, other_means = features[asked].mean(dim=1), others.mean(dim=1)
+    distances = {
+        "transport": pairwise_sinkhorn_divergence(features[asked], others),
+        "Euclidean": torch.cdist(*(torch.nn.functional.normalize(m, dim=1) for m in (means, other_means))),
+    }
+    found = {}
+    for way, values in distances.items():
+        if gallery is None:
+            values = values.index_put((torch.arange(len(asked)), asked), values.new_tensor(torch.inf))
+        ranked = labels[values.sort(dim=1, stable=True).indices]
+        if gallery is None:
+            ranked = ranked[:, :-1]
+        found[way] = {
+            "R@1": recall_at_k(ranked, query.labels[asked], 1),
+            "AP@R": average_precision(ranked, query.labels[asked]),
+        }
+    return found

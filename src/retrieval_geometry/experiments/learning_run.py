@@ -1,0 +1,228 @@
+"""Train one model and measure it; several of them make a row of a table."""
+
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from retrieval_geometry.datasets import ImageSet
+from retrieval_geometry.evaluation import Interval, evaluate_embeddings, run_interval, seed_interval
+from retrieval_geometry.experiments.checkpoints import Checkpoints
+from retrieval_geometry.experiments.data import cache_folder
+from retrieval_geometry.experiments.learning_data import LearningSetting
+from retrieval_geometry.experiments.learning_methods import LearningMethod
+from retrieval_geometry.features import EmbeddingNetwork, load_embedding_network
+from retrieval_geometry.reporting.provenance import collect_provenance
+from retrieval_geometry.reporting.results import (
+    DatasetInfo,
+    MethodResult,
+    Metric,
+    Provenance,
+    Result,
+    WeightsInfo,
+)
+from retrieval_geometry.training import embed, train
+
+RETRIEVAL = ("R@1", "R@2", "R@4", "R@8", "AP@R", "AP@8 (hits)")
+CLUSTERING = ("NMI", "F1")
+
+
+@dataclass(frozen=True)
+class LearningRun:
+    """What one trained model reached.
+
+    Args:
+        values: for each retrieval metric its value for every query; for each clustering metric its values.
+        losses: the objective at the first step and then ten times along the run.
+        seconds: of the training.
+    """
+
+    values: dict[str, tuple[float, ...]]
+    losses: tuple[float, ...]
+    seconds: float
+
+    def mean(self, metric: str) -> float:
+        """The mean over queries, or over starts of the clustering."""
+        return float(np.mean(self.values[metric]))
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained network with its objective; what is needed to look at it more closely."""
+
+    network: EmbeddingNetwork
+    objective: nn.Module
+    losses: list[float]
+    seconds: float
+
+
+def train_one(
+    method: LearningMethod,
+    value: float,
+    setting: LearningSetting,
+    seed: int,
+    objective: nn.Module | None = None,
+    images: ImageSet | None = None,
+) -> Trained:
+    """Train a model of a method from a seed; another objective or other images take the place of its own."""
+    images = setting.split.train if images is None else images
+    network = new_network(method, setting, seed)
+    if objective is None:
+        objective = method.make(len(images.labels.unique()), setting.dim, seed, value)
+    config = replace(setting.config, seed=seed)
+    if method.objective_lr is not None:
+        config = replace(config, objective_lr=method.objective_lr)
+    started = time.perf_counter()
+    history = train(network, objective, images, config, cache=cache_folder())
+    return Trained(network, objective, history.losses, time.perf_counter() - started)
+
+
+def new_network(method: LearningMethod, setting: LearningSetting, seed: int) -> EmbeddingNetwork:
+    """The network of a method before it is trained."""
+    return load_embedding_network(
+        **setting.trunk, dim=setting.dim, seed=seed, output=method.output, normalize=method.normalize
+    )
+
+
+def as_vectors(embeddings: Tensor) -> Tensor:
+    """One vector of length one for each image: of local features their mean."""
+    return functional.normalize(embeddings.mean(dim=1) if embeddings.ndim == 3 else embeddings, dim=1)
+
+
+def measure(trained: Trained, setting: LearningSetting, clustering: bool = True) -> LearningRun:
+    """Retrieve and cluster the test classes by Euclidean distance of unit vectors."""
+    query, gallery = setting.split.query, setting.split.gallery
+    embedded = as_vectors(embed(trained.network, query, cache=cache_folder()))
+    others = None if gallery is None else as_vectors(embed(trained.network, gallery, cache=cache_folder()))
+    found = evaluate_embeddings(
+        embedded,
+        query.labels,
+        others,
+        None if gallery is None else gallery.labels,
+        conventions=("R", "hits"),
+        clustering=clustering,
+    )
+    names = (*RETRIEVAL, *CLUSTERING) if clustering else RETRIEVAL
+    values = {name: tuple(round(value, 5) for value in found[name].values.tolist()) for name in names}
+    losses = trained.losses[:: max(1, len(trained.losses) // 10)]
+    return LearningRun(values, tuple(round(loss, 6) for loss in losses), round(trained.seconds, 2))
+
+
+def run_once(
+    name: str, work: Callable[[], LearningRun], checkpoints: Checkpoints, progress: str
+) -> LearningRun:
+    """Do the work unless an interrupted run has done it, and say what it reached."""
+    found = checkpoints.get(name, LearningRun)
+    if found is None:
+        found = work()
+        checkpoints.put(name, found)
+    print(f"{progress} {name}: R@1 {found.mean('R@1'):.3f}", file=sys.stderr, flush=True)
+    return found
+
+
+def run_seeds(
+    method: LearningMethod,
+    value: float,
+    setting: LearningSetting,
+    seed: int,
+    checkpoints: Checkpoints,
+    progress: str = "",
+    **changes: Any,
+) -> list[LearningRun]:
+    """As many models as the setting asks for, with seeds from ``seed`` on."""
+
+    def one(seed: int) -> LearningRun:
+        return measure(train_one(method, value, setting, seed, **changes), setting)
+
+    seeds = range(seed, seed + setting.seeds)
+    return [
+        run_once(f"{method.name}-{value:g}-seed{s}", lambda s=s: one(s), checkpoints, progress)  # type: ignore[misc]
+        for s in seeds
+    ]
+
+
+def values_of(runs: Sequence[LearningRun], metric: str) -> Tensor:
+    """Values ``(S, n)`` of all models for all queries."""
+    return torch.tensor([run.values[metric] for run in runs], dtype=torch.float64)
+
+
+def summarize(name: str, label: str, runs: Sequence[LearningRun], notes: Sequence[str] = ()) -> MethodResult:
+    """Means over models and queries with intervals: over both for retrieval, over models for clustering."""
+    metrics = {}
+    for metric in runs[0].values:
+        if metric in CLUSTERING:
+            means = [run.mean(metric) for run in runs]
+            interval = seed_interval(means) if len(means) > 1 else Interval(means[0], means[0], means[0])
+            metrics[metric] = Metric(*interval, n=len(means))
+        else:
+            values = values_of(runs, metric)
+            metrics[metric] = Metric(*run_interval(values), n=values.shape[1])
+    seconds = float(np.mean([run.seconds for run in runs]))
+    return MethodResult(name, label, metrics, seconds_model=seconds, notes=tuple(notes))
+
+
+def spread(runs: Mapping[str, Sequence[LearningRun]], metrics: Sequence[str]) -> dict[str, Any]:
+    """The mean of every single model, by method and metric."""
+    return {
+        name: {metric: [round(run.mean(metric), 5) for run in group] for metric in metrics}
+        for name, group in runs.items()
+    }
+
+
+def checkpoints_of(setting: LearningSetting) -> Checkpoints:
+    """Where the models of a setting are remembered; all experiments with that setting share them."""
+    return Checkpoints(learning=setting.identity)
+
+
+def learning_result(
+    experiment: str,
+    profile: str,
+    seed: int,
+    setting: LearningSetting,
+    methods: Sequence[MethodResult],
+    extra: dict[str, Any],
+    seconds: float,
+) -> Result:
+    """A result with what this setting says of itself."""
+    images = setting.split
+    sides = [side for side in (images.train, images.query, images.gallery) if side is not None]
+    config = setting.config
+    network = load_embedding_network(**setting.trunk, dim=setting.dim)
+    return Result(
+        experiment=experiment,
+        profile=profile,
+        seed=seed,
+        dataset=DatasetInfo(
+            setting.name,
+            sum(len(side) for side in sides),
+            len(torch.cat([images.train.labels, images.query.labels]).unique()),
+            images.query.sha256,
+            setting.licence,
+        ),
+        settings={
+            "protocol": setting.protocol,
+            "training images": len(images.train),
+            "queries": len(images.query),
+            "network": network.trunk.name,
+            "embedding": setting.dim,
+            "models a method": setting.seeds,
+            "steps": config.steps,
+            "batch": f"{config.batch_size // config.per_class} classes of {config.per_class} images",
+            "learning rate": config.lr,
+        },
+        methods=tuple(methods),
+        extra=extra,
+        provenance=_provenance(network, seconds, config.accelerator),
+    )
+
+
+def _provenance(network: EmbeddingNetwork, seconds: float, device: str) -> Provenance:
+    sha256 = network.trunk.weights_sha256
+    weights = [WeightsInfo(network.trunk.weights, sha256)] if sha256 else []
+    return collect_provenance(seconds, torch.get_num_threads(), device, weights)

@@ -1,0 +1,253 @@
+"""Networks that are trained to embed images: a trunk, and a linear head on its feature map."""
+
+import os
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.modules.batchnorm import _BatchNorm
+from torchvision.transforms.v2 import functional as transforms
+
+from retrieval_geometry._check import check_choice, check_count, check_number, check_shape
+from retrieval_geometry.features.backbones import load_backbone
+from retrieval_geometry.features.base import Backbone
+
+
+class GlyphCNN(Backbone):
+    """A small network for images of 32 x 32 pixels: five convolutions, 4 x 4 places, 128 channels.
+
+    Group normalisation looks at one image at a time, so that an embedding does not depend on its batch, nor
+    on how many processes share it. 0.25 million parameters.
+    """
+
+    dim = 128
+
+    def __init__(self) -> None:
+        super().__init__("glyph_cnn", "last", input_size=32, resize_size=32)
+        self.layers = nn.Sequential(
+            *_convolution(3, 16, stride=2),
+            *_convolution(16, 32, stride=2),
+            *_convolution(32, 64, stride=1),
+            *_convolution(64, 128, stride=2),
+            *_convolution(128, 128, stride=1),
+        )
+
+    def feature_map(self, images: Tensor) -> Tensor:
+        """Compute the feature maps of images in [0, 1], ``(B, 128, rows, columns)``."""
+        return self.layers(2 * images - 1)
+
+
+class EmbeddingNetwork(nn.Module):
+    """Embeds images: a trunk, a linear map of its features to ``dim`` numbers, and length one if asked.
+
+    Images are ``(B, 3 or 1, H, W)``, uint8 or floating point in [0, 1]. The result is
+
+    - ``(B, dim)`` for ``output="vector"``: the mean over the feature map, mapped ([rankmi], [edms]);
+    - ``(B, n, dim)`` for ``output="map"``: each of the n places of the map, row by row ([wasserstein-dml]).
+
+    Args:
+        backbone: the trunk, as :func:`load_backbone` makes it, or :class:`GlyphCNN`.
+        dim: length of an embedding.
+        output: ``"vector"`` or ``"map"``.
+        normalize: scale each embedding (of a map, each local feature) to length one.
+        freeze_trunk: leave the trunk as it is and train the head alone.
+        freeze_batch_norm: keep batch norm in evaluation mode when training, as pre-trained weights ask for
+            (where it has been folded into the convolutions its statistics are not those of any data).
+        seed: of the weights of the head.
+
+    Raises:
+        ValueError: an unknown output, or ``dim`` below 1.
+
+    Example:
+        >>> network = EmbeddingNetwork(GlyphCNN(), dim=8, output="map")
+        >>> network(torch.zeros(2, 1, 32, 32)).shape
+        torch.Size([2, 16, 8])
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        dim: int,
+        output: str = "vector",
+        normalize: bool = True,
+        freeze_trunk: bool = False,
+        freeze_batch_norm: bool = True,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.output = check_choice(output, "output", ("vector", "map"))
+        self.dim = check_count(dim, "dim")
+        self.normalize, self.freeze_trunk, self.freeze_batch_norm = normalize, freeze_trunk, freeze_batch_norm
+        self.trunk = _Averaged(backbone) if output == "vector" else backbone
+        self.trunk.requires_grad_(not freeze_trunk)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.head = nn.Linear(backbone.dim, dim)
+        self.to(backbone.device)
+        self.train()
+
+    @property
+    def input_size(self) -> int:
+        """The side of the square images that the trunk was made for."""
+        return self.trunk.input_size
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network lies."""
+        return self.head.weight.device
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What the network is, besides its weights: for provenance and to tell checkpoints apart."""
+        names = ("dim", "output", "normalize", "freeze_trunk", "freeze_batch_norm")
+        return {**self.trunk.identity, **{name: getattr(self, name) for name in names}}
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Embed a batch of images.
+
+        Raises:
+            ValueError: another shape or dtype, or values outside [0, 1].
+        """
+        return self.project(self.features(images))
+
+    def features(self, images: Tensor) -> Tensor:
+        """Compute what the head works on: ``(B, n, channels)``, n = 1 where the map is averaged."""
+        scaled = _scaled(images)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.freeze_trunk):
+            return self.trunk.feature_map(scaled).flatten(2).mT
+
+    def project(self, features: Tensor) -> Tensor:
+        """Turn what :meth:`features` gives, ``(B, n, channels)``, into embeddings."""
+        mapped = self.head(features)
+        embedded = mapped.squeeze(1) if self.output == "vector" else mapped
+        return functional.normalize(embedded, dim=-1) if self.normalize else embedded
+
+    def prepare(self, image: Tensor, margin: int = 0) -> Tensor:
+        """Bring an image of any size to uint8 ``(3, S + 2 margin, S + 2 margin)``, S the input size.
+
+        The shorter side is resized to the trunk's ``resize_size`` and the middle cut out; an image of S x S
+        stays as it is. Where the image has nothing to show in the margin its edge is repeated. The middle S x
+        S pixels are what ``backbone.prepare`` shows.
+
+        Raises:
+            ValueError: not a uint8 tensor ``(3, H, W)``.
+        """
+        if image.dtype != torch.uint8:
+            raise ValueError(f"image must be uint8, got {image.dtype}")
+        check_shape(image, "image", (3, "height", "width"))
+        size = self.input_size
+        if image.shape[1:] != (size, size):
+            # Through float, as the backbone does: what is resized in uint8 is rounded on the way.
+            resized = transforms.resize(image.float(), [self.trunk.resize_size], antialias=True)
+            image = resized.round().clamp(0, 255).to(torch.uint8)
+        side = size + 2 * margin
+        image = transforms.center_crop(image, [min(side, length) for length in image.shape[1:]])
+        top, left = ((side - length) // 2 for length in image.shape[1:])
+        borders = [left, top, side - image.shape[2] - left, side - image.shape[1] - top]
+        return transforms.pad(image, borders, padding_mode="edge") if any(borders) else image
+
+    def parameter_groups(self, lr: float, trunk_factor: float = 1.0) -> list[dict[str, Any]]:
+        """Group the parameters that are trained, for an optimiser.
+
+        Args:
+            lr: learning rate of the head.
+            trunk_factor: that of the trunk over it; [rankmi] takes 0.01 for pre-trained filters.
+
+        Raises:
+            ValueError: a rate or a factor that is not positive.
+        """
+        check_number(lr, "lr", above=0)
+        check_number(trunk_factor, "trunk_factor", above=0)
+        trunk = [parameter for parameter in self.trunk.parameters() if parameter.requires_grad]
+        groups = [{"params": list(self.head.parameters()), "lr": lr}]
+        return groups + ([{"params": trunk, "lr": lr * trunk_factor}] if trunk else [])
+
+    def train(self, mode: bool = True) -> "EmbeddingNetwork":
+        """Set the mode of training; what is frozen stays in evaluation mode."""
+        super().train(mode)
+        if self.freeze_trunk:
+            self.trunk.eval()
+        if self.freeze_batch_norm:
+            for module in self.trunk.modules():
+                if isinstance(module, _BatchNorm):
+                    module.eval()
+        return self
+
+
+def load_embedding_network(
+    trunk: str = "glyph_cnn",
+    dim: int = 128,
+    layer: str | None = None,
+    weights: str | os.PathLike[str] | None = None,
+    input_size: int | None = None,
+    seed: int = 0,
+    **settings: Any,
+) -> EmbeddingNetwork:
+    """Make a network for metric learning by the name of its trunk.
+
+    Args:
+        trunk: ``"glyph_cnn"`` (trained from nothing), or a network of torchvision such as ``"resnet18"``,
+            ``"resnet50"``, ``"googlenet"``, ``"squeezenet1_1"`` or ``"mobilenet_v2"``.
+        dim: length of an embedding.
+        layer: where the trunk ends, as in :func:`load_backbone`; by default its last feature map.
+        weights: of a network of torchvision, as in :func:`load_backbone`: a path, a name, or ``"random"``.
+        input_size: the side of its images, 224 by default; the small network has 32.
+        seed: of the head and of the small network.
+        settings: what else :class:`EmbeddingNetwork` takes.
+
+    Raises:
+        ValueError: as :func:`load_backbone`, or a layer, weights or a size for the small network.
+        FileNotFoundError: there is no such weight file.
+
+    Example:
+        >>> load_embedding_network("squeezenet1_1", 64, weights="random")(torch.zeros(1, 3, 64, 64)).shape
+        torch.Size([1, 64])
+    """
+    if trunk != "glyph_cnn":
+        backbone = load_backbone(trunk, layer, weights, input_size=input_size)
+        return EmbeddingNetwork(backbone, dim, seed=seed, **settings)
+    if layer is not None or weights is not None or input_size not in (None, 32):
+        raise ValueError(
+            f"glyph_cnn has one layer, weights of its own and images of 32 x 32, got layer={layer!r}, "
+            f"weights={weights!r}, input_size={input_size!r}"
+        )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return EmbeddingNetwork(GlyphCNN(), dim, seed=seed, **settings)
+
+
+class _Averaged(Backbone):
+    """A trunk whose feature map is averaged over its places."""
+
+    def __init__(self, backbone: Backbone) -> None:
+        settings = {**backbone.identity, "layer": f"{backbone.layer}, averaged"}
+        super().__init__(**settings)  # type: ignore[arg-type]
+        self.dim = backbone.dim
+        self.backbone = backbone
+
+    def feature_map(self, images: Tensor) -> Tensor:
+        """Compute the means, ``(B, channels, 1, 1)``."""
+        return self.backbone.feature_map(images).mean(dim=(2, 3), keepdim=True)
+
+
+def _convolution(inputs: int, outputs: int, stride: int) -> tuple[nn.Module, ...]:
+    convolution = nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False)
+    return convolution, nn.GroupNorm(8, outputs), nn.ReLU()
+
+
+def _scaled(images: Tensor) -> Tensor:
+    """Check a batch and bring it to floating-point RGB in [0, 1]."""
+    if images.ndim != 4 or images.shape[1] not in (1, 3) or 0 in images.shape:
+        raise ValueError(f"images must have shape (batch, 3 or 1, height, width), got {tuple(images.shape)}")
+    if images.dtype == torch.uint8:
+        images = images.float() / 255
+    elif images.dtype in (torch.float32, torch.float64):
+        low, high = (float(bound) for bound in images.detach().aminmax())
+        if not (low >= 0 and high <= 1):
+            raise ValueError(
+                f"images must lie in [0, 1], got {low:g} to {high:g}; give uint8 or divide by 255"
+            )
+    else:
+        raise ValueError(f"images must be uint8 or floating point, got {images.dtype}")
+    return images.expand(-1, 3, -1, -1)

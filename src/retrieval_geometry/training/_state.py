@@ -1,0 +1,80 @@
+"""Checkpoints of a training run, and the random numbers it may draw."""
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from retrieval_geometry._files import replacing
+
+FORMAT = 1
+
+
+@contextmanager
+def isolated_random_state() -> Iterator[None]:
+    """Leave the caller's random state of torch and numpy as it was."""
+    state = np.random.get_state()  # noqa: NPY002
+    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_available() else []
+    try:
+        with torch.random.fork_rng(devices=devices):
+            yield
+    finally:
+        np.random.set_state(state)  # noqa: NPY002
+
+
+def seed_step(seed: int, step: int) -> None:
+    """Set the random state that a step starts from: it depends on the seed and the step alone.
+
+    So there is no random state to keep, and all processes draw alike. pytorch-metric-learning draws from
+    numpy's global state as well.
+    """
+    number = int(np.random.SeedSequence((seed, 2, step)).generate_state(1)[0])
+    torch.manual_seed(number)
+    np.random.seed(number)  # noqa: NPY002
+
+
+def step_generator(seed: int, step: int) -> torch.Generator:
+    """A generator for the augmentation of a step."""
+    number = int(np.random.SeedSequence((seed, 3, step)).generate_state(1)[0])
+    return torch.Generator().manual_seed(number)
+
+
+def digest(parts: Any) -> str:
+    """Hash what has a stable ``repr``."""
+    return hashlib.sha256(repr(parts).encode()).hexdigest()
+
+
+def write_checkpoint(path: Path, settings: Mapping[str, Any], state: Mapping[str, Any]) -> None:
+    """Write a checkpoint, whole or not at all."""
+    with replacing(path) as temporary:
+        torch.save({"format": FORMAT, "settings": dict(settings), **state}, temporary)
+
+
+def read_checkpoint(path: Path, settings: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Read a checkpoint of a run of the same settings, running no code in it; None if there is none.
+
+    Raises:
+        ValueError: the file is damaged, no checkpoint, or one of other settings, which are named.
+    """
+    if not path.exists():
+        return None
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # the unpickler of damaged files raises almost anything
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise ValueError(f"checkpoint {path} is damaged; remove it to train anew ({reason})") from None
+    if not isinstance(state, dict) or state.get("format") != FORMAT:
+        raise ValueError(f"checkpoint {path} is no checkpoint of this version; remove it to train anew")
+    stored = state["settings"]
+    differing = [name for name in {**stored, **settings} if stored.get(name) != settings.get(name)]
+    if differing:
+        found = "; ".join(f"{name} was {stored.get(name)!r}, is {settings.get(name)!r}" for name in differing)
+        raise ValueError(
+            f"checkpoint {path} belongs to a run of other settings: {found}. Give another path, or remove "
+            "the file to train anew"
+        )
+    return state

@@ -1,0 +1,95 @@
+"""Embeddings of whole image sets."""
+
+import os
+
+import torch
+from torch import Tensor
+
+from retrieval_geometry._check import check_count
+from retrieval_geometry.datasets import ImageSet
+from retrieval_geometry.features import EmbeddingNetwork, extract_descriptors
+from retrieval_geometry.training._images import PreparedImages
+
+
+def stack_images(images: ImageSet, network: EmbeddingNetwork) -> Tensor:
+    """Read all images as the network takes them, uint8 ``(n, 3, S, S)``: for embedding them repeatedly.
+
+    Raises:
+        ValueError: there are no images, or one cannot be used.
+    """
+    _check_images(images)
+    return PreparedImages(images, network).hold()
+
+
+def embed(
+    network: EmbeddingNetwork,
+    images: ImageSet | Tensor,
+    batch_size: int = 256,
+    cache: str | os.PathLike[str] | None = None,
+) -> Tensor:
+    """Embed all images of a set, in evaluation mode, on the network's device.
+
+    Args:
+        network: its mode is left as it was.
+        images: a set, or what :func:`stack_images` makes of it.
+        batch_size: images at a time; it changes the speed, not the result.
+        cache: a folder that keeps what a frozen trunk gives, under a hash of the images and of its weights;
+            without a frozen trunk, and for stacked images, it is not used.
+
+    Returns:
+        ``(n, dim)`` or ``(n, places, dim)`` float32, in main memory.
+
+    Raises:
+        ValueError: there are no images, or an embedding is NaN or infinite (the image is named).
+
+    Example:
+        >>> from retrieval_geometry.datasets import handwritten_digits
+        >>> from retrieval_geometry.features import load_embedding_network
+        >>> embed(load_embedding_network(dim=8), handwritten_digits().subset(range(5))).shape
+        torch.Size([5, 8])
+    """
+    check_count(batch_size, "batch_size")
+    _check_images(images)
+    was_training = network.training
+    network.eval()
+    try:
+        with torch.inference_mode():
+            embedded = torch.cat(_batches(network, images, batch_size, cache))
+    finally:
+        network.train(was_training)
+    finite = embedded.flatten(1).isfinite().all(dim=1)
+    if not finite.all():
+        first = int((~finite).nonzero()[0])
+        name = images.ids[first] if isinstance(images, ImageSet) else f"number {first}"
+        raise ValueError(
+            f"the embedding of image {name} is NaN or infinite; check the weights of the network"
+        )
+    return embedded.clone()  # an inference tensor could not be learnt from
+
+
+def trunk_features(
+    network: EmbeddingNetwork, images: ImageSet, batch_size: int, cache: str | os.PathLike[str] | None
+) -> Tensor:
+    """Compute what the head works on, ``(n, places, channels)``, once for all steps of a frozen trunk."""
+    return extract_descriptors(images, network.trunk, batch_size, progress=False, cache=cache)
+
+
+def _batches(
+    network: EmbeddingNetwork,
+    images: ImageSet | Tensor,
+    batch_size: int,
+    cache: str | os.PathLike[str] | None,
+) -> list[Tensor]:
+    if isinstance(images, Tensor):
+        return [network(batch.to(network.device)).float().cpu() for batch in images.split(batch_size)]
+    if network.freeze_trunk:
+        features = trunk_features(network, images, batch_size, cache).split(batch_size)
+        return [network.project(batch.to(network.device)).float().cpu() for batch in features]
+    indices = torch.arange(len(images)).split(batch_size)
+    pixels = PreparedImages(images, network).batches(indices)
+    return [network(batch.to(network.device)).float().cpu() for batch in pixels]
+
+
+def _check_images(images: ImageSet | Tensor) -> None:
+    if len(images) == 0:
+        raise ValueError("images is empty: there is nothing to embed")
