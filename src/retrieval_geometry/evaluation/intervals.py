@@ -108,9 +108,7 @@ def seed_interval(values: Values, confidence: float = 0.95) -> Interval:
     return Interval(mean, mean - reach, mean + reach)
 
 
-def run_interval(
-    runs: Values, confidence: float = 0.95, n_resamples: int = 2000, seed: int = 0
-) -> Interval:
+def run_interval(runs: Values, confidence: float = 0.95, n_resamples: int = 2000, seed: int = 0) -> Interval:
     """Return the mean over several trained models and the queries all were asked, with its interval.
 
     Both are drawn again with replacement, the models as a whole (a pigeonhole bootstrap, Owen 2007): the

@@ -56,6 +56,15 @@ EXPERIMENTS = {
             "geometric-layers", "run_layers", "descriptors of several layers, the paper's future work"
         ),
         Experiment("geometric-robustness", "run_robustness", "how much each distance varies for one image"),
+        Experiment(
+            "learning-tuning", "run_tuning", "one hyper-parameter of each loss, on validation classes"
+        ),
+        Experiment("learning-bench", "run_bench", "losses of metric learning under one budget"),
+        Experiment("learning-products", "run_products", "the same on photographs of products (real only)"),
+        Experiment("wasserstein-ablations", "run_ablations", "W-triplet with one choice changed at a time"),
+        Experiment("wasserstein-coresets", "run_coresets", "W-triplet on subsets, for a share of the steps"),
+        Experiment("rankmi-ablations", "run_ablations", "RankMI with one choice changed at a time"),
+        Experiment("rankmi-distances", "run_distances", "distances of pairs before and after RankMI"),
     )
 }
 

@@ -112,9 +112,7 @@ def _paper(root: Path, seed: int) -> Setting:
     test, rest = load_dtd(root, "test1"), load_dtd(root, "train1+val1")
     both = load_dtd(root, "test1+train1+val1")
     place = {name: i for i, name in enumerate(both.ids)}
-    weights = find_weights(
-        root, "*vgg_m*", "the public VGG-M weight file, or what convert_vgg_m makes of it"
-    )
+    weights = find_weights(root, "*vgg_m*", "the public VGG-M weight file, or what convert_vgg_m makes of it")
     return Setting(
         both,
         torch.tensor([place[name] for name in test.ids]),

@@ -1,7 +1,8 @@
 """Experiments on learning a metric: all losses under one budget and one rule for their hyper-parameters."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -20,6 +21,7 @@ from retrieval_geometry.experiments.learning_data import (
 from retrieval_geometry.experiments.learning_methods import METHODS, TEN_LOSSES, LearningMethod
 from retrieval_geometry.experiments.learning_run import (
     LearningRun,
+    as_vectors,
     checkpoints_of,
     learning_result,
     measure,
@@ -64,7 +66,9 @@ def run_bench(profile: str, data_root: str, device: str, seed: int) -> Result:
 def run_products(profile: str, data_root: str, device: str, seed: int) -> Result:
     """All losses on photographs of products, with a head on frozen features; ``real`` only."""
     if profile != "real":
-        raise ValueError(f"profile must be real for learning-products, got {profile!r}: it needs Grocery Store")
+        raise ValueError(
+            f"profile must be real for learning-products, got {profile!r}: it needs Grocery Store"
+        )
     setting = grocery_setting(data_root, device)
     tuned = _tuning("learning-products", profile, setting, METHODS.values(), seed)
     chosen = tuned.extra["chosen"]
@@ -83,7 +87,7 @@ def chosen_values(profile: str) -> dict[str, float]:
 
 
 def _tuning(
-    experiment: str, profile: str, setting: LearningSetting, methods: Any, seed: int
+    experiment: str, profile: str, setting: LearningSetting, methods: Iterable[LearningMethod], seed: int
 ) -> Result:
     validation = setting.for_validation()
     checkpoints = checkpoints_of(validation)
@@ -97,10 +101,12 @@ def _tuning(
         scores[method.name] = {f"{value:g}": round(run.mean(TUNED_BY), 5) for value, run in runs.items()}
         best = max(runs, key=lambda value: runs[value].mean(TUNED_BY))
         entries.append(summarize(method.name, method.label, [runs[best]], [f"{method.tuned} = {best:g}"]))
-    chosen = {
-        name: float(max(by_value, key=by_value.__getitem__)) for name, by_value in scores.items()
+    chosen = {name: float(max(by_value, key=by_value.__getitem__)) for name, by_value in scores.items()}
+    extra = {
+        "scores": scores,
+        "chosen": chosen,
+        "rule": f"best {TUNED_BY} of {1 - VALIDATION:.0%} of the classes",
     }
-    extra = {"scores": scores, "chosen": chosen, "rule": f"best {TUNED_BY} of {1 - VALIDATION:.0%} of the classes"}
     seconds = time.perf_counter() - started
     return learning_result(experiment, profile, seed, validation, entries, extra, seconds)
 
@@ -140,14 +146,10 @@ def _bench(
         "transport": transport_retrieval(setting, chosen, seed, checkpoints),
     }
     entries = [
-        summarize(
-            method.name, method.label, runs[method.name], [f"{method.tuned} = {chosen[method.name]:g}"]
-        )
+        summarize(method.name, method.label, runs[method.name], [f"{method.tuned} = {chosen[method.name]:g}"])
         for method in methods
     ]
-    return learning_result(
-        experiment, profile, seed, setting, entries, extra, time.perf_counter() - started
-    )
+    return learning_result(experiment, profile, seed, setting, entries, extra, time.perf_counter() - started)
 
 
 def differences(runs: Mapping[str, Sequence[LearningRun]], first: str) -> dict[str, Any]:
@@ -175,11 +177,11 @@ def transport_retrieval(
 
     For some queries, evenly spread, and one model of each loss.
     """
-    found = {}
+    found: dict[str, dict[str, Any]] = {}
     for name in ("w-triplet", "w-contrastive"):
         run = run_once(
             f"{name}-{chosen[name]:g}-seed{seed}-transport",
-            lambda name=name: _transport_run(METHODS[name], chosen[name], setting, seed),  # type: ignore[misc]
+            partial(_transport_run, METHODS[name], chosen[name], setting, seed),
             checkpoints,
             "transport at test time",
         )
@@ -199,9 +201,7 @@ def transport_retrieval(
     return found
 
 
-def _transport_run(
-    method: LearningMethod, value: float, setting: LearningSetting, seed: int
-) -> LearningRun:
+def _transport_run(method: LearningMethod, value: float, setting: LearningSetting, seed: int) -> LearningRun:
     trained = train_one(method, value, setting, seed)
     by_way = rank_both_ways(trained.network, setting)
     values = {
@@ -219,10 +219,10 @@ def rank_both_ways(network: EmbeddingNetwork, setting: LearningSetting) -> dict[
     others = features if gallery is None else embed(network, gallery)
     labels = query.labels if gallery is None else gallery.labels
     asked = torch.arange(0, len(query), max(1, len(query) // ASKED))[:ASKED]
-    means, other_means = features[asked].mean(dim=1), others.mean(dim=1)
+    own, other = as_vectors(features[asked]), as_vectors(others)
     distances = {
         "transport": pairwise_sinkhorn_divergence(features[asked], others),
-        "Euclidean": torch.cdist(*(torch.nn.functional.normalize(m, dim=1) for m in (means, other_means))),
+        "Euclidean": torch.cdist(own, other),
     }
     found = {}
     for way, values in distances.items():

@@ -24,7 +24,7 @@ class LearningMethod:
         name: short and stable.
         label: as tables call it.
         tuned: the hyper-parameter that is chosen on validation classes.
-        candidates: its values; as many for every method. The middle one is the published one, if there is one.
+        candidates: its values, as many for every method; the middle one is the published one if there is one.
         make: the objective, from the number of classes, the length of an embedding, a seed and the value.
         output: what the network gives, ``"vector"`` or ``"map"``.
         normalize: whether it gives vectors of length one.

@@ -4,6 +4,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -67,14 +68,13 @@ def train_one(
     value: float,
     setting: LearningSetting,
     seed: int,
-    objective: nn.Module | None = None,
     images: ImageSet | None = None,
+    network: EmbeddingNetwork | None = None,
 ) -> Trained:
-    """Train a model of a method from a seed; another objective or other images take the place of its own."""
+    """Train a model of a method: on the training images and from nothing, unless others are given."""
     images = setting.split.train if images is None else images
-    network = new_network(method, setting, seed)
-    if objective is None:
-        objective = method.make(len(images.labels.unique()), setting.dim, seed, value)
+    network = new_network(method, setting, seed) if network is None else network
+    objective = method.make(len(images.labels.unique()), setting.dim, seed, value)
     config = replace(setting.config, seed=seed)
     if method.objective_lr is not None:
         config = replace(config, objective_lr=method.objective_lr)
@@ -133,17 +133,15 @@ def run_seeds(
     seed: int,
     checkpoints: Checkpoints,
     progress: str = "",
-    **changes: Any,
 ) -> list[LearningRun]:
     """As many models as the setting asks for, with seeds from ``seed`` on."""
 
     def one(seed: int) -> LearningRun:
-        return measure(train_one(method, value, setting, seed, **changes), setting)
+        return measure(train_one(method, value, setting, seed), setting)
 
-    seeds = range(seed, seed + setting.seeds)
     return [
-        run_once(f"{method.name}-{value:g}-seed{s}", lambda s=s: one(s), checkpoints, progress)  # type: ignore[misc]
-        for s in seeds
+        run_once(f"{method.name}-{value:g}-seed{s}", partial(one, s), checkpoints, progress)
+        for s in range(seed, seed + setting.seeds)
     ]
 
 

@@ -1,0 +1,149 @@
+"""Experiments of [rankmi]: what its choices do, and what it learns of distances."""
+
+import time
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from retrieval_geometry.experiments.learning import chosen_values
+from retrieval_geometry.experiments.learning_data import LearningSetting, learning_setting
+from retrieval_geometry.experiments.learning_methods import RANKMI, LearningMethod
+from retrieval_geometry.experiments.learning_run import (
+    as_vectors,
+    checkpoints_of,
+    learning_result,
+    new_network,
+    run_seeds,
+    spread,
+    summarize,
+    train_one,
+)
+from retrieval_geometry.experiments.wasserstein import against
+from retrieval_geometry.features import EmbeddingNetwork
+from retrieval_geometry.losses import RankMILoss
+from retrieval_geometry.losses.statistics_network import negative_score, positive_score
+from retrieval_geometry.reporting.results import Result
+from retrieval_geometry.training import embed
+
+BINS = 60
+LOOKED_AT = 1_000
+"""Test images whose pairs are counted in the figures of distances."""
+
+
+def _variant(name: str, **settings: Any) -> LearningMethod:
+    def make(n_classes: int, dim: int, seed: int, updates: float) -> nn.Module:
+        return RankMILoss(**{"updates": int(updates), "seed": seed, **settings})
+
+    return replace(RANKMI, name=f"rankmi-{name}", make=make)
+
+
+def variants() -> dict[str, tuple[LearningMethod, str, dict[str, int]]]:
+    """RankMI with one thing changed: the method, what is changed in words, and changes of the budget."""
+    changed: dict[str, tuple[LearningMethod, str, dict[str, int]]] = {
+        "base": (RANKMI, "as in the comparison", {})
+    }
+    changed |= {
+        f"updates-{k}": (_variant(f"updates-{k}", updates=k), f"k = {k} statistics updates", {})
+        for k in (1, 2, 8)
+    }
+    changed |= {
+        f"depth-{n}": (_variant(f"depth-{n}", depth=n), f"statistics network with {n} inner layers", {})
+        for n in (1, 4)
+    }
+    changed |= {
+        f"hidden-{n}": (_variant(f"hidden-{n}", hidden=n), f"statistics network {n} wide", {})
+        for n in (32, 256)
+    }
+    changed |= {
+        f"dim-{n}": (replace(RANKMI, name=f"rankmi-dim-{n}"), f"embedding of {n} dimensions", {"dim": n})
+        for n in (8, 128)
+    }
+    changed |= {
+        f"batch-{n}": (
+            replace(RANKMI, name=f"rankmi-batch-{n}"),
+            f"batches of {n} images",
+            {"batch_size": n},
+        )
+        for n in (32, 128)
+    }
+    changed["all-pairs"] = (
+        _variant("all-pairs", sampling="all", margin=float("inf")),
+        "all pairs instead of sampled ones within a margin",
+        {},
+    )
+    changed["monotone"] = (_variant("monotone", monotonicity=1.0), "penalty on rising V", {})
+    return changed
+
+
+def run_ablations(profile: str, data_root: str, device: str, seed: int) -> Result:
+    """RankMI with one choice changed at a time (the paper's supplement); two models each."""
+    setting = replace(learning_setting(profile, data_root, device), seeds=2)
+    updates = chosen_values("quick" if profile == "quick" else "real")["rankmi"]
+    started = time.perf_counter()
+    runs, entries = {}, []
+    for name, (method, words, changes) in variants().items():
+        changed = _changed(setting, changes)
+        runs[name] = run_seeds(method, updates, changed, seed, checkpoints_of(changed), "ablation")
+        entries.append(summarize(name, words, runs[name]))
+    extra = {
+        "updates": updates,
+        "seeds": spread(runs, ("R@1", "AP@R")),
+        "differences": against(runs, "base"),
+    }
+    seconds = time.perf_counter() - started
+    return learning_result("rankmi-ablations", profile, seed, setting, entries, extra, seconds)
+
+
+def _changed(setting: LearningSetting, changes: dict[str, int]) -> LearningSetting:
+    config = replace(setting.config, batch_size=changes.get("batch_size", setting.config.batch_size))
+    return replace(setting, config=config, dim=changes.get("dim", setting.dim))
+
+
+def run_distances(profile: str, data_root: str, device: str, seed: int) -> Result:
+    """[rankmi] Figures 1 and 3: distances of pairs before and after training, and the learnt loss."""
+    setting = learning_setting(profile, data_root, device)
+    updates = chosen_values("quick" if profile == "quick" else "real")["rankmi"]
+    started = time.perf_counter()
+    untrained = new_network(RANKMI, setting, seed)
+    trained = train_one(RANKMI, updates, setting, seed)
+    objective = trained.objective
+    assert isinstance(objective, RankMILoss)
+    grid = torch.linspace(0, 2, BINS + 1)
+    with torch.no_grad():
+        learnt = objective.statistics(grid)
+    extra = {
+        "updates": updates,
+        "edges": [round(edge, 4) for edge in grid.tolist()],
+        "before": _histograms(untrained, setting),
+        "after": _histograms(trained.network, setting),
+        "statistic": _numbers(learnt),
+        "positive_loss": _numbers(-positive_score(learnt)),
+        "negative_loss": _numbers(-negative_score(learnt)),
+        "beta": round(float(objective.beta), 5),
+        "margin": objective.margin,
+        "losses": _numbers(torch.tensor(trained.losses)),
+    }
+    seconds = time.perf_counter() - started
+    return learning_result("rankmi-distances", profile, seed, setting, (), extra, seconds)
+
+
+def _numbers(values: Tensor) -> list[float]:
+    return [round(value, 5) for value in values.tolist()]
+
+
+def _histograms(network: EmbeddingNetwork, setting: LearningSetting) -> dict[str, list[float]]:
+    """Shares of the distances of matching and of other pairs of test images, in bins of [0, 2]."""
+    query = setting.split.query
+    step = max(1, len(query) // LOOKED_AT)
+    some = query.subset(torch.arange(0, len(query), step))
+    vectors = as_vectors(embed(network, some))
+    distances = torch.cdist(vectors, vectors)
+    matching = some.labels[:, None] == some.labels
+    upper = torch.ones_like(matching).triu(1)
+    found = {}
+    for name, pairs in (("matching", matching & upper), ("other", ~matching & upper)):
+        counts = torch.histc(distances[pairs], BINS, min=0, max=2)
+        found[name] = _numbers(counts / counts.sum())
+    return found

@@ -1,0 +1,194 @@
+"""Experiments of [wasserstein-dml]: what its choices do to W-triplet, and what coresets save."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from retrieval_geometry.coresets import training_subset
+from retrieval_geometry.datasets import ImageSet
+from retrieval_geometry.evaluation import run_difference
+from retrieval_geometry.experiments.learning import chosen_values
+from retrieval_geometry.experiments.learning_data import LearningSetting, learning_setting
+from retrieval_geometry.experiments.learning_methods import METHODS, LearningMethod
+from retrieval_geometry.experiments.learning_run import (
+    LearningRun,
+    checkpoints_of,
+    learning_result,
+    measure,
+    run_once,
+    run_seeds,
+    spread,
+    summarize,
+    train_one,
+    values_of,
+)
+from retrieval_geometry.losses import WassersteinTripletLoss
+from retrieval_geometry.reporting.results import Result
+from retrieval_geometry.training import embed
+
+SHARES = (0.1, 0.3)
+WARM_UP = 30
+"""Steps on all images before a coreset is chosen: features of an untrained network mean nothing."""
+
+
+class PooledMeasure(nn.Module):
+    """A loss on maps ``(B, side^2, d)`` that sees them averaged to fewer places."""
+
+    def __init__(self, loss: nn.Module, places: int) -> None:
+        super().__init__()
+        self.loss, self.side = loss, round(places**0.5)
+
+    def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+        """The loss of the pooled maps."""
+        side = round(embeddings.shape[1] ** 0.5)
+        maps = embeddings.mT.unflatten(2, (side, side))
+        return self.loss(functional.adaptive_avg_pool2d(maps, self.side).flatten(2).mT, labels)
+
+
+def variants() -> dict[str, tuple[LearningMethod, str]]:
+    """W-triplet with one thing changed: the method, and what is changed in words."""
+    base = METHODS["w-triplet"]
+
+    def with_(name: str, **settings: Any) -> LearningMethod:
+        make = lambda n, dim, seed, margin: WassersteinTripletLoss(margin, **settings)  # noqa: E731
+        on_map = settings.get("measure", "features") == "features"
+        output = "map" if on_map else "vector"
+        normalize = settings.get("measure") != "histogram"  # a softmax of a unit vector is nearly flat
+        return replace(base, name=f"w-triplet-{name}", make=make, output=output, normalize=normalize)
+
+    def pooled(places: int) -> LearningMethod:
+        make = lambda n, dim, seed, margin: PooledMeasure(WassersteinTripletLoss(margin), places)  # noqa: E731
+        return replace(base, name=f"w-triplet-{places}-points", make=make)
+
+    return {
+        "base": (base, "as in the comparison: epsilon 0.05, all places, p = 1, debiased"),
+        "epsilon-0.01": (with_("epsilon-0.01", epsilon=0.01), "epsilon 0.01"),
+        "epsilon-0.5": (with_("epsilon-0.5", epsilon=0.5), "epsilon 0.5"),
+        "points-4": (pooled(4), "2 x 2 places"),
+        "points-1": (pooled(1), "one place: the Euclidean triplet loss on all triplets"),
+        "biased": (with_("biased", debias=False), "not debiased"),
+        "p-2": (with_("p-2", p=2), "p = 2"),
+        "exact": (with_("exact", exact=True), "exact transport"),
+        "atoms": (with_("atoms", measure="atoms", atoms=8), "a vector cut into 8 points"),
+        "histogram": (with_("histogram", measure="histogram"), "a histogram over coordinates"),
+    }
+
+
+def run_ablations(profile: str, data_root: str, device: str, seed: int) -> Result:
+    """W-triplet with one choice changed at a time; two models each."""
+    setting = replace(learning_setting(profile, data_root, device), seeds=2)
+    margin = chosen_values("quick" if profile == "quick" else "real")["w-triplet"]
+    checkpoints = checkpoints_of(setting)
+    started = time.perf_counter()
+    runs, entries = {}, []
+    for name, (method, words) in variants().items():
+        runs[name] = run_seeds(method, margin, setting, seed, checkpoints, "ablation")
+        entries.append(summarize(name, words, runs[name]))
+    extra = {
+        "margin": margin,
+        "seeds": spread(runs, ("R@1", "AP@R")),
+        "differences": against(runs, "base"),
+    }
+    seconds = time.perf_counter() - started
+    return learning_result("wasserstein-ablations", profile, seed, setting, entries, extra, seconds)
+
+
+def against(runs: Mapping[str, Sequence[LearningRun]], base: str) -> dict[str, dict[str, list[float]]]:
+    """Intervals of R@1 and AP@R of each group minus those of one of them."""
+    return {
+        name: {
+            metric: [
+                round(end, 5)
+                for end in run_difference(values_of(group, metric), values_of(runs[base], metric))
+            ]
+            for metric in ("R@1", "AP@R")
+        }
+        for name, group in runs.items()
+        if name != base
+    }
+
+
+def run_coresets(profile: str, data_root: str, device: str, seed: int) -> Result:
+    """W-triplet on subsets of each class, for a share of the steps; against random subsets, and all images.
+
+    A share s of the images is passed as often as all of them, in a share s of the steps, after the same
+    warm-up on all images. The control takes all images for as few steps.
+    """
+    setting = learning_setting(profile, data_root, device)
+    margin = chosen_values("quick" if profile == "quick" else "real")["w-triplet"]
+    checkpoints = checkpoints_of(setting)
+    started = time.perf_counter()
+    runs: dict[str, list[LearningRun]] = {
+        "full": run_seeds(METHODS["w-triplet"], margin, setting, seed, checkpoints)
+    }
+    labels = {"full": "all images, all steps"}
+    ways: dict[str, tuple[str, Choose]] = {
+        "wcraig": ("WCRAIG subset", _wcraig),
+        "random": ("random subset", _random),
+        "all": ("all images", lambda images, features, share, seed: images),
+    }
+    for share in SHARES:
+        for way, (words, choose) in ways.items():
+            name = f"{way}-{share:g}"
+            labels[name] = f"{words}, {share:.0%} of the steps"
+            runs[name] = [
+                run_once(
+                    f"w-triplet-{margin:g}-{name}-seed{s}",
+                    partial(_on_subset, setting, margin, share, choose, s),
+                    checkpoints,
+                    "coresets",
+                )
+                for s in range(seed, seed + setting.seeds)
+            ]
+    entries = [summarize(name, labels[name], group) for name, group in runs.items()]
+    extra = {
+        "margin": margin,
+        "warm_up": WARM_UP,
+        "seeds": spread(runs, ("R@1", "AP@R")),
+        "differences": {  # of the WCRAIG subset, to what else as many steps give
+            f"{way}-{share:g}": against(runs, f"{way}-{share:g}")[f"wcraig-{share:g}"]
+            for share in SHARES
+            for way in ("random", "all")
+        },
+    }
+    seconds = time.perf_counter() - started
+    return learning_result("wasserstein-coresets", profile, seed, setting, entries, extra, seconds)
+
+
+Choose = Callable[[ImageSet, Tensor, float, int], ImageSet]
+
+
+def _wcraig(images: ImageSet, features: Tensor, share: float, seed: int) -> ImageSet:
+    return images.subset(training_subset(features, images.labels, share).indices)
+
+
+def _random(images: ImageSet, features: Tensor, share: float, seed: int) -> ImageSet:
+    """As many images of each class, at random."""
+    generator = torch.Generator().manual_seed(seed)
+    kept = []
+    for label in images.labels.unique().tolist():
+        members = (images.labels == label).nonzero()[:, 0]
+        count = min(len(members), max(2, round(share * len(members))))
+        kept.append(members[torch.randperm(len(members), generator=generator)[:count]])
+    return images.subset(torch.cat(kept))
+
+
+def _on_subset(
+    setting: LearningSetting, margin: float, share: float, choose: Choose, seed: int
+) -> LearningRun:
+    """Warm up on all images, choose, and train on from there; the seconds hold all three."""
+    method = METHODS["w-triplet"]
+    steps = round(share * setting.config.steps)
+    started = time.perf_counter()
+    warm = train_one(method, margin, replace(setting, config=replace(setting.config, steps=WARM_UP)), seed)
+    features = embed(warm.network, setting.split.train)
+    chosen = choose(setting.split.train, features, share, seed)
+    later = replace(setting, config=replace(setting.config, steps=steps))
+    trained = train_one(method, margin, later, seed, images=chosen, network=warm.network)
+    return measure(replace(trained, seconds=time.perf_counter() - started), setting)
