@@ -24,7 +24,8 @@ def source_of(wildcards):
 def experiment_source(name):
     """An experiment called `paper-part` is defined in `experiments/paper.py`."""
     source = SOURCE / "experiments" / f"{name.split('-')[0]}.py"
-    return [str(source), *map(str, module_files(source))]
+    recorded = recorded_of(source, project.root / "book" / "results")
+    return [str(source), *map(str, [*module_files(source), *recorded])]
 
 
 def chapter_inputs(wildcards):

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from retrieval_geometry.distances._blocks import all_pairs
+from retrieval_geometry.distances._blocks import all_pairs, blocks, join
 from retrieval_geometry.distances._gaussians import (
     check_gaussians,
     checked_cholesky,
@@ -106,10 +106,11 @@ def _compare_augmented(
     frame = pooled_whitener(p, q)
 
     def prepare(g: Gaussian, side: str, start: int) -> _Augmented:
-        return _augment(g, side, start, *frame)
+        # Preparing holds about ten float64 matrices an image for a moment, much more than what is kept of it.
+        parts = (_augment(g[i], side, start + i.start, *frame) for i in blocks(len(g), 80 * (p.dim + 1) ** 2))
+        return join(parts, len(g))
 
-    # Preparing holds about ten float64 matrices an image for a moment, more than what is kept of it.
-    return all_pairs(p, q, prepare, compare, bytes_per_image=80 * (p.dim + 1) ** 2)
+    return all_pairs(p, q, prepare, compare, bytes_per_image=p.mean.element_size() * (p.dim + 2) ** 2)
 
 
 def _augment(g: Gaussian, side: str, start: int, centre: Tensor, whitener: Tensor) -> _Augmented:

@@ -68,7 +68,7 @@ EXPERIMENTS = {
     )
 }
 
-PAPERS = ("geometric",)
+PAPERS = ("geometric", "wasserstein", "rankmi")
 
 
 def check_profile(profile: str) -> str:

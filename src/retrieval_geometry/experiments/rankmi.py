@@ -27,6 +27,7 @@ from retrieval_geometry.losses.statistics_network import negative_score, positiv
 from retrieval_geometry.reporting.results import Result
 from retrieval_geometry.training import embed
 
+ABLATION_SEEDS = 2
 BINS = 60
 LOOKED_AT = 1_000
 """Test images whose pairs are counted in the figures of distances."""
@@ -78,8 +79,8 @@ def variants() -> dict[str, tuple[LearningMethod, str, dict[str, int]]]:
 
 
 def run_ablations(profile: str, data_root: str, device: str, seed: int) -> Result:
-    """RankMI with one choice changed at a time (the paper's supplement); two models each."""
-    setting = replace(learning_setting(profile, data_root, device), seeds=2)
+    """RankMI with one choice changed at a time (the paper's supplement)."""
+    setting = replace(learning_setting(profile, data_root, device), seeds=ABLATION_SEEDS)
     updates = chosen_values("quick" if profile == "quick" else "real")["rankmi"]
     started = time.perf_counter()
     runs, entries = {}, []

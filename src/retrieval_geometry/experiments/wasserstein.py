@@ -1,5 +1,6 @@
 """Experiments of [wasserstein-dml]: what its choices do to W-triplet, and what coresets save."""
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -32,6 +33,7 @@ from retrieval_geometry.losses import WassersteinTripletLoss
 from retrieval_geometry.reporting.results import Result
 from retrieval_geometry.training import embed
 
+ABLATION_SEEDS = 2
 SHARES = (0.1, 0.3)
 WARM_UP = 30
 """Steps on all images before a coreset is chosen: features of an untrained network mean nothing."""
@@ -81,8 +83,8 @@ def variants() -> dict[str, tuple[LearningMethod, str]]:
 
 
 def run_ablations(profile: str, data_root: str, device: str, seed: int) -> Result:
-    """W-triplet with one choice changed at a time; two models each."""
-    setting = replace(learning_setting(profile, data_root, device), seeds=2)
+    """W-triplet with one choice changed at a time."""
+    setting = replace(learning_setting(profile, data_root, device), seeds=ABLATION_SEEDS)
     margin = chosen_values("quick" if profile == "quick" else "real")["w-triplet"]
     checkpoints = checkpoints_of(setting)
     started = time.perf_counter()
@@ -174,7 +176,7 @@ def _random(images: ImageSet, features: Tensor, share: float, seed: int) -> Imag
     kept = []
     for label in images.labels.unique().tolist():
         members = (images.labels == label).nonzero()[:, 0]
-        count = min(len(members), max(2, round(share * len(members))))
+        count = min(len(members), max(2, math.ceil(share * len(members))))
         kept.append(members[torch.randperm(len(members), generator=generator)[:count]])
     return images.subset(torch.cat(kept))
 

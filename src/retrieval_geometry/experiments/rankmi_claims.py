@@ -1,0 +1,127 @@
+"""The checkable claims of [rankmi], and the verdicts that recorded results are known to get."""
+
+import math
+
+import torch
+
+from retrieval_geometry.experiments.wasserstein_claims import bench_difference, best_other
+from retrieval_geometry.losses import estimate_divergence
+from retrieval_geometry.losses.special_cases import fixed_statistic, quadruplet_as_rankmi, quadruplet_loss
+from retrieval_geometry.reporting.claims import Claim, Finding, Results, Verdict, all_of
+
+BENCH, DISTANCES = "learning-bench", "rankmi-distances"
+YES, NO, OPEN = Verdict.REPRODUCED, Verdict.CONTRADICTED, Verdict.INCONCLUSIVE
+TABLED = ("triplet", "lifted", "proxynca", "npair", "histogram", "angular", "margin", "fastap")
+"""Single models of the paper's Tables 1 to 3 whose loss the package runs."""
+
+
+def rankmi_is_best(results: Results) -> Finding:
+    """Against the best of the baselines of the paper's tables."""
+    return all_of(
+        [
+            bench_difference(results, "rankmi", best_other(results, "rankmi", metric, TABLED), metric)
+            for metric in ("R@1", "AP@R")
+        ]
+    )
+
+
+def rankmi_beats_margin(results: Results) -> Finding:
+    """The loss that the paper builds its sampling on."""
+    return bench_difference(results, "rankmi", "margin", "R@1")
+
+
+def overlap(histograms: dict[str, list[float]]) -> float:
+    """The mass that two histograms share."""
+    pairs = zip(histograms["matching"], histograms["other"], strict=True)
+    return sum(min(a, b) for a, b in pairs)
+
+
+def distances_separate(results: Results) -> Finding:
+    """The overlap of the distances of matching and of other pairs of unseen classes."""
+    extra = results[DISTANCES].extra
+    before, after = overlap(extra["before"]), overlap(extra["after"])
+    evidence = f"overlap of the two distributions {before:.2f} before, {after:.2f} after"
+    return Finding(YES if after < before - 0.1 else NO, evidence)
+
+
+def bound_is_tight(results: Results) -> Finding:
+    """Two normal distributions a shift of 2 apart, against quadrature."""
+    generator = torch.Generator().manual_seed(0)
+    positive, negative = (torch.randn(4_000, generator=generator) + shift for shift in (0.0, 2.0))
+    found = estimate_divergence(positive, negative).value
+    x = torch.linspace(-8, 10, 20_001, dtype=torch.float64)
+    p, q = (torch.exp(-((x - m) ** 2) / 2) / math.sqrt(2 * math.pi) for m in (0.0, 2.0))
+    mean = (p + q) / 2
+    exact = float(torch.trapezoid(torch.xlogy(p, p / mean) + torch.xlogy(q, q / mean), x))
+    evidence = f"estimate {found:.3f}, twice the Jensen-Shannon divergence {exact:.3f}"
+    return Finding(YES if abs(found - exact) < 0.05 * exact else NO, evidence)
+
+
+def special_case_holds(results: Results) -> Finding:
+    """Equal on pairs that violate the margin; but V has two zeros, and grows between them."""
+    generator = torch.Generator().manual_seed(0)
+    positive, negative = 1 + torch.rand(50, generator=generator), torch.rand(50, generator=generator)
+    gap = float(
+        (quadruplet_as_rankmi(positive, negative, 1.0) - quadruplet_loss(positive, negative, 0)).abs()
+    )
+    zeros = fixed_statistic(torch.tensor([-math.log(2), math.log(2)], dtype=torch.float64)).abs()
+    jump = fixed_statistic(torch.tensor([-1e-3, 1e-3]))
+    evidence = (
+        f"{gap:.0e} apart where every matching pair is beyond beta and every other pair within; elsewhere V "
+        f"leaps from {float(jump[0]):.1f} to {float(jump[1]):.1f} at beta and is zero at both ends of +-log 2"
+    )
+    whole = bool(jump[0] > jump[1]) and float(zeros.min()) > 1e-9
+    return Finding(YES if gap < 1e-5 and whole else NO, evidence)
+
+
+def _always(verdict: Verdict) -> dict[str, Verdict]:
+    return dict.fromkeys(("quick", "real", "paper"), verdict)
+
+
+CLAIMS = (
+    Claim(
+        "rankmi-best",
+        "rankmi",
+        "Tables 1 to 3",
+        "RankMI is better than, or as good as, the single models it is compared with.",
+        rankmi_is_best,
+        (BENCH,),
+        {},
+    ),
+    Claim(
+        "rankmi-margin",
+        "rankmi",
+        "Tables 1 to 3",
+        "RankMI is better than the margin loss with distance-weighted sampling.",
+        rankmi_beats_margin,
+        (BENCH,),
+        {},
+    ),
+    Claim(
+        "rankmi-separation",
+        "rankmi",
+        "Figure 1",
+        "Training separates the distances of matching and of other pairs.",
+        distances_separate,
+        (DISTANCES,),
+        {"quick": YES},
+    ),
+    Claim(
+        "rankmi-bound",
+        "rankmi",
+        "Section 3.1",
+        "The loss is a tight bound of a divergence between the distances of matching and of other pairs.",
+        bound_is_tight,
+        (),
+        _always(YES),
+    ),
+    Claim(
+        "rankmi-special-case",
+        "rankmi",
+        "Section 3.4",
+        "With the fixed V of eq. 13, RankMI is the quadruplet loss, and the triplet loss with it.",
+        special_case_holds,
+        (),
+        _always(NO),
+    ),
+)
