@@ -38,7 +38,7 @@ def setting(monkeypatch: pytest.MonkeyPatch, tmp_path) -> LearningSetting:
         licence="none",
         protocol="twelve characters against eight",
         split=MetricLearningSplit(train, query),
-        trunk={"trunk": "glyph_cnn"},
+        trunk={"trunk": "glyph_cnn_bn"},
         dim=8,
         config=TrainingConfig(steps=2, batch_size=16, per_class=4, accelerator="cpu"),
         seeds=2,

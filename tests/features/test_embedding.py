@@ -143,3 +143,24 @@ def test_settings_that_are_refused():
         load_embedding_network("resnet18")
     with pytest.raises(ValueError, match="trunk_factor must be"):
         load_embedding_network().parameter_groups(0.1, 0.0)
+
+
+def test_a_standardised_head_spreads_the_embeddings_of_its_images() -> None:
+    network = load_embedding_network("glyph_cnn_bn", dim=8, normalize=False)
+    images = torch.rand(64, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    network.eval()
+    network.standardize_head(images)
+    embedded = network(images)
+    torch.testing.assert_close(embedded.mean(dim=0), torch.zeros(8), rtol=0, atol=1e-4)
+    torch.testing.assert_close(embedded.std(dim=0), torch.ones(8), rtol=1e-4, atol=0)
+    with pytest.raises(ValueError, match="images must be at least two"):
+        network.standardize_head(images[:1])
+
+
+def test_batch_norm_of_the_small_network_learns_unless_it_is_frozen() -> None:
+    for frozen in (False, True):
+        network = load_embedding_network("glyph_cnn_bn", dim=8, freeze_batch_norm=frozen)
+        before = {name: value.clone() for name, value in network.named_buffers()}
+        network.train()(torch.rand(8, 3, 32, 32))
+        after = dict(network.named_buffers())
+        assert any(not torch.equal(after[name], value) for name, value in before.items()) is not frozen

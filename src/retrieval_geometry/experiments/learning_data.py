@@ -90,7 +90,7 @@ def _glyphs(root: Path, device: str) -> LearningSetting:
         protocol=f"trained on {_classes(train)} characters, tested on {_classes(test)} others, each image "
         "against all other test images",
         split=_held(MetricLearningSplit(train, test), "glyph_cnn"),
-        trunk={"trunk": "glyph_cnn"},
+        trunk={"trunk": "glyph_cnn_bn"},
         dim=32,
         config=TrainingConfig(steps=150, batch_size=64, per_class=4, lr=1e-3, accelerator=device),
     )
@@ -104,7 +104,7 @@ def _omniglot(root: Path, device: str) -> LearningSetting:
         protocol=f"trained on {_classes(split.train)} characters of the background alphabets, tested on "
         f"{_classes(split.query)} of the evaluation alphabets, each image against all other test images",
         split=_held(split, "glyph_cnn"),
-        trunk={"trunk": "glyph_cnn"},
+        trunk={"trunk": "glyph_cnn_bn"},
         dim=64,
         config=TrainingConfig(steps=400, batch_size=80, per_class=4, lr=1e-3, accelerator=device),
     )

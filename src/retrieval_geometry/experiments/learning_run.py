@@ -28,10 +28,12 @@ from retrieval_geometry.reporting.results import (
     Result,
     WeightsInfo,
 )
-from retrieval_geometry.training import embed, train
+from retrieval_geometry.training import embed, stack_images, train
 
 RETRIEVAL = ("R@1", "R@2", "R@4", "R@8", "AP@R", "AP@8 (hits)")
 CLUSTERING = ("NMI", "F1")
+STANDARDIZED = 256
+"""Training images that the head is set by before training."""
 
 
 @dataclass(frozen=True)
@@ -84,10 +86,14 @@ def train_one(
 
 
 def new_network(method: LearningMethod, setting: LearningSetting, seed: int) -> EmbeddingNetwork:
-    """The network of a method before it is trained."""
-    return load_embedding_network(
+    """The network of a method before it is trained: embeddings of the training images spread evenly."""
+    network = load_embedding_network(
         **setting.trunk, dim=setting.dim, seed=seed, output=method.output, normalize=method.normalize
     )
+    train_set = setting.split.train
+    some = train_set.subset(torch.arange(0, len(train_set), max(1, len(train_set) // STANDARDIZED)))
+    network.standardize_head(stack_images(some, network))
+    return network
 
 
 def as_vectors(embeddings: Tensor) -> Tensor:
