@@ -55,11 +55,11 @@ def run_bench(profile: str, data_root: str, device: str, seed: int) -> Result:
     """[wasserstein-dml] Table 1 and [rankmi] Tables 1 to 3: losses under one budget, on unseen classes.
 
     ``quick``: eleven losses on glyphs; ``real``: seventeen on Omniglot; ``paper``: on CUB-200-2011.
-    Hyper-parameters are those of the recorded run of ``learning-tuning``.
+    Hyper-parameters are those that the recorded run of ``learning-tuning`` chose on glyphs.
     """
     setting = learning_setting(profile, data_root, device)
     names = QUICK_METHODS if profile == "quick" else tuple(METHODS)
-    chosen = chosen_values("quick" if profile == "quick" else "real")
+    chosen = chosen_values()
     return _bench("learning-bench", profile, setting, [METHODS[name] for name in names], chosen, seed)
 
 
@@ -77,10 +77,10 @@ def run_products(profile: str, data_root: str, device: str, seed: int) -> Result
     return found
 
 
-def chosen_values(profile: str) -> dict[str, float]:
-    """The values that the recorded tuning chose; the middle candidates where none is recorded."""
+def chosen_values() -> dict[str, float]:
+    """The values that the recorded tuning on glyphs chose; the middle candidates where none is recorded."""
     try:
-        chosen: Mapping[str, float] = load_recorded("learning-tuning", profile).extra["chosen"]
+        chosen: Mapping[str, float] = load_recorded("learning-tuning", "quick").extra["chosen"]
     except ResultError:
         chosen = {}
     return {name: float(chosen.get(name, method.candidates[1])) for name, method in METHODS.items()}

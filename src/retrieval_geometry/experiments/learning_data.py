@@ -106,7 +106,7 @@ def _omniglot(root: Path, device: str) -> LearningSetting:
         split=_held(split, "glyph_cnn"),
         trunk={"trunk": "glyph_cnn_bn"},
         dim=64,
-        config=TrainingConfig(steps=400, batch_size=80, per_class=4, lr=1e-3, accelerator=device),
+        config=TrainingConfig(steps=300, batch_size=80, per_class=4, lr=1e-3, accelerator=device),
     )
 
 

@@ -81,7 +81,7 @@ def variants() -> dict[str, tuple[LearningMethod, str, dict[str, int]]]:
 def run_ablations(profile: str, data_root: str, device: str, seed: int) -> Result:
     """RankMI with one choice changed at a time (the paper's supplement)."""
     setting = replace(learning_setting(profile, data_root, device), seeds=ABLATION_SEEDS)
-    updates = chosen_values("quick" if profile == "quick" else "real")["rankmi"]
+    updates = chosen_values()["rankmi"]
     started = time.perf_counter()
     runs, entries = {}, []
     for name, (method, words, changes) in variants().items():
@@ -105,7 +105,7 @@ def _changed(setting: LearningSetting, changes: dict[str, int]) -> LearningSetti
 def run_distances(profile: str, data_root: str, device: str, seed: int) -> Result:
     """[rankmi] Figures 1 and 3: distances of pairs before and after training, and the learnt loss."""
     setting = learning_setting(profile, data_root, device)
-    updates = chosen_values("quick" if profile == "quick" else "real")["rankmi"]
+    updates = chosen_values()["rankmi"]
     started = time.perf_counter()
     untrained = new_network(RANKMI, setting, seed)
     trained = train_one(RANKMI, updates, setting, seed)

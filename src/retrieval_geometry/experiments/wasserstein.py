@@ -85,7 +85,7 @@ def variants() -> dict[str, tuple[LearningMethod, str]]:
 def run_ablations(profile: str, data_root: str, device: str, seed: int) -> Result:
     """W-triplet with one choice changed at a time."""
     setting = replace(learning_setting(profile, data_root, device), seeds=ABLATION_SEEDS)
-    margin = chosen_values("quick" if profile == "quick" else "real")["w-triplet"]
+    margin = chosen_values()["w-triplet"]
     checkpoints = checkpoints_of(setting)
     started = time.perf_counter()
     runs, entries = {}, []
@@ -123,7 +123,7 @@ def run_coresets(profile: str, data_root: str, device: str, seed: int) -> Result
     warm-up on all images. The control takes all images for as few steps.
     """
     setting = learning_setting(profile, data_root, device)
-    margin = chosen_values("quick" if profile == "quick" else "real")["w-triplet"]
+    margin = chosen_values()["w-triplet"]
     checkpoints = checkpoints_of(setting)
     started = time.perf_counter()
     runs: dict[str, list[LearningRun]] = {

@@ -13,7 +13,6 @@ from retrieval_geometry._check import check_choice, check_count, check_number, c
 from retrieval_geometry.features.backbones import load_backbone
 from retrieval_geometry.features.base import Backbone
 
-
 GLYPH_TRUNKS = ("glyph_cnn", "glyph_cnn_bn")
 
 
