@@ -217,3 +217,17 @@ def test_bad_input_is_refused() -> None:
     for arguments, settings, message in cases:
         with pytest.raises(ValueError, match=message):
             sinkhorn_divergence(*arguments, **settings)
+
+
+def test_several_threads_give_the_same_bits() -> None:
+    x = normal(source(42), 12, 6, 3).requires_grad_()
+    threads, found = torch.get_num_threads(), []
+    try:
+        for count in (1, 3):
+            torch.set_num_threads(count)
+            values = pairwise_sinkhorn_divergence(x, x, epsilon=0.3)
+            found.append((values.detach(), torch.autograd.grad(values.sum(), x)[0]))
+    finally:
+        torch.set_num_threads(threads)
+    assert torch.equal(found[0][0], found[1][0])
+    assert torch.equal(found[0][1], found[1][1])
