@@ -71,6 +71,9 @@ def test_the_bench_runs_end_to_end(setting, monkeypatch, tmp_path):
     assert low <= value <= high
     assert value == pytest.approx(gap, abs=1e-4)
     assert set(result.extra["transport"]) == {"w-triplet", "w-contrastive"}
+    against = result.extra["transport"]["w-triplet"]["against"]
+    assert set(against) == set(learning.QUICK_METHODS) - {"w-triplet"}
+    assert all(low <= value <= high for other in against.values() for value, low, high in other.values())
     assert Result.read(result.write(tmp_path / "result.json")) == result
     rows = check_all(all_claims("rankmi"), {"learning-bench": result}, "quick")
     by_id = {row.claim.id: row for row in rows}

@@ -143,7 +143,7 @@ def _bench(
         "losses": {name: list(group[0].losses) for name, group in runs.items()},
         "chosen": {method.name: chosen[method.name] for method in methods},
         "differences": differences(runs, "w-triplet") | differences(runs, "rankmi"),
-        "transport": transport_retrieval(setting, chosen, seed, checkpoints),
+        "transport": transport_retrieval(setting, chosen, seed, checkpoints, runs),
     }
     entries = [
         summarize(method.name, method.label, runs[method.name], [f"{method.tuned} = {chosen[method.name]:g}"])
@@ -171,13 +171,19 @@ def _rounded(interval: Interval) -> list[float]:
 
 
 def transport_retrieval(
-    setting: LearningSetting, chosen: Mapping[str, float], seed: int, checkpoints: Checkpoints
+    setting: LearningSetting,
+    chosen: Mapping[str, float],
+    seed: int,
+    checkpoints: Checkpoints,
+    runs: Mapping[str, Sequence[LearningRun]],
 ) -> dict[str, Any]:
     """The two Wasserstein losses at test time: transport distances against Euclidean ones of the means.
 
-    For some queries, evenly spread, and one model of each loss.
+    For some queries, evenly spread, and one model of each loss. ``against`` has the differences of the
+    transport distances to each other loss, for the same queries.
     """
     found: dict[str, dict[str, Any]] = {}
+    asked = asked_of(setting)
     for name in ("w-triplet", "w-contrastive"):
         run = run_once(
             f"{name}-{chosen[name]:g}-seed{seed}-transport",
@@ -197,7 +203,15 @@ def transport_retrieval(
             }
             for metric, values in pairs.items()
         }
-        found[name]["queries"] = len(run.values["R@1"])
+        found[name]["queries"] = len(asked)
+        found[name]["against"] = {
+            other: {
+                metric: _rounded(run_difference(values[:1], values_of(runs[other], metric)[:, asked]))
+                for metric, values in pairs.items()
+            }
+            for other in runs
+            if other != name
+        }
     return found
 
 
@@ -212,13 +226,19 @@ def _transport_run(method: LearningMethod, value: float, setting: LearningSettin
     return LearningRun({"R@1": values["R@1 transport"], **values}, (), round(trained.seconds, 2))
 
 
+def asked_of(setting: LearningSetting) -> Tensor:
+    """The queries that are ranked by transport distances, evenly spread."""
+    n_queries = len(setting.split.query)
+    return torch.arange(0, n_queries, max(1, n_queries // ASKED))[:ASKED]
+
+
 def rank_both_ways(network: EmbeddingNetwork, setting: LearningSetting) -> dict[str, dict[str, Tensor]]:
     """R@1 and AP@R of some queries by the Sinkhorn divergence of local features, and by their means."""
     query, gallery = setting.split.query, setting.split.gallery
     features = embed(network, query)
     others = features if gallery is None else embed(network, gallery)
     labels = query.labels if gallery is None else gallery.labels
-    asked = torch.arange(0, len(query), max(1, len(query) // ASKED))[:ASKED]
+    asked = asked_of(setting)
     own, other = as_vectors(features[asked]), as_vectors(others)
     distances = {
         "transport": pairwise_sinkhorn_divergence(features[asked], others),

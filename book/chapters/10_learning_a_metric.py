@@ -1,0 +1,1081 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+# ---
+
+# %% [markdown]
+# # Learning a metric
+#
+# So far the descriptors were given and the book chose a distance between them. Now it is the other way round. The
+# distance is fixed, as plain as it can be: the straight line between two points on a sphere. What is learnt is where
+# a network puts the images, such that this line is short between images of one class and long between others.
+#
+# You will learn
+#
+# - why one learns a *metric* and not a classifier when the classes at test time are new;
+# - that fourteen well-known losses are one thing, a weight for each pair of a batch, and how to see the weights of any
+#   of them ({numref}`fig-10-family`);
+# - how distances on a sphere are distributed, why random negatives teach little and the hardest ones too much, and how
+#   a widely used sampler goes wrong ({numref}`tab-10-trap`);
+# - how a run is watched, how the result is scored, and how much of a score is the luck of a seed
+#   ({numref}`fig-10-seeds`).
+#
+# The three chapters that follow each take up one loss. This one is about what all of them share.
+#
+# **The question.** A network has learnt from some characters. It is shown characters that it has never seen. Can it tell
+# which of them are the same?
+
+# %% tags=["remove-cell"]
+# Outside the book's environment, on Colab say: fetch the project and install it.
+import importlib.util
+
+if importlib.util.find_spec("retrieval_geometry") is None:
+    get_ipython().run_line_magic(  # noqa: F821
+        "pip", "install --quiet git+https://github.com/retrieval-geometry/geometry-of-image-retrieval"
+    )
+
+# %% tags=["parameters"]
+profile = "quick"
+data_root = "data"
+device = "cpu"
+seed = 0
+
+# %%
+import math
+from dataclasses import replace
+
+import torch
+from IPython.display import Markdown
+from myst_nb import glue
+from torch import nn
+from torch.func import functional_call
+from torch.nn import functional
+from torch.testing import assert_close
+
+from retrieval_geometry.datasets import MPerClassBatches, class_split, glyphs
+from retrieval_geometry.evaluation import average_precision, bootstrap_interval
+from retrieval_geometry.evaluation import evaluate_embeddings, nearest_neighbours
+from retrieval_geometry.evaluation import normalized_mutual_information, pairwise_f1, run_interval
+from retrieval_geometry.features import load_embedding_network
+from retrieval_geometry.losses import BASELINES, RowDistanceWeightedMiner, baseline_loss
+from retrieval_geometry.losses.sampling import distance_weights
+from retrieval_geometry.reporting.figures import OKABE_ITO, new_figure
+from retrieval_geometry.reporting.tables import markdown_table
+from retrieval_geometry.training import TrainingConfig, embed, stack_images, train
+
+BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, BLACK = OKABE_ITO
+
+# %% [markdown]
+# ## New classes at test time
+#
+# A shop adds a product, a museum a painting, a birdwatcher meets a species for the first time. The system must find
+# other pictures of it, and nobody can train a network anew for each. This is *zero-shot retrieval*: the classes of the
+# test are not those of the training.
+#
+# A classifier does not answer that. Its last layer has one output for each class it knows, and for a new class there is
+# none. One may cut off the last layer and compare what comes before it, and that works better than it should. But
+# nothing in the classifier's loss asks that two images of an unknown class be close. A metric loss asks exactly this, for
+# all pairs of the training classes, in the hope that what makes characters alike is the same for characters that are
+# new.
+#
+# Our data are *glyphs*: characters of several scripts, each drawn in up to 16 typefaces, turned and
+# sheared a little at random, white on black or black on white. A character is a class. {numref}`fig-10-glyphs` shows
+# some.
+
+# %%
+images = glyphs(n_maps=1)
+train_images, test_images = class_split(images, 0.6, seed=0)
+test_images, _ = class_split(test_images, 60, seed=0)  # enough for a page
+assert not set(train_images.labels.tolist()) & set(test_images.labels.tolist())
+
+# %% tags=["remove-input"]
+for side, part in (("train", train_images), ("test", test_images)):
+    glue(f"10-{side}-images", f"{len(part):,}", display=False)
+    glue(f"10-{side}-classes", len(part.labels.unique()), display=False)
+
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Six characters to learn from (left) and six to test with (right), a row each, in seven typefaces.", "name": "fig-10-glyphs"}, "image": {"alt": "Two blocks of six rows of small images; each row shows one character, such as a letter or an arrow, in different typefaces, some white on black and some black on white."}}
+figure = new_figure(7.6, 3.3)
+blocks = figure.subfigures(1, 2, wspace=0.04)
+for block, part in zip(blocks, (train_images, test_images), strict=True):
+    classes = part.labels.unique()[:: len(part.labels.unique()) // 6][:6]
+    for i, label in enumerate(classes):
+        members = (part.labels == label).nonzero()[:7, 0].tolist()
+        for j, member in enumerate(members):
+            axes = block.add_subplot(6, 7, 7 * i + j + 1)
+            axes.imshow(part.load(member).permute(1, 2, 0))
+            axes.set_axis_off()
+figure
+
+# %% [markdown]
+# There are {glue:text}`10-train-images` images of {glue:text}`10-train-classes` characters to learn from. For the test
+# we keep {glue:text}`10-test-images` images of {glue:text}`10-test-classes` others.
+#
+# ## Batches that hold pairs
+#
+# A metric loss compares the images of one batch with each other, so what matters is the number of *pairs*. In a batch of
+# $B$ random images of $C$ equally large classes one expects $B (B - 1) / (2 C)$ matching pairs: next to none if classes
+# are many. So one draws classes first. With $m$ images of each of $B / m$ classes
+#
+# ```{math}
+# :label: eq-10-pairs
+# \text{matching pairs} = \frac{B (m - 1)}{2}, \qquad \text{other pairs} = \frac{B (B - m)}{2} .
+# ```
+
+# %%
+batches = MPerClassBatches(train_images.labels, batch_size=96, per_class=4, seed=seed)
+
+
+def matching_pairs(indices):
+    labels = train_images.labels[indices]
+    return int((labels[:, None] == labels).triu(1).sum())
+
+
+generator = torch.Generator().manual_seed(seed)
+at_random = [matching_pairs(torch.randperm(len(train_images), generator=generator)[:96]) for _ in range(200)]
+assert matching_pairs(batches.batch(0)) == 96 * 3 // 2
+
+# %% tags=["remove-input"]
+glue("10-random-pairs", sum(at_random) / len(at_random), display=False)
+glue("10-class-pairs", matching_pairs(batches.batch(0)), display=False)
+
+# %% [markdown]
+# In a batch of 96 there are {glue:text}`10-class-pairs` matching pairs when $m = 4$, and
+# {glue:text}`10-random-pairs:.1f} on average when the images are drawn without regard to their class.
+#
+# ## The embedding
+#
+# The network $f_\theta$ has five small convolutions, averages the last feature map over its places, maps the average
+# linearly to $D$ numbers, and divides by their length. So an image becomes a point $x = f_\theta(\text{image})$ on the unit sphere
+# of $\R^D$, and two points have
+#
+# ```{math}
+# :label: eq-10-cosine
+# d^2 = \norm{x - y}^2 = 2 - 2s, \qquad s = x^\top y .
+# ```
+#
+# Distance and cosine rank alike, and a loss may use either. Distances lie between 0 and 2.
+
+
+# %%
+def held(images):
+    """The same images, drawn once and kept in memory."""
+    stack = stack_images(images, load_embedding_network())
+    place = {name: i for i, name in enumerate(images.ids)}
+    return replace(images, read=lambda name: stack[place[name]])
+
+
+train_images, test_images = held(train_images), held(test_images)
+network = load_embedding_network(dim=32, seed=seed).to(device)
+untrained = embed(network, test_images)
+assert_close(untrained.norm(dim=1), torch.ones(len(untrained)))
+distances = torch.cdist(untrained, untrained)
+assert_close(distances.square(), 2 - 2 * untrained @ untrained.T, atol=1e-4, rtol=0)
+
+# %% tags=["remove-input"]
+off = ~torch.eye(len(distances), dtype=torch.bool)
+glue("10-parameters", f"{sum(p.numel() for p in network.parameters()):,}", display=False)
+glue("10-untrained-mean", float(distances[off].mean()), display=False)
+
+# %% [markdown]
+# The network has {glue:text}`10-parameters` parameters. Before training it knows nothing and puts all images in one corner of the sphere:
+# the mean distance is {glue:text}`10-untrained-mean:.2f`.
+#
+# ## All losses are weights on pairs
+#
+# ### The idea
+#
+# The literature offers dozens of losses with dozens of names. Do not learn them one by one. Whatever the loss, it is
+# computed from the distances of the batch, and its gradient reaches the network through them:
+#
+# ```{math}
+# :label: eq-10-chain
+# \nabla_\theta L = \sum_{i < j} w_{ij}\, \nabla_\theta\, d_{ij}, \qquad w_{ij} = \frac{\partial L}{\partial d_{ij}} .
+# ```
+#
+# A descent step pulls a pair together if $w_{ij} > 0$ and pushes it apart if $w_{ij} < 0$. *A loss is a way to give
+# weights to pairs.* Two losses with the same weights are the same loss for the network, whatever their names.
+#
+# ### Why distances suffice
+#
+# Is $L$ really a function of the distances alone? Most losses are written in terms of embeddings.
+#
+# ````{prf:theorem} Distances suffice
+# :label: thm-10-distances
+#
+# Let $L(x_1, \dots, x_B)$ not change when all points are turned by one common rotation or reflection. Then for points
+# on the unit sphere $L$ is a function of the distances $d_{ij}$ alone.
+# ````
+#
+# ````{prf:proof}
+# Let $X$ and $Y$ hold two sets of points with equal distances, a point a row. By eq. {eq}`eq-10-cosine` their Gram matrices are equal, $X X^\top = Y Y^\top$.
+# So $\sum_i c_i x_i \mapsto \sum_i c_i y_i$ is well defined (a combination that vanishes on one side has length
+# $c^\top X X^\top c = 0$ on the other) and keeps lengths. It extends to an orthogonal map of the whole space that takes each
+# $x_i$ to $y_i$, and $L$ does not notice it.
+# ````
+#
+# The proof is a recipe. Given a table of distances, $G = 1 - d^2/2$ is the Gram matrix, and the rows of its Cholesky factor are
+# points with exactly these distances. All of it is differentiable. So autograd gives the weights of *any* loss, without
+# a formula. Proxies, if the loss has them, are points like the others.
+
+# %%
+PROXIES = {"proxynca": "loss.proxies", "proxyanchor": "loss.proxies", "arcface": "loss.W"}
+
+
+def points_at(distances):
+    """Points on the sphere with these distances, one a row."""
+    return torch.linalg.cholesky(1 - distances.square() / 2)
+
+
+def value(name, points, labels, n_classes):
+    """The package's loss of a batch; proxies, if it has any, are the last points."""
+    objective = baseline_loss(name, n_classes, points.shape[1], seed)
+    objective.miner = None  # all pairs take part
+    batch, proxies = points[: len(labels)], points[len(labels) :]
+    if name not in PROXIES:
+        return objective(batch, labels)
+    proxies = proxies.T if name == "arcface" else proxies
+    return functional_call(objective, {PROXIES[name]: proxies}, (batch, labels))
+
+
+def pair_weights(name, points, labels, n_classes):
+    """The derivative of the loss by each distance, a symmetric table."""
+    used = points if name in PROXIES else points[: len(labels)]
+    first, second = torch.triu_indices(len(used), len(used), offset=1)
+    free = (used[first] - used[second]).norm(dim=1).requires_grad_(True)
+    table = torch.zeros(len(used), len(used), dtype=free.dtype).index_put((first, second), free)
+    loss = value(name, points_at(table + table.T), labels, n_classes)
+    weights = torch.zeros_like(table).index_put((first, second), torch.autograd.grad(loss, free)[0])
+    return weights + weights.T
+
+
+# %% [markdown]
+# Now a toy batch: six classes of four points and a proxy each, some classes tight, some loose, so that distances of
+# all sizes occur among matching pairs and among others. (It lives in 48 dimensions, so that the Gram matrix has full rank; nearly all that
+# happens, happens in four of them.)
+
+# %%
+n_classes, per_class = 6, 4
+labels = torch.arange(n_classes).repeat_interleave(per_class)
+generator = torch.Generator().manual_seed(2)
+loose = torch.linspace(0.15, 0.75, n_classes, dtype=torch.float64)[torch.cat([labels, torch.arange(6)])]
+options = {"generator": generator, "dtype": torch.float64}
+centres = functional.normalize(torch.randn(n_classes, 4, **options))
+flat = torch.cat([centres[labels], centres]) + loose[:, None] * torch.randn(30, 4, **options) / 1.4
+toy = functional.normalize(torch.cat([flat, 0.03 * torch.randn(30, 44, **options)], dim=1))
+toy_distances = (toy[:, None] - toy).norm(dim=2)
+weights = {name: pair_weights(name, toy, labels, n_classes) for name in BASELINES}
+
+# %% [markdown]
+# First, the points that the Cholesky factor gives really have the loss of the original points, for every loss.
+
+# %%
+for name in BASELINES:
+    turned = points_at(toy_distances if name in PROXIES else toy_distances[:24, :24])
+    assert_close(value(name, turned, labels, 6), value(name, toy, labels, 6), rtol=1e-4, atol=1e-6)
+
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "The family portrait. For one batch, the weight of each pair (its distance's derivative of the loss, relative to the largest) against its distance, for fourteen losses. Blue circles: matching pairs; orange triangles: others. Above zero a pair is pulled together, below it is pushed apart. The last three compare images with proxies.", "name": "fig-10-family"}, "image": {"alt": "Fourteen scatter plots of weight against distance. Contrastive and margin show flat steps; the triplet losses staircases; lifted, multi-similarity and SupCon smooth curves with scatter; histogram and FastAP bumps; the proxy losses steep curves."}}
+order = ["contrastive", "margin", "triplet", "lifted", "genlifted", "npair", "supcon"]
+order += ["multisimilarity", "angular", "histogram", "fastap", "proxynca", "proxyanchor", "arcface"]
+everyone = torch.cat([labels, torch.arange(n_classes)])
+figure = new_figure(8.4, 5.6)
+grid = figure.subplots(3, 5, sharex=True, sharey=True).ravel()
+grid[-1].set_visible(False)
+for axes, name in zip(grid, order, strict=False):
+    table = weights[name]
+    pairs = torch.zeros_like(table, dtype=torch.bool)
+    pairs[:24, 24 if name in PROXIES else 0 :] = True
+    pairs &= torch.ones_like(pairs).triu(1)
+    same = everyone[: len(table), None] == everyone[: len(table)]
+    for kind, colour, marker in ((same, BLUE, "o"), (~same, VERMILION, "^")):
+        shown = table[pairs & kind] / table[pairs].abs().max()
+        found = toy_distances[: len(table), : len(table)][pairs & kind]
+        axes.scatter(found, shown, s=9, color=colour, marker=marker, alpha=0.55, lw=0)
+    axes.axhline(0, color="gray", lw=0.7)
+    axes.set(xlim=(0, 2), ylim=(-1.12, 1.42))
+    axes.text(0.05, 1.18, BASELINES[name].title, fontsize=9)
+    axes.spines[["top", "right"]].set_visible(False)
+for axes in grid[9:14]:
+    axes.tick_params(labelbottom=True)
+figure.supxlabel("distance", fontsize=10)
+figure.supylabel("weight, relative to the largest", fontsize=10)
+figure
+
+# %% [markdown]
+# {numref}`fig-10-family` is worth a long look. The derivations below explain it panel by panel.
+#
+# ### Thresholds
+#
+# The oldest idea treats each pair alone. *Contrastive* {cite:p}`c10-hadsell2006dimensionality` wants matching pairs at
+# distance 0 and others beyond a margin $m$; *margin* {cite:p}`c10-wu2017sampling` wants matching pairs below
+# $\beta - \alpha$ and others above $\beta + \alpha$, with a $\beta$ that is learnt:
+#
+# ```{math}
+# :label: eq-10-contrastive
+# L_{\text{con}} = \frac{1}{|P|} \sum_{P} d_{ij} + \frac{1}{|N|} \sum_{N} [m - d_{ij}]_+, \qquad
+# w_{ij} = \begin{cases} 1 / |P| & \text{matching,} \\ -\mathbb{1} [d_{ij} < m] / |N| & \text{other.} \end{cases}
+# ```
+#
+# Such a weight is a step. Contrastive pulls each matching pair for ever, a good one as hard as a bad one; margin lets it
+# go when it is good enough. (With all triplets, as here, a pair counts once for each triplet that it is in.)
+#
+# ### Comparisons
+#
+# For a ranking the distance itself does not matter; it must only be smaller than another. *Triplet*
+# {cite:p}`c10-schroff2015facenet` compares an anchor $i$ with a matching $j$ and another $k$:
+#
+# ```{math}
+# :label: eq-10-triplet
+# L_{\text{tri}} = \frac{1}{T} \sum_{(i, j, k)} [d_{ij} - d_{ik} + m]_+, \qquad
+# w_{ij} = \frac{\# \{ k : d_{ik} < d_{ij} + m \} + \# \{ k : d_{jk} < d_{ij} + m \}}{T} .
+# ```
+#
+# The weight of a matching pair counts the others that are nearer, or nearly so, to either of its ends. For another
+# pair it counts, with a minus, the matches that are farther. So the weight is a *rank*: a matching pair that is beaten
+# often is pulled hard.
+#
+# ### Soft maxima
+#
+# Replace the count by a smooth one. Everything in this group rests on one line.
+#
+# ````{prf:lemma} Softmax
+# :label: thm-10-softmax
+#
+# The derivative of $\log \sum_k e^{a_k}$ by $a_j$ is $e^{a_j} / \sum_k e^{a_k}$: at least 0, and 1 in sum.
+# ````
+#
+# ````{prf:proof}
+# Differentiate.
+# ````
+#
+# *Generalised lifted* {cite:p}`c10-hermans2017defense` takes, for each anchor, a soft maximum of its matching distances and a soft minimum of the others,
+#
+# ```{math}
+# :label: eq-10-genlifted
+# L_{\text{GL}} = \frac1B \sum_i \Big[ \log \sum_{j \in P_i} e^{d_{ij}} + \log \sum_{k \in N_i} e^{m - d_{ik}} \Big]_+ ,
+# ```
+#
+# so that $w_{ij}$ is a sum of two softmax shares. In
+# *multi-similarity* {cite:p}`c10-wang2019multi` each sum gets a 1 added, so that pairs that are good enough lose their
+# weight, and two temperatures. *SupCon* {cite:p}`c10-khosla2020supervised` is the cross-entropy of guessing a match among all
+# others; *N-pair* {cite:p}`c10-sohn2016improved` is that with one matching pair for each class. With
+# $s = 1 - d^2 / 2$, hence $\partial s / \partial d = -d$, and $B$ anchors:
+#
+# ```{math}
+# :label: eq-10-supcon
+# L_{\text{SupCon}} = \frac1B \sum_i \frac{1}{|P_i|} \sum_{j \in P_i} -\log p_{ij}, \qquad p_{ij} = \frac{e^{s_{ij} / \tau}}{\sum_{k \ne i} e^{s_{ik} / \tau}},
+# ```
+#
+# ```{math}
+# :label: eq-10-supcon-weights
+# w_{ij} = \frac{d_{ij}}{\tau B} \Big( \frac{\mathbb{1} [j \in P_i]}{|P_i|} - p_{ij} + \frac{\mathbb{1} [i \in P_j]}{|P_j|} - p_{ji} \Big) .
+# ```
+#
+# Look at the first bracket. A match that takes more than its share $1 / |P_i|$ of the probability gets a *negative* weight:
+# SupCon pushes a close match away for the sake of the far ones. It is there in {numref}`fig-10-family`, and no name and no threshold would
+# have told.
+#
+# *Lifted* {cite:p}`c10-song2016deep` is a soft maximum over the other pairs of both ends of a matching pair, squared. *Angular*
+# {cite:p}`c10-wang2017angular` is one over $4 \tan^2 \!\alpha\, (x_i + x_j)^\top x_k - 2 (1 + \tan^2 \!\alpha)\, x_i^\top x_j$: it asks for a small angle
+# at the negative.
+#
+# We check four of these by hand: the weights as formulas, at most six lines each, against what autograd made of the package's losses.
+
+# %%
+d = toy_distances[:24, :24]
+same = (labels[:, None] == labels) & ~torch.eye(24, dtype=torch.bool)
+other = labels[:, None] != labels
+s, no = 1 - d.square() / 2, float("-inf")
+
+
+def by_contrastive():
+    return same / (same.sum() / 2) - (other & (d < 1)) / (other.sum() / 2)
+
+
+def by_genlifted():
+    pull = d.masked_fill(~same, no).softmax(dim=1)
+    push = (1 - d).masked_fill(~other, no).softmax(dim=1)
+    return (pull - push + (pull - push).T) / 24
+
+
+def by_multisimilarity(alpha=2.0, beta=40.0, base=0.5):
+    pull = (alpha * (base - s)).exp() * same
+    push = (beta * (s - base)).exp() * other
+    share = pull / (1 + pull.sum(1, keepdim=True)) - push / (1 + push.sum(1, keepdim=True))
+    return d * (share + share.T) / 24
+
+
+def by_supcon(tau=0.1):
+    p = (s / tau).masked_fill(~(same | other), no).softmax(dim=1)
+    share = same / same.sum(1, keepdim=True) - p
+    return d * (share + share.T) / (24 * tau)
+
+
+hand = {"contrastive": by_contrastive, "genlifted": by_genlifted}
+hand |= {"multisimilarity": by_multisimilarity, "supcon": by_supcon}
+for name, formula in hand.items():
+    assert_close(weights[name], formula().double(), rtol=1e-3, atol=1e-6)
+
+# %% tags=["remove-input"]
+glue("10-supcon-negative", int((weights["supcon"][same] < 0).sum()) // 2, display=False)
+glue("10-toy-matching", int(same.sum()) // 2, display=False)
+
+# %% [markdown]
+# In this batch SupCon pushes {glue:text}`10-supcon-negative` of the {glue:text}`10-toy-matching` matching pairs apart.
+#
+# ### Whole distributions
+#
+# *Histogram* {cite:p}`c10-ustinova2016learning` forgets anchors and looks at all pairs at once. It minimises the probability that a random
+# non-matching pair is more similar than a random matching one. Let $p_-$ be the density of the similarities of other pairs and $\Phi_+$ the distribution function of
+# those of matching pairs. Then
+#
+# ```{math}
+# :label: eq-10-histogram
+# L_{\text{hist}} = \int p_-(s)\, \Phi_+(s)\, ds, \qquad
+# w^+ = \frac{d\; p_-(s)}{|P|}, \qquad w^- = -\frac{d\; p_+(s)}{|N|} .
+# ```
+#
+# (Moving one matching similarity from $s$ to $s + \delta$ lowers $\Phi_+$ by $1 / |P|$ between the two, so the loss by $p_-(s)\, \delta / |P|$; and for another pair the
+# integrand changes by $\Phi_+(s + \delta) - \Phi_+(s) = p_+(s)\, \delta$.) *A pair weighs as much as there are pairs of the other kind where it stands.* In the picture the weights of matching pairs
+# rise where the triangles are many, and the other way round. [A later chapter](13_mutual_information) learns such a loss instead of writing it down.
+#
+# *FastAP* {cite:p}`c10-cakir2019deep` makes each anchor's average precision, the score of the test itself, differentiable by the same histograms.
+#
+# ### Proxies
+#
+# All pairs of a data set are too many, and a batch shows few. The third way gives each training class a point of its own, a *proxy*, and compares images with
+# proxies. *Proxy-NCA* {cite:p}`c10-movshovitz2017no` is SupCon with proxies in the role of the others, *Proxy-Anchor* {cite:p}`c10-kim2020proxy` is multi-similarity with proxies
+# as anchors, and *ArcFace* {cite:p}`c10-deng2019arcface` a classifier whose angle to the right class is made larger by a margin before the softmax. Here the classifier that we sent away
+# comes back: a softmax over proxies *is* a linear classifier on the sphere, thrown away after training. An image has a weight with every class of the data set in every batch, and no weight with
+# its neighbours.
+#
+# ### One batch as a heat map
+#
+# The curves hide who stands where. {numref}`fig-10-heat` shows the same weights in their places. Contrastive sees only pairs, triplet and multi-similarity see rows, and a batch of 276 pairs is for multi-similarity a batch of
+# a few.
+
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Distances of the toy batch (left; dark: near) and the weights that four losses give them (blue: pulled together, red: pushed apart; each relative to its largest). Classes are blocks of four, the tightest first.", "name": "fig-10-heat"}, "image": {"alt": "Five 24 by 24 heat maps. The first shows distances with dark diagonal blocks. The contrastive map has uniform blue blocks; the triplet map has shades; the multi-similarity and SupCon maps concentrate on few cells."}}
+figure = new_figure(8.4, 2.1)
+panels = figure.subplots(1, 5)
+panels[0].imshow(d, cmap="cividis")
+panels[0].set_xlabel("distances", fontsize=9)
+for axes, name in zip(panels[1:], ("contrastive", "triplet", "multisimilarity", "supcon"), strict=True):
+    table = weights[name]
+    axes.imshow(table / table.abs().max(), cmap="RdBu", vmin=-1, vmax=1)
+    axes.set_xlabel(BASELINES[name].title, fontsize=9)
+for axes in panels:
+    axes.set(xticks=[], yticks=[])
+    for cut in range(4, 24, 4):
+        axes.axhline(cut - 0.5, color="gray", lw=0.3)
+        axes.axvline(cut - 0.5, color="gray", lw=0.3)
+figure
+
+
+# %% tags=["remove-input"]
+def effective(table):
+    """How many equal weights would be as spread out as these."""
+    flat = table[torch.triu(torch.ones_like(table), 1) > 0].abs()
+    return float(flat.sum() ** 2 / flat.square().sum())
+
+
+for name in ("contrastive", "triplet", "multisimilarity", "supcon"):
+    glue(f"10-effective-{name}", effective(weights[name]), display=False)
+
+# %% [markdown]
+# How many is "a few"? $(\sum |w|)^2 / \sum w^2$ is the number of pairs among which equal weights would be as spread out. It is {glue:text}`10-effective-contrastive:.0f` for contrastive,
+# {glue:text}`10-effective-triplet:.0f` for triplet, {glue:text}`10-effective-multisimilarity:.0f` for multi-similarity and {glue:text}`10-effective-supcon:.0f` for SupCon.
+#
+# ## Which negatives?
+#
+# A batch of 96 with $m = 4$ has over ten thousand triplets, most of them already in order. Losses with hard thresholds therefore *sample*: one negative for each matching pair, say. Which one?
+#
+# ### Distances on the sphere
+#
+# Most negatives are far, and they are all *equally* far. That is geometry and no property of images.
+#
+# ````{prf:theorem} Density of distances
+# :label: thm-10-density
+#
+# For two independent, uniform points on the unit sphere of $\R^D$, the distance has the density
+#
+# ```{math}
+# :label: eq-10-density
+# q(d) \propto d^{D-2} \Big( 1 - \frac{d^2}{4} \Big)^{(D-3)/2}, \qquad 0 < d < 2 .
+# ```
+# ````
+#
+# ````{prf:proof}
+# Turn the sphere such that the first point is the pole; then $s$ is the height of the second. The slice of the sphere at height $s$ is a sphere of one dimension less with radius $\sqrt{1 - s^2}$,
+# whose area is proportional to $(1 - s^2)^{(D-2)/2}$. Between the heights $s$ and $s + ds$ the surface is wider than $ds$, by $1 / \sqrt{1 - s^2}$, as it is slanted. So $s$ has a density
+# proportional to $(1 - s^2)^{(D-3)/2}$. Now $s = 1 - d^2/2$, thus $1 - s^2 = d^2 (1 - d^2/4)$ and $|ds| = d\, dd$. The product is
+# $d \cdot d^{D-3} (1 - d^2/4)^{(D-3)/2}$.
+# ````
+#
+# Since $s$ is an average of sorts, with mean 0 and variance $1/D$, distances gather at $\sqrt 2$ with a standard deviation of about $1 / \sqrt{2D}$. We check the theorem on random points, by the largest gap between the
+# distribution functions.
+
+
+# %%
+def sphere_density(d, dim):
+    """q(d) with its constant, 1 over 2^(D-2) B((D-1)/2, (D-1)/2)."""
+    beta = 2 * math.lgamma((dim - 1) / 2) - math.lgamma(dim - 1)
+    log_q = (dim - 2) * (d / 2).log() + (dim - 3) / 2 * torch.log1p(-d.square() / 4)
+    return (log_q - beta).exp()
+
+
+fine = torch.linspace(1e-4, 2 - 1e-4, 4_001, dtype=torch.float64)
+drawn = {}
+for dim in (3, 32, 128):
+    x, y = functional.normalize(torch.randn(2, 50_000, dim, generator=generator), dim=2)
+    drawn[dim] = (x - y).norm(dim=1).double()
+    expected = torch.cumulative_trapezoid(sphere_density(fine, dim), fine)
+    found = torch.searchsorted(drawn[dim].sort().values, fine[1:]) / 50_000
+    assert (found - expected).abs().max() < 2 / 50_000**0.5  # Kolmogorov and Smirnov
+
+# %% tags=["remove-input"]
+for dim in (32, 128):
+    glue(f"10-spread-{dim}", float(drawn[dim].std()), display=False)
+    glue(f"10-near-{dim}", 100 * float((drawn[dim] < 1.2).double().mean()), display=False)
+
+# %% [markdown]
+# In 128 dimensions the standard deviation is {glue:text}`10-spread-128:.3f`, and {glue:text}`10-near-128:.2f` % of the pairs are nearer than 1.2. So a *random* negative is at $\sqrt 2$, beyond
+# any useful margin, and teaches nothing. The *hardest* negative of the batch teaches the wrong thing: its difference vector is short, so what it points at is mostly noise
+# {cite:p}`c10-wu2017sampling`; and early in training, when all points lie in one corner, to push the nearest negative away from a match that is just as near is a fight that ends where
+# all distances are zero {cite:p}`c10-schroff2015facenet`.
+#
+# *Distance-weighted sampling* {cite:p}`c10-wu2017sampling` draws a negative at distance $d$ with a probability proportional to $1 / q(d)$. If the points were spread over
+# the sphere, the distances of the drawn negatives would be uniform: near ones and far ones alike. Two limits keep it sane: distances below 0.5 count as 0.5, and beyond 1.4 none is drawn.
+
+# %%
+points = functional.normalize(torch.randn(112, 128, generator=generator))
+pair_distances = torch.cdist(points, points)
+others = torch.arange(112)[:, None] // 2 != torch.arange(112) // 2
+chances = distance_weights(pair_distances, others, dim=128)
+drawn_negatives = {
+    "random": pair_distances[others],
+    "distance-weighted": pair_distances.gather(1, chances.multinomial(8, generator=generator)),
+    "hardest": pair_distances.masked_fill(~others, 9).amin(dim=1),
+}
+
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Left: the density of distances on the sphere (lines) and of 50,000 random pairs (bars), in 3, 32 and 128 dimensions. Right: where the negatives lie that three rules choose, for a batch of 112 random points in 128 dimensions.", "name": "fig-10-sphere"}, "image": {"alt": "Left, three densities: a rising straight line for 3 dimensions and two bells at the square root of two, narrower for 128; bars agree with lines. Right, three histograms: random negatives around 1.41, distance-weighted ones between 1.1 and 1.4, hardest ones around 1.2."}}
+figure = new_figure(7.6, 2.9)
+left, right = figure.subplots(1, 2)
+for (dim, sample), colour in zip(drawn.items(), (GREEN, BLUE, VERMILION), strict=True):
+    left.hist(sample.numpy(), 60, density=True, color=colour, alpha=0.3)
+    left.plot(fine, sphere_density(fine, dim), color=colour, lw=1.6, label=f"D = {dim}")
+left.set(xlabel="distance", ylabel="density")
+styles = zip(drawn_negatives.items(), (SKY, BLUE, VERMILION), ("-", "--", ":"), strict=True)
+for (name, found), colour, style in styles:
+    bins = torch.linspace(1.0, 1.7, 36).numpy()
+    right.hist(
+        found.flatten().numpy(),
+        bins,
+        density=True,
+        histtype="step",
+        color=colour,
+        ls=style,
+        lw=1.8,
+        label=name,
+    )
+right.set(xlabel="distance of the negative")
+left.legend(frameon=False, loc="upper left")
+right.legend(frameon=False, loc="upper right")
+for axes in (left, right):
+    axes.spines[["top", "right"]].set_visible(False)
+figure
+
+# %% [markdown]
+# ### A trap: one maximum for all rows
+#
+# The weights $1 / q(d)$ span hundreds of orders of magnitude, so they are computed as logarithms and shifted before the exponential. The widely used `DistanceWeightedMiner` of
+# pytorch-metric-learning {cite:p}`c10-musgrave2020pytorch` subtracts the largest logarithm *of the whole batch*. But an anchor competes only with the entries of its own row. One
+# close pair anywhere in the batch sets the maximum; the weights of all other anchors then fall below what single precision can hold, become zero, and these anchors silently get no negative. The package's `RowDistanceWeightedMiner`
+# subtracts the maximum of each row.
+#
+# Here is a batch of 56 classes of two, random but for one accident: an image nearly coincides with one of another class.
+
+# %%
+from pytorch_metric_learning.miners import DistanceWeightedMiner
+
+
+def accident(dim):
+    x = functional.normalize(torch.randn(112, dim, generator=generator))
+    x[2] = functional.normalize(x[0] + 0.02 * x[2], dim=0)
+    return x, torch.arange(112) // 2
+
+
+def served(miner, dim, n=20):
+    """Mean number of anchors, of 112, that get a negative."""
+    return sum(len(miner(*accident(dim))[0].unique()) for _ in range(n)) / n
+
+
+def span(dim):
+    """By how much log (1 / q) falls between the two limits."""
+    near, far = sphere_density(torch.tensor([0.5, 1.4], dtype=torch.float64), dim).log()
+    return float(far - near)
+
+
+dims = (32, 64, 128, 192, 256, 512)
+kept = {dim: [served(m(), dim) for m in (DistanceWeightedMiner, RowDistanceWeightedMiner)] for dim in dims}
+floor = -math.log(2.0**-149)  # what is smaller is zero in single precision
+assert kept[512][0] < 10
+assert min(ours for _, ours in kept.values()) > 100
+
+# %% tags=["remove-input"]
+rows = [[str(dim), f"{span(dim):.0f}", *(f"{k:.0f}" for k in both)] for dim, both in kept.items()]
+header = ["dimensions", "span of the logarithms", "one maximum for the batch", "a maximum for each row"]
+glue("tab-10-trap", Markdown(markdown_table(header, rows)), display=False)
+glue("10-trap-128", kept[128][0], display=False)
+glue("10-trap-512", kept[512][0], display=False)
+glue("10-span-128", span(128), display=False)
+glue("10-span-512", span(512), display=False)
+glue("10-floor", floor, display=False)
+
+# %% [markdown]
+# ````{table} Anchors, of 112, that get a negative in a batch with one close pair of different classes (mean of 20 batches), and by how much the logarithms of the weights fall between distances of 0.5 and 1.4.
+# :name: tab-10-trap
+#
+# ```{glue:md} tab-10-trap
+# :format: myst
+# ```
+# ````
+#
+# Single precision holds a fall of {glue:text}`10-floor:.0f`. In 128 dimensions the span is {glue:text}`10-span-128:.0f`, and {glue:text}`10-trap-128:.0f` of 112 anchors get a negative: it just works. In 512
+# dimensions the span is {glue:text}`10-span-512:.0f`, and {glue:text}`10-trap-512:.0f` anchors are left, the two of the accident ({numref}`tab-10-trap`). Nothing warns: the loss of the few looks like a loss. And it is not a
+# rare accident, as the nearest neighbours of other classes are near in every batch of a network in training.
+#
+# ### Collapse, watched
+#
+# What do the three rules do to a network? We train the triplet loss for 40 short steps with each and look at the mean distance within the batches.
+
+
+# %%
+class Watched(nn.Module):
+    """A triplet loss that notes how far apart the points of each batch are."""
+
+    def __init__(self, choose):
+        super().__init__()
+        self.loss, self.choose, self.spread = baseline_loss("triplet", seed=seed).loss, choose, []
+
+    def forward(self, x, labels):
+        self.spread.append(float(torch.pdist(x.detach()).mean()))
+        return self.loss(x, labels, self.choose(x, labels))
+
+
+def uniform_negatives(x, labels):
+    anchors, positives, _ = RowDistanceWeightedMiner(farthest=1.99)(x, labels)
+    allowed = (labels[anchors, None] != labels).float()
+    return anchors, positives, allowed.multinomial(1)[:, 0]
+
+
+# %%
+from pytorch_metric_learning.miners import BatchHardMiner
+
+rules = {
+    "random": uniform_negatives,
+    "distance-weighted": RowDistanceWeightedMiner(seed=seed),
+    "hardest": BatchHardMiner(),
+}
+short = TrainingConfig(steps=40, batch_size=32, per_class=4, seed=seed, accelerator=device)
+spreads = {}
+for name, choose in rules.items():
+    network, objective = load_embedding_network(dim=32, seed=seed), Watched(choose)
+    train(network, objective, train_images, short)
+    spreads[name] = objective.spread
+
+# %% tags=["remove-input"]
+for name, spread in spreads.items():
+    glue(f"10-collapse-{name}", f"{spread[-1]:.2g}", display=False)
+glue("10-collapse-start", spreads["hardest"][0], display=False)
+
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Mean distance within the batch in the first 40 steps of the triplet loss, with three rules for the negative. The margin is 0.2.", "name": "fig-10-collapse"}, "image": {"alt": "Three curves on a logarithmic axis that all fall at first. One, for the hardest negatives, keeps falling towards zero."}}
+figure = new_figure(5.6, 2.8)
+axes = figure.subplots()
+styles = zip(spreads.items(), (SKY, BLUE, VERMILION), ("-", "--", ":"), strict=True)
+for (name, spread), colour, style in styles:
+    axes.semilogy(spread, color=colour, ls=style, lw=2, label=name)
+axes.set(xlabel="step", ylabel="mean distance")
+axes.legend(frameon=False)
+axes.spines[["top", "right"]].set_visible(False)
+figure
+
+# %% [markdown]
+# All three start at {glue:text}`10-collapse-start:.2f` and contract at first ({numref}`fig-10-collapse`): everything is near everything, so all matching pairs pull, and the others cannot push
+# hard enough. After 40 steps the mean distance is {glue:text}`10-collapse-random` with random negatives, {glue:text}`10-collapse-distance-weighted` with distance-weighted ones, and
+# {glue:text}`10-collapse-hardest` with the hardest. Shrunk to a point the triplet loss is its margin, and the gradients of a
+# match and of a negative at the same place cancel: there is no way out but by small differences.
+#
+# ## A short training run
+#
+# Now one loss in earnest: generalised lifted, 80 steps, batches of 24 classes of four. `train` calls a function of ours every twenty steps. We measure R@1 on the *test* characters,
+# the share of images whose nearest neighbour is of their class. Looking at the test while training is fine as long as nothing is chosen by it. `train` keeps the weights of the best value that our function
+# returns, so it returns the number of looks, not R@1: the last weights win.
+
+
+# %%
+def first_neighbours(x, labels, k=1):
+    own = torch.arange(len(x))
+    return labels[nearest_neighbours(x, x, k, exclude_self=own)[1]]
+
+
+def recall(x, labels):
+    return (first_neighbours(x, labels)[:, 0] == labels).double().mean()
+
+
+def watched(curve):
+    def look(network):
+        curve.append(float(recall(embed(network, test_images), test_images.labels)))
+        return len(curve)
+
+    return look
+
+
+config = TrainingConfig(steps=80, batch_size=96, per_class=4, lr=3e-3, validate_every=20, accelerator=device)
+seeds = [seed, seed + 1, seed + 2]
+curves, networks, losses = [], [], []
+for s in seeds:
+    network = load_embedding_network(dim=32, seed=s).to(device)
+    curve = [float(recall(embed(network, test_images), test_images.labels))]
+    objective = baseline_loss("genlifted", seed=s)
+    history = train(network, objective, train_images, replace(config, seed=s), watched(curve))
+    curves.append(curve)
+    networks.append(network)
+    losses.append(history.losses)
+
+# %% [markdown]
+# What would the loss be if all points of a batch coincided? The two logarithms of eq. {eq}`eq-10-genlifted` count the three matches and the 92 others.
+
+# %%
+plateau = math.log(3) + math.log(92) + 1
+at_one_point = functional.normalize(torch.ones(96, 32) + 1e-5 * torch.randn(96, 32))
+groups = torch.arange(24).repeat_interleave(4)
+coincident = float(baseline_loss("genlifted").loss(at_one_point, groups))
+penalty = 0.005  # on the length of the embeddings, here 1
+assert_close(coincident, plateau + penalty, atol=1e-3, rtol=0)
+waits = [sum(loss > plateau - 0.05 for loss in run[:60]) for run in losses]
+
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Three runs that differ in nothing but the seed. Left: the loss of each batch; dotted, the loss of a batch whose points all coincide. Right: R@1 on characters that the network never saw.", "name": "fig-10-run"}, "image": {"alt": "Left, three noisy falling curves. Right, three rising curves of R@1 that end at different heights."}}
+figure = new_figure(7.4, 2.7)
+left, right = figure.subplots(1, 2)
+for s, curve, loss, colour, style in zip(
+    seeds, curves, losses, (BLUE, VERMILION, GREEN), ("-", "--", "-."), strict=True
+):
+    left.plot(loss, color=colour, ls=style, lw=1.2, label=f"seed {s}")
+    right.plot(range(0, 81, 20), curve, color=colour, ls=style, marker="o", ms=3)
+left.axhline(plateau, color="gray", lw=1, ls=":")
+left.set(xlabel="step", ylabel="loss")
+right.set(xlabel="step", ylabel="R@1", ylim=(0, None))
+left.legend(frameon=False)
+for axes in (left, right):
+    axes.spines[["top", "right"]].set_visible(False)
+figure
+
+# %% tags=["remove-input"]
+start, end = [c[0] for c in curves], [c[-1] for c in curves]
+class_sizes = test_images.labels.bincount()[test_images.labels].double()
+glue("10-before", sum(start) / 3, display=False)
+glue("10-waits", f"{waits[0]}, {waits[1]} and {waits[2]}", display=False)
+glue("10-after", sum(end) / 3, display=False)
+glue("10-after-low", min(end), display=False)
+glue("10-after-high", max(end), display=False)
+glue("10-chance", float(((class_sizes - 1) / (len(test_images) - 1)).mean()), display=False)
+assert sum(end) > sum(start)
+
+# %% [markdown]
+# Each run begins on the plateau of {numref}`fig-10-run` and leaves it at its own time (the loss is within 0.05 of it for {glue:text}`10-waits` of the first 60 steps).
+# R@1 on unseen characters rises from {glue:text}`10-before:.2f` to {glue:text}`10-after:.2f` in the mean of three seeds ({numref}`fig-10-run`); chance is {glue:text}`10-chance:.3f`. Two things deserve
+# a remark. The untrained network is already several times better than chance: a random filter bank followed by an average keeps much of what a picture looks like. And
+# the three runs end between {glue:text}`10-after-low:.2f` and {glue:text}`10-after-high:.2f`. A comparison of two losses with one run each would measure the seed.
+#
+# ## How it is scored
+#
+# [Chapter 1](01_retrieval) introduced precision, recall and six numbers called average precision. Metric learning has habits of its own. Every test image asks, all
+# other test images answer, and the query is left out of its own ranking.
+#
+# - **R@k**, "recall at k": is *any* of the $k$ nearest of the class? It grows with $k$ and forgives nearly everything at $k = 8$.
+# - **P@k**: the share of the $k$ nearest. It cannot reach 1 if the class has fewer than $k$ other images. *R-precision*, **P@R**, takes
+#   $k = R$, the number of images that there are to find.
+# - **AP@R** {cite:p}`c10-musgrave2020metric`: average precision cut at $R$; 1 only if the $R$ nearest are the $R$ relevant ones.
+# - **AP@k** in several conventions, which divide by different things.
+# - **NMI** and **pairwise F1**: not the ranking but a $k$-means clustering is judged.
+#
+# ### A small example
+#
+# A class has five images; one of them asks. Four are to be found, and the ranking is hit, miss, hit, hit, miss, miss, hit, miss.
+
+# %%
+ranking = torch.tensor([[1, 0, 1, 1, 0, 0, 1, 0]])
+query, to_find = torch.tensor([1]), torch.tensor([4])
+
+
+def naive_ap(hits, n_relevant):
+    precisions = [sum(hits[:i]) / i for i in range(1, len(hits) + 1)]
+    return sum(p for p, hit in zip(precisions, hits, strict=True) if hit) / n_relevant
+
+
+conventions = {
+    "AP@R, four others": average_precision(ranking, query, "R", n_relevant=to_find),
+    "AP@8, divided by min(8, R)": average_precision(ranking, query, "k", 8, to_find),
+    "AP@8, divided by the hits": average_precision(ranking, query, "hits", 8),
+    "AP@8, precision over the ranks": average_precision(ranking, query, "ranks", 8),
+    "AP@R, the query counted in": average_precision(ranking, query, "R", n_relevant=to_find + 1),
+}
+assert_close(float(conventions["AP@R, four others"]), naive_ap([1, 0, 1, 1], 4))
+
+# %% tags=["remove-input"]
+rows = [[name, f"{float(found):.3f}"] for name, found in conventions.items()]
+glue("tab-10-example", Markdown(markdown_table(["convention", "value"], rows)), display=False)
+
+# %% [markdown]
+# ````{table} Average precision of one ranking.
+# :name: tab-10-example
+#
+# ```{glue:md} tab-10-example
+# :format: myst
+# ```
+# ````
+#
+# ### The trap of $n$ and $n - 1$
+#
+# The last row of {numref}`tab-10-example` is a mistake that is easily made. A class of $n$ images gives its query $R = n - 1$ images to find, for the query cannot find
+# itself. Code that takes $R = n$ divides by one too many, and *no* ranking is perfect any more.
+
+# %%
+perfect = {}
+for n in (2, 3, 5, 16):
+    found = torch.cat([torch.ones(1, n - 1), torch.zeros(1, 9)], dim=1).long()
+    sizes = {right: torch.tensor([n - right]) for right in (1, 0)}
+    perfect[n] = [float(average_precision(found, query, "R", n_relevant=sizes[r])) for r in (1, 0)]
+    assert_close(perfect[n], [1.0, (n - 1) / n])
+
+# %% tags=["remove-input"]
+rows = [[str(n), *(f"{v:.2f}" for v in values)] for n, values in perfect.items()]
+header = ["images of the class", "R = n - 1", "R = n"]
+glue("tab-10-perfect", Markdown(markdown_table(header, rows)), display=False)
+glue("10-perfect-two", perfect[2][1], display=False)
+glue("10-perfect-five", perfect[5][1], display=False)
+
+# %% [markdown]
+# ````{table} AP@R of a *perfect* retrieval, with the right R and with the query counted in.
+# :name: tab-10-perfect
+#
+# ```{glue:md} tab-10-perfect
+# :format: myst
+# ```
+# ````
+#
+# A perfect retrieval of a class of two scores {glue:text}`10-perfect-two:.1f`, of a class of five {glue:text}`10-perfect-five:.1f` ({numref}`tab-10-perfect`). On product benchmarks, where most
+# classes are that small, the mistake halves every number, and it does so for all methods of one paper and for none of another.
+#
+# ### On the trained embedding
+
+# %%
+trained = [embed(network, test_images) for network in networks]
+labels = test_images.labels
+before, *after = (evaluate_embeddings(x, labels, seed=seed) for x in (untrained, *trained))
+ranked = first_neighbours(trained[0], labels, int(labels.bincount().max()))
+with_query = average_precision(ranked, labels, "R", n_relevant=labels.bincount()[labels])
+
+# %% tags=["remove-input"]
+NAMES = {
+    "R@1": "R@1",
+    "R@4": "R@4",
+    "R@8": "R@8",
+    "P@8": "P@8",
+    "P@R": "P@R",
+    "AP@R": "AP@R",
+    "AP@8 (k)": "AP@8, over min(8, R)",
+    "AP@8 (hits)": "AP@8, over the hits",
+    "AP@8 (ranks)": "AP@8, over the ranks",
+    "NMI": "NMI",
+    "F1": "pairwise F1",
+}
+
+
+def shown(interval):
+    return f"{interval.value:.3f} [{interval.low:.3f}, {interval.high:.3f}]"
+
+
+rows = [
+    [words, shown(before[name].interval), shown(after[0][name].interval)] for name, words in NAMES.items()
+]
+rows.insert(6, ["AP@R, the query counted in", "–", shown(bootstrap_interval(with_query, seed=seed))])
+header = ["metric", "untrained", "trained, first seed"]
+glue("tab-10-scores", Markdown(markdown_table(header, rows)), display=False)
+values = [m.interval.value for name, m in after[0].items() if name.startswith("AP")]
+glue("10-ap-low", min(values), display=False)
+glue("10-ap-high", max(values), display=False)
+
+# %% [markdown]
+# ````{table} The same embeddings under eleven conventions and one mistake, with 95 % intervals: a bootstrap over the queries, and for the clusterings three starts of the k-means.
+# :name: tab-10-scores
+#
+# ```{glue:md} tab-10-scores
+# :format: myst
+# ```
+# ````
+#
+# One embedding, and its average precision is anything from {glue:text}`10-ap-low:.2f` to {glue:text}`10-ap-high:.2f` ({numref}`tab-10-scores`). The convention "over the hits" flatters most: an
+# image with a single hit at the first rank scores 1. A table that says mAP without saying which is no evidence.
+#
+# **What clusterings say.** NMI of the untrained network looks good. Is it? We shuffle the labels of the clusters, so that they know nothing.
+
+# %%
+generator = torch.Generator().manual_seed(seed)
+shuffled = labels[torch.randperm(len(labels), generator=generator)]
+chance_nmi, chance_f1 = normalized_mutual_information(labels, shuffled), pairwise_f1(labels, shuffled)
+
+# %% tags=["remove-input"]
+glue("10-chance-nmi", chance_nmi, display=False)
+glue("10-chance-f1", chance_f1, display=False)
+glue("10-clusters", len(labels.unique()), display=False)
+
+# %% [markdown]
+# With {glue:text}`10-clusters` clusters of a dozen images each, clusters that know *nothing* reach an NMI of {glue:text}`10-chance-nmi:.2f` and an F1 of {glue:text}`10-chance-f1:.3f`. NMI counts small clusters
+# as information, whatever is in them. Compare with chance, or use F1.
+#
+# ### Queries and seeds
+#
+# The bootstrap over queries answers one question: what if we had asked other images of these classes? It says nothing about another run of the same training. `run_interval` draws both again, models and
+# queries, from a table of one row for each trained model.
+
+# %%
+runs = torch.stack([found["R@1"].values for found in after])  # models x queries
+both = run_interval(runs, seed=seed)
+queries_only = [found["R@1"].interval for found in after]
+
+# %% tags=["remove-input"]
+glue("10-width-queries", max(i.width for i in queries_only), display=False)
+glue("10-width-both", both.width, display=False)
+glue("10-both", shown(both), display=False)
+
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "R@1 of three models of one and the same training, each with its interval over queries, and of the training as such, with the interval over models and queries.", "name": "fig-10-seeds"}, "image": {"alt": "Four points with horizontal error bars. The bars of the three models hardly overlap; the fourth, for all, is wide."}}
+figure = new_figure(5.8, 2.0)
+axes = figure.subplots()
+for row, (interval, colour, marker) in enumerate(
+    [*((i, SKY, "o") for i in queries_only), (both, BLACK, "D")]
+):
+    reach = [[interval.value - interval.low], [interval.high - interval.value]]
+    axes.errorbar(interval.value, row, xerr=reach, fmt=marker, color=colour, capsize=3)
+axes.set_yticks(range(4), [*(f"seed {s}" for s in seeds), "models and queries"])
+axes.invert_yaxis()
+axes.set(xlabel="R@1 on unseen characters", ylim=(3.5, -0.5))
+axes.spines[["top", "right"]].set_visible(False)
+figure
+
+# %% [markdown]
+# The widest interval over queries has a width of {glue:text}`10-width-queries:.3f`; with the seeds it is {glue:text}`10-width-both:.3f` ({numref}`fig-10-seeds`): R@1 is {glue:text}`10-both`. Even this is
+# optimistic, since three models say little about how models spread. All comparisons of trained losses in this book use the wider kind, and differences between losses are paired over queries
+# (`run_difference`).
+#
+# ## What we found
+#
+# - A loss of metric learning is a weight for each pair of the batch. The weights of any loss can be had by autograd through a Cholesky factor. Thresholds give steps, comparisons give ranks, soft
+#   maxima give attention to few pairs, histograms weigh a pair by the density of the other kind, proxies bring a classifier back.
+# - Some weights have a sign that one would not expect: SupCon pushes a match away that is closer than its share.
+# - On the sphere nearly all distances are $\sqrt 2$. Random negatives teach little; distance-weighted ones are spread over distances. With one maximum for the whole batch, one
+#   close pair takes the negatives of nearly all anchors in high dimensions.
+# - On glyphs the embedding contracts first, most of all with the hardest negatives, and spreads later. When it does is a matter of the seed, and short runs differ by it more than losses may.
+# - One embedding has many scores. The same retrieval is perfect or worth a half, depending on whether the query counts itself; NMI is far from 0 for clusters that know nothing.
+#
+# ## Exercises
+#
+# ````{exercise}
+# :label: ex-10-1
+#
+# A batch has room for $B$ images. Which $m$ gives the most matching pairs, which the most triplets (anchor, match, other)? Why does nobody use the first?
+# ````
+#
+# ````{solution} ex-10-1
+# :class: dropdown
+#
+# By eq. {eq}`eq-10-pairs` matching pairs grow with $m$ up to $m = B$: one class, and nothing to tell it from. Triplets number $B (m - 1) (B - m)$, largest at $m = (B + 1) / 2$: two classes. Both
+# see few classes at a time, and a gradient that compares two classes says little about the hundreds of others. The usual $m$ of 2 to 5 buys classes with pairs.
+# ````
+#
+# ````{exercise}
+# :label: ex-10-2
+#
+# Take SupCon with one match and one other image for each anchor. Write its loss as a function of $s_{ap} - s_{an}$ and compare with the triplet loss. What is the weight when the triplet is far on the right side, what when it is far
+# on the wrong one?
+# ````
+#
+# ````{solution} ex-10-2
+# :class: dropdown
+#
+# $-\log \frac{e^{s_{ap}/\tau}}{e^{s_{ap}/\tau} + e^{s_{an}/\tau}} = \log \big(1 + e^{(s_{an} - s_{ap})/\tau}\big)$, a smooth triplet loss with margin 0 in the cosine. Its derivative by $s_{an}$ is
+# $\frac1\tau \sigma\big((s_{an} - s_{ap})/\tau\big)$: close to 0 on the right side, close to $1/\tau$ on the wrong one, and half of that at a tie. As $\tau \to 0$ the loss times $\tau$ becomes the hinge.
+#
+# ```python
+# loss = baseline_loss("supcon", temperature=0.1).loss
+# x = functional.normalize(torch.randn(3, 8, dtype=torch.float64))
+# s = x @ x.T  # anchor 0, match 1, other 2; the match is an anchor too
+# by_hand = torch.stack([torch.log1p(((s[a, 2] - s[0, 1]) / 0.1).exp()) for a in (0, 1)]).mean()
+# assert_close(loss(x, torch.tensor([0, 0, 1])), by_hand)
+# ```
+# ````
+#
+# ````{exercise}
+# :label: ex-10-3
+#
+# What are the densities $q$ of {prf:ref}`thm-10-density` on the circle ($D = 2$) and on the ordinary sphere ($D = 3$)? In which dimension is the most likely distance the largest possible one?
+# ````
+#
+# ````{solution} ex-10-3
+# :class: dropdown
+#
+# $D = 2$: $q(d) = \frac{2}{\pi} (4 - d^2)^{-1/2}$, which grows without bound towards $d = 2$. $D = 3$: $q(d) = d / 2$, a straight line (so $d^2$ is uniform: Archimedes' hat-box), also largest at 2. For $D \ge 4$ the density is 0 at
+# $d = 2$. Setting the derivative of $\log q$ to zero gives $d^2 = 4 (D - 2) / (2 D - 5)$, which is below 4 from $D = 4$ on and tends to 2.
+#
+# ```python
+# for dim in (4, 32):
+#     peak = fine[sphere_density(fine, dim).argmax()]
+#     assert_close(float(peak) ** 2, 4 * (dim - 2) / (2 * dim - 5), atol=2e-3, rtol=0)
+# ```
+# ````
+#
+# ````{exercise}
+# :label: ex-10-4
+#
+# Two embeddings of a class of 11 images. For one, each query finds one match at rank 1 and the other nine at ranks 100 and beyond; for the other, each query finds all ten matches at ranks 2 to 11. Compute R@1, P@10, AP@R and
+# AP@10 over the hits. Which would you rather use?
+# ````
+#
+# ````{solution} ex-10-4
+# :class: dropdown
+#
+# First: R@1 = 1, P@10 = 0.1, AP@R = 0.1, AP@10 over the hits = 1. Second: R@1 = 0, P@10 = 0.9, and the precisions at ranks 2 to 10 are $\frac12, \dots, \frac9{10}$, so AP@R is a tenth of their sum and AP over
+# the hits a ninth.
+#
+# ```python
+# second = torch.tensor([[0] + [1] * 10])
+# total = sum(i / (i + 1) for i in range(1, 10))
+# one, ten = torch.tensor([1]), torch.tensor([10])
+# assert_close(float(average_precision(second, one, "R", n_relevant=ten)), total / 10)
+# assert_close(float(average_precision(second, one, "hits", 10)), total / 9)
+# ```
+#
+# R@1 and AP over the hits prefer the first, P@10 and AP@R the second by far. One who wants *one* other picture takes the first, one who wants *the* other pictures the second.
+# ````
+#
+# ````{exercise}
+# :label: ex-10-5
+#
+# Does collapse show in R@1? Multiply all embeddings of a network, before they are normalised, such that all points lie in a cap of radius $\varepsilon$ with the same ranking. What do the losses of {numref}`fig-10-family` say, and what R@1?
+# ````
+#
+# ````{solution} ex-10-5
+# :class: dropdown
+#
+# R@1 sees the order of distances only and does not change, until rounding mixes the order up. The triplet loss is then close to its margin, contrastive close to its margin from the negatives: both call it bad. A collapsed network
+# may have an R@1 above that of an untrained one, while its distances say nothing that a threshold could use. The mean distance within a batch belongs beside the loss in every log.
+# ````
+#
+# ## References
+#
+# ```{bibliography}
+# :filter: docname in docnames
+# :keyprefix: c10-
+# ```
