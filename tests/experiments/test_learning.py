@@ -78,6 +78,8 @@ def test_the_bench_runs_end_to_end(setting, monkeypatch, tmp_path):
     rows = check_all(all_claims("rankmi"), {"learning-bench": result}, "quick")
     by_id = {row.claim.id: row for row in rows}
     assert by_id["rankmi-margin"].verdict is Verdict.NOT_TESTED  # the margin loss was not run
+    best = max(("proxynca", "npair"), key=lambda name: result[name].metrics["R@1"].value)
+    value, low, high = result.extra["differences"]["rankmi"][best]["R@1"]
     assert f"R@1 {value:+.3f} [{low:+.3f}, {high:+.3f}]" in by_id["rankmi-best"].evidence
     assert by_id["rankmi-separation"].evidence == "no result of rankmi-distances with profile quick"
 
