@@ -70,11 +70,7 @@ def run_products(profile: str, data_root: str, device: str, seed: int) -> Result
             f"profile must be real for learning-products, got {profile!r}: it needs Grocery Store"
         )
     setting = grocery_setting(data_root, device)
-    tuned = _tuning("learning-products", profile, setting, METHODS.values(), seed)
-    chosen = tuned.extra["chosen"]
-    found = _bench("learning-products", profile, setting, list(METHODS.values()), chosen, seed)
-    found.extra["tuning"] = tuned.extra
-    return found
+    return _bench("learning-products", profile, setting, list(METHODS.values()), chosen_values(), seed)
 
 
 def chosen_values() -> dict[str, float]:

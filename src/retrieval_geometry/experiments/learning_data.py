@@ -125,7 +125,7 @@ def grocery_setting(data_root: str, device: str) -> LearningSetting:
         protocol=f"trained on {_classes(split.train)} products, tested on {_classes(split.query)} others, "
         "photographs of the test set against those of the training and validation sets",
         split=split,
-        trunk={"trunk": "mobilenet_v2", "weights": str(weights), "freeze_trunk": True},
+        trunk={"trunk": "mobilenet_v2", "weights": str(weights), "input_size": 128, "freeze_trunk": True},
         dim=64,
         config=TrainingConfig(steps=300, batch_size=80, per_class=4, lr=1e-3, accelerator=device),
     )
