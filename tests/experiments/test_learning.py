@@ -169,7 +169,7 @@ def test_pooled_measures_have_fewer_points():
 
 
 def test_rankmi_ablations_and_distances(setting, monkeypatch):
-    few = {name: rankmi.variants()[name] for name in ("base", "updates-2", "dim-8", "monotone", "all-pairs")}
+    few = {name: rankmi.variants()[name] for name in ("base", "updates-3", "dim-8", "monotone", "all-pairs")}
     monkeypatch.setattr(rankmi, "variants", lambda: few)
     monkeypatch.setattr(rankmi, "ABLATION_SEEDS", 1)
     result = rankmi.run_ablations("quick", "data", "cpu", 0)

@@ -42,40 +42,27 @@ def _variant(name: str, **settings: Any) -> LearningMethod:
 
 def variants() -> dict[str, tuple[LearningMethod, str, dict[str, int]]]:
     """RankMI with one thing changed: the method, what is changed in words, and changes of the budget."""
-    changed: dict[str, tuple[LearningMethod, str, dict[str, int]]] = {
-        "base": (RANKMI, "as in the comparison", {})
+    everything = float("inf")
+
+    def with_(name: str, words: str, **settings: Any) -> tuple[LearningMethod, str, dict[str, int]]:
+        return _variant(name, **settings), words, {}
+
+    def budget(name: str, words: str, **changes: int) -> tuple[LearningMethod, str, dict[str, int]]:
+        return replace(RANKMI, name=f"rankmi-{name}"), words, changes
+
+    return {
+        "base": (RANKMI, "as in the comparison", {}),
+        "updates-3": with_("updates-3", "k = 3 statistics updates", updates=3),
+        "updates-8": with_("updates-8", "k = 8 statistics updates", updates=8),
+        "depth-4": with_("depth-4", "statistics network with 4 inner layers", depth=4),
+        "hidden-32": with_("hidden-32", "statistics network 32 wide", hidden=32),
+        "dim-8": budget("dim-8", "embedding of 8 dimensions", dim=8),
+        "dim-128": budget("dim-128", "embedding of 128 dimensions", dim=128),
+        "batch-32": budget("batch-32", "batches of 32 images", batch_size=32),
+        "batch-128": budget("batch-128", "batches of 128 images", batch_size=128),
+        "all-pairs": with_("all-pairs", "all pairs, no sampling", sampling="all", margin=everything),
+        "monotone": with_("monotone", "penalty on rising V", monotonicity=1.0),
     }
-    changed |= {
-        f"updates-{k}": (_variant(f"updates-{k}", updates=k), f"k = {k} statistics updates", {})
-        for k in (1, 2, 8)
-    }
-    changed |= {
-        f"depth-{n}": (_variant(f"depth-{n}", depth=n), f"statistics network with {n} inner layers", {})
-        for n in (1, 4)
-    }
-    changed |= {
-        f"hidden-{n}": (_variant(f"hidden-{n}", hidden=n), f"statistics network {n} wide", {})
-        for n in (32, 256)
-    }
-    changed |= {
-        f"dim-{n}": (replace(RANKMI, name=f"rankmi-dim-{n}"), f"embedding of {n} dimensions", {"dim": n})
-        for n in (8, 128)
-    }
-    changed |= {
-        f"batch-{n}": (
-            replace(RANKMI, name=f"rankmi-batch-{n}"),
-            f"batches of {n} images",
-            {"batch_size": n},
-        )
-        for n in (32, 128)
-    }
-    changed["all-pairs"] = (
-        _variant("all-pairs", sampling="all", margin=float("inf")),
-        "all pairs instead of sampled ones within a margin",
-        {},
-    )
-    changed["monotone"] = (_variant("monotone", monotonicity=1.0), "penalty on rising V", {})
-    return changed
 
 
 def run_ablations(profile: str, data_root: str, device: str, seed: int) -> Result:

@@ -122,7 +122,7 @@ def run_coresets(profile: str, data_root: str, device: str, seed: int) -> Result
     A share s of the images is passed as often as all of them, in a share s of the steps, after the same
     warm-up on all images. The control takes all images for as few steps.
     """
-    setting = learning_setting(profile, data_root, device)
+    setting = replace(learning_setting(profile, data_root, device), seeds=ABLATION_SEEDS)
     margin = chosen_values()["w-triplet"]
     checkpoints = checkpoints_of(setting)
     started = time.perf_counter()
