@@ -14,6 +14,9 @@ from retrieval_geometry._check import (
 )
 from retrieval_geometry.image_models import Gaussian
 
+BAND = 128
+"""Rows of a triangular matrix that are multiplied at a time, with what lies above the diagonal left out."""
+
 SQUARING_LOSS = 1e-12
 """Eigenvalues of a Gram matrix below this share of the largest say too little of the singular values."""
 
@@ -86,6 +89,37 @@ def product_with_each(left: Tensor, right: Tensor) -> Tensor:
     return torch.bmm(left.expand(len(right), -1, -1), right)
 
 
+def triangular_product_with_each(left: Tensor, right: Tensor) -> Tensor:
+    """The same where all matrices are lower triangular: in bands of rows, without most of the zeros."""
+    if left.requires_grad or right.requires_grad:
+        return product_with_each(left, right)
+    products = torch.zeros_like(right)
+    for start in range(0, len(left), BAND):
+        rows, known = slice(start, start + BAND), slice(0, start + BAND)
+        products[:, rows, known] = product_with_each(left[rows, known], right[:, known, known])
+    return products
+
+
+def gram_matrices(products: Tensor, triangular: bool = False) -> Tensor:
+    """``products @ products.mT`` ``(B, n, n)``, what lies above the diagonal blocks left out if it can be.
+
+    For a gradient the matrices are whole.
+
+    Args:
+        products: ``(B, n, m)``.
+        triangular: they are lower triangular.
+    """
+    if products.requires_grad:
+        return products @ products.mT
+    n, m = products.shape[1:]
+    gram = products.new_zeros(len(products), n, n)
+    for start in range(0, n, BAND):
+        stop = min(start + BAND, n)
+        used = slice(0, stop if triangular else m)
+        gram[:, start:, start:stop] = products[:, start:, used] @ products[:, start:stop, used].mT
+    return gram
+
+
 def inverse_factor(lower: Tensor) -> Tensor:
     """The inverses of lower triangular matrices, lower triangular themselves."""
     eye = torch.eye(lower.shape[-1], dtype=lower.dtype, device=lower.device)
@@ -126,14 +160,18 @@ def safe_sqrt(x: Tensor) -> Tensor:
     return torch.where(positive, torch.where(positive, x, 1.0).sqrt(), 0.0)
 
 
-def singular_values(products: Tensor) -> Tensor:
+def singular_values(products: Tensor, triangular: bool = False) -> Tensor:
     """Singular values ``(B, min(n, m))`` of ``(B, n, m)`` matrices, ascending or descending.
 
     From the eigenvalues of the Gram matrices, at half the cost; those of matrices whose squares would lose
     digits come from the matrices themselves. A Gram matrix whose diagonal spans too much is not tried: its
     spectrum spans no less.
+
+    Args:
+        products: ``(B, n, m)``.
+        triangular: they are lower triangular.
     """
-    gram = products @ products.mT
+    gram = gram_matrices(products, triangular)
     sizes = gram.detach().diagonal(dim1=-2, dim2=-1)
     kept = (sizes.amin(dim=1) >= SQUARING_LOSS * sizes.amax(dim=1)).nonzero().flatten()
     squares = torch.linalg.eigvalsh(gram if len(kept) == len(gram) else gram[kept])

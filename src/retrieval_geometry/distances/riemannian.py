@@ -20,6 +20,7 @@ from retrieval_geometry.distances._gaussians import (
     product_with_each,
     safe_sqrt,
     singular_values,
+    triangular_product_with_each,
 )
 from retrieval_geometry.image_models import Gaussian
 
@@ -68,14 +69,16 @@ def _log_spectrum_norms(whiteners: Tensor, factors: Tensor) -> Tensor:
     columns = blocks(len(factors), 32 * factors.shape[-1] ** 2)
     return torch.stack(
         [
-            torch.cat([_log_spectrum_norm(product_with_each(whitener, factors[j])) for j in columns])
+            torch.cat(
+                [_log_spectrum_norm(triangular_product_with_each(whitener, factors[j])) for j in columns]
+            )
             for whitener in whiteners
         ]
     )
 
 
 def _log_spectrum_norm(products: Tensor) -> Tensor:
-    return safe_sqrt((2 * singular_values(products).log()).square().sum(dim=-1))
+    return safe_sqrt((2 * singular_values(products, triangular=True).log()).square().sum(dim=-1))
 
 
 def stein_divergence(p: Gaussian, q: Gaussian) -> Tensor:
