@@ -72,7 +72,16 @@ runs = {"this build": bench, "Omniglot": omniglot, "Grocery": grocery}
 
 
 # %% tags=["hide-input", "remove-output"]
-facts = ("protocol", "training images", "queries", "network", "embedding", "models a method", "steps", "batch")
+facts = (
+    "protocol",
+    "training images",
+    "queries",
+    "network",
+    "embedding",
+    "models a method",
+    "steps",
+    "batch",
+)
 rows = [[fact, *(str(run.settings[fact]) for run in runs.values())] for fact in facts]
 table = tables.markdown_table(["", *runs], rows).replace("---:", ":---")
 glue("tab-14-data", Markdown(table), display=False)
@@ -122,7 +131,11 @@ glue("tab-14-real", Markdown(real), display=False)
 older = [
     [
         bench[name].label,
-        *(tables.format_metric(run[name].metrics[m]) for run in (bench, omniglot) for m in ("AP@R", "AP@8 (hits)")),
+        *(
+            tables.format_metric(run[name].metrics[m])
+            for run in (bench, omniglot)
+            for m in ("AP@R", "AP@8 (hits)")
+        ),
     ]
     for name in ELEVEN
     if bench.get(name)
@@ -149,6 +162,7 @@ glue("tab-14-older", Markdown(tables.markdown_table(header, older)), display=Fal
 # ```
 # ````
 
+
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "R@1 of every loss on unseen classes of three data sets, with 95 % intervals over queries and seeds, in the order of their mean rank. Losses without a dot in the first panel were not run by this build.", "name": "fig-14-dots"}, "image": {"alt": "Three panels of dots with intervals, one row for each loss; the order of the rows differs from panel to panel."}}
 def rank_of(name, run):
     ordered = sorted(run.methods, key=lambda entry: -entry.metrics["R@1"].value)
@@ -162,7 +176,9 @@ for axes, (title, run) in zip(panels, runs.items(), strict=True):
     for y, name in enumerate(order):
         if entry := run.get(name):
             metric = entry.metrics["R@1"]
-            colour = {"w": "#0072b2", "r": "#d55e00"}.get(name[0] if name[:2] in ("w-", "ra") else "", "#555555")
+            colour = {"w": "#0072b2", "r": "#d55e00"}.get(
+                name[0] if name[:2] in ("w-", "ra") else "", "#555555"
+            )
             axes.plot([metric.low, metric.high], [y, y], color=colour, lw=1.5)
             axes.plot(metric.value, y, "o", color=colour, ms=5)
     axes.set_xlabel(f"R@1, {title}")
@@ -186,6 +202,7 @@ figure
 #
 # What decides is the difference to each other loss, with queries paired and seeds drawn anew: {numref}`tab-14-differences`. The paper's own differences stand beside, without an interval, because it gives none.
 
+
 # %% tags=["hide-input", "remove-output"]
 def signed(values):
     return "{:+.3f} [{:+.3f}, {:+.3f}]".format(*values)
@@ -198,7 +215,11 @@ def difference_cells(first, other):
 
 cub = TABLE1["CUB-200-2011"]
 rows = [
-    [METHODS[name].label, f"{cub['w-triplet']['R@1'] - cub[name]['R@1']:+.3f}", *difference_cells("w-triplet", name)]
+    [
+        METHODS[name].label,
+        f"{cub['w-triplet']['R@1'] - cub[name]['R@1']:+.3f}",
+        *difference_cells("w-triplet", name),
+    ]
     for name in cub
     if name != "w-triplet"
 ]
@@ -264,13 +285,14 @@ glue("tab-14-rankmi", Markdown(tables.markdown_table(header, rows)), display=Fal
 # than that. A table with one model a row, as both papers print it, cannot tell such neighbours apart.
 
 # %% tags=["hide-input", "remove-output"]
+import itertools
 import statistics
 
 rows = []
 for name, run in runs.items():
     spans = [max(by["R@1"]) - min(by["R@1"]) for by in run.extra["seeds"].values()]
     means = sorted(entry.metrics["R@1"].value for entry in run.methods)
-    gaps = [b - a for a, b in zip(means, means[1:], strict=False)]
+    gaps = [b - a for a, b in itertools.pairwise(means)]
     typical = statistics.median(spans)
     close = sum(gap < typical for gap in gaps)
     rows.append([name, f"{typical:.3f}", f"{max(spans):.3f}", f"{close} of {len(gaps)}"])
@@ -293,7 +315,10 @@ glue("tab-14-seeds", Markdown(tables.markdown_table(header, rows)), display=Fals
 
 # %% tags=["hide-input", "remove-output"]
 rows = [
-    [METHODS[name].label, *(f"{run[name].seconds_model:.1f} s" if run.get(name) else "–" for run in runs.values())]
+    [
+        METHODS[name].label,
+        *(f"{run[name].seconds_model:.1f} s" if run.get(name) else "–" for run in runs.values()),
+    ]
     for name in METHODS
 ]
 glue("tab-14-time", Markdown(tables.markdown_table(["Loss", *runs], rows)), display=False)
@@ -320,11 +345,18 @@ glue("14-time-ratio", ratio, display=False)
 # %% tags=["hide-input", "remove-output"]
 from retrieval_geometry.reporting.claims import check_all
 
-bench_claims = [c for paper in ("wasserstein", "rankmi") for c in claims(paper) if c.needs == ("learning-bench",)]
+bench_claims = [
+    c for paper in ("wasserstein", "rankmi") for c in claims(paper) if c.needs == ("learning-bench",)
+]
 here = check_all(bench_claims, {"learning-bench": bench}, profile)
 recorded = check_all(bench_claims, {"learning-bench": omniglot}, "real")
 rows = [
-    [a.claim.sentence, f"`{a.claim.paper}`, {a.claim.where}", f"**{a.verdict}**: {a.evidence}", f"**{b.verdict}**: {b.evidence}"]
+    [
+        a.claim.sentence,
+        f"`{a.claim.paper}`, {a.claim.where}",
+        f"**{a.verdict}**: {a.evidence}",
+        f"**{b.verdict}**: {b.evidence}",
+    ]
     for a, b in zip(here, recorded, strict=True)
 ]
 table = tables.markdown_table(["Claim", "Where", "this build", "Omniglot"], rows).replace("---:", ":---")
