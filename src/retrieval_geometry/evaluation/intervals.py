@@ -1,6 +1,7 @@
 """How far to trust a mean over queries."""
 
 import math
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -163,18 +164,22 @@ def run_difference(
 def _resampled_runs(groups: list[np.ndarray], n_resamples: int, seed: int) -> list[np.ndarray]:
     """Means of each group ``(S, n)`` over drawn queries, common to all groups, and drawn runs of its own."""
     check_count(n_resamples, "n_resamples")
-    rng = np.random.default_rng(seed)
-    n = groups[0].shape[1]
-    block = max(1, BLOCK // n)
-    sizes = [min(block, n_resamples - start) for start in range(0, n_resamples, block)]
-    counts = (rng.multinomial(n, np.full(n, 1 / n), size) for size in sizes)
-    parts = [[values @ drawn.T / n for values in groups] for drawn in counts]
+    counts = _query_counts(groups[0].shape[1], n_resamples, seed)
+    rng = np.random.default_rng([seed, 1])
     means = []
-    for i, values in enumerate(groups):
-        by_run = np.concatenate([part[i] for part in parts], axis=1)
+    for values in groups:
+        by_run = (counts @ values.T.astype(np.float32) / values.shape[1]).T.astype(np.float64)
         runs = rng.integers(0, len(values), by_run.shape)
         means.append(np.take_along_axis(by_run, runs, axis=0).mean(axis=0))
     return means
+
+
+@lru_cache(maxsize=2)  # many intervals are asked for of the same queries
+def _query_counts(n: int, n_resamples: int, seed: int) -> np.ndarray:
+    """How often each of n queries is drawn in each resample, ``(n_resamples, n)`` float32."""
+    rng = np.random.default_rng(seed)
+    drawn = (np.bincount(rng.integers(0, n, n), minlength=n) for _ in range(n_resamples))
+    return np.stack([counts.astype(np.float32) for counts in drawn])
 
 
 def query_draw_interval(
