@@ -15,6 +15,7 @@ from benchmarks.inputs import Inputs, real_inputs, synthetic_inputs
 from benchmarks.measure import gemm_rate
 from benchmarks.rows import Curve, Row, Settings
 from benchmarks.suite import curves_of, rows_of
+from retrieval_geometry.reporting.results import Result
 
 QUICK_IMAGES = 80
 
@@ -42,6 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.json:
         profile = "quick" if options.quick else "full"
         record = report.result(rows, curves, settings, profile, time.perf_counter() - started)
+        if options.only and options.json.is_file():
+            record = report.updated(Result.read(options.json), record)
         record.write(options.json)
     return 0
 
@@ -77,7 +80,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--quick", action="store_true", help="tiny sizes: seconds in all, and no verdict on speed")
-    add("--json", type=Path, metavar="FILE", help="write the result file, which the book reads")
+    add(
+        "--json",
+        type=Path,
+        metavar="FILE",
+        help="write the result file, which the book reads; with --only, bring such a file up to date",
+    )
     add("--only", nargs="+", default=[], metavar="WORD", help="only what has such a word in its name")
     add("--no-growth", action="store_true", help="leave out the curves of growth")
     add("--budget", type=float, default=4.0, metavar="S", help="CPU seconds for each side of a row (4)")

@@ -1,7 +1,7 @@
 """The table and the curves as text, and both as a result file with provenance."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from typing import Any
 
@@ -103,6 +103,23 @@ def result(
             seconds, torch.get_num_threads(), "cpu", [inputs.weights] if inputs.weights else []
         ),
     )
+
+
+def updated(old: Result, new: Result) -> Result:
+    """The old record with those rows and curves that were measured anew; each says at which commit.
+
+    The rate of the matrix product, the versions and the machine are those of the new run.
+    """
+    extra = dict(new.extra)
+    for part in ("rows", "growth"):
+        merged = {
+            entry["key"]: {"commit": run.provenance.commit, **entry}
+            for run in (old, new)
+            for entry in run.extra[part]
+        }
+        extra[part] = list(merged.values())
+    seconds = round(old.provenance.seconds + new.provenance.seconds, 3)
+    return replace(new, extra=extra, provenance=replace(new.provenance, seconds=seconds))
 
 
 def _row_record(row: Row) -> dict[str, Any]:

@@ -67,6 +67,23 @@ def test_every_row_is_there_with_times(rows: dict[str, dict[str, Any]]) -> None:
         assert row["peers"] or key == "bag_of_words"
 
 
+def test_some_rows_are_brought_up_to_date(result: Result, tmp_path: Path) -> None:
+    path = result.write(tmp_path / "record.json")
+    threads = torch.get_num_threads()
+    try:
+        main(["--quick", "--only", "stein", "--no-growth", "--json", str(path)])
+    finally:
+        torch.set_num_threads(threads)
+    found = Result.read(path)
+    before, after = ({row["key"]: row for row in r.extra["rows"]} for r in (result, found))
+    assert before.keys() == after.keys()
+    assert after["stein"]["ours"]["time"] != before["stein"]["ours"]["time"]
+    assert after["smt"]["ours"] == before["smt"]["ours"]
+    assert after["smt"]["commit"] == result.provenance.commit
+    assert len(found.extra["growth"]) == len(result.extra["growth"])
+    assert found.provenance.seconds > result.provenance.seconds
+
+
 def test_our_errors_are_those_of_float32(rows: dict[str, dict[str, Any]]) -> None:
     errors = {key: row["ours"]["error"] for key, row in rows.items() if row["ours"]["error"] is not None}
     assert len(errors) >= 9
