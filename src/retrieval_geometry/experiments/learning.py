@@ -29,11 +29,12 @@ from retrieval_geometry.experiments.learning_run import (
     run_seeds,
     spread,
     summarize,
+    total_seconds,
     train_one,
     values_of,
 )
 from retrieval_geometry.features import EmbeddingNetwork
-from retrieval_geometry.reporting.results import Result, ResultError, load_recorded
+from retrieval_geometry.reporting.results import MethodResult, Result, ResultError, load_recorded
 from retrieval_geometry.training import embed
 
 QUICK_METHODS = (*(method.name for method in TEN_LOSSES), "rankmi")
@@ -89,11 +90,13 @@ def _tuning(
     checkpoints = checkpoints_of(validation)
     started = time.perf_counter()
     scores: dict[str, dict[str, float]] = {}
-    entries = []
+    entries: list[MethodResult] = []
+    trained: list[LearningRun] = []
     for method in methods:
         runs = {
             value: _validated(method, value, validation, seed, checkpoints) for value in method.candidates
         }
+        trained += runs.values()
         scores[method.name] = {f"{value:g}": round(run.mean(TUNED_BY), 5) for value, run in runs.items()}
         best = max(runs, key=lambda value: runs[value].mean(TUNED_BY))
         entries.append(summarize(method.name, method.label, [runs[best]], [f"{method.tuned} = {best:g}"]))
@@ -103,7 +106,7 @@ def _tuning(
         "chosen": chosen,
         "rule": f"best {TUNED_BY} of {1 - VALIDATION:.0%} of the classes",
     }
-    seconds = time.perf_counter() - started
+    seconds = total_seconds(started, [trained])
     return learning_result(experiment, profile, seed, validation, entries, extra, seconds)
 
 
@@ -145,7 +148,8 @@ def _bench(
         summarize(method.name, method.label, runs[method.name], [f"{method.tuned} = {chosen[method.name]:g}"])
         for method in methods
     ]
-    return learning_result(experiment, profile, seed, setting, entries, extra, time.perf_counter() - started)
+    seconds = total_seconds(started, runs.values())
+    return learning_result(experiment, profile, seed, setting, entries, extra, seconds)
 
 
 def differences(runs: Mapping[str, Sequence[LearningRun]], first: str) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -182,6 +182,12 @@ def spread(runs: Mapping[str, Sequence[LearningRun]], metrics: Sequence[str]) ->
 def checkpoints_of(setting: LearningSetting) -> Checkpoints:
     """Where the models of a setting are remembered; all experiments with that setting share them."""
     return Checkpoints(learning=setting.identity)
+
+
+def total_seconds(started: float, runs: Iterable[Sequence[LearningRun]]) -> float:
+    """Seconds since ``started``, or those of all trainings: some may have been done by an interrupted run."""
+    trained = sum(run.seconds for group in runs for run in group)
+    return max(time.perf_counter() - started, trained)
 
 
 def learning_result(

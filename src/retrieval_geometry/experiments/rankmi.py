@@ -18,6 +18,7 @@ from retrieval_geometry.experiments.learning_run import (
     run_seeds,
     spread,
     summarize,
+    total_seconds,
     train_one,
 )
 from retrieval_geometry.experiments.wasserstein import against
@@ -80,7 +81,7 @@ def run_ablations(profile: str, data_root: str, device: str, seed: int) -> Resul
         "seeds": spread(runs, ("R@1", "AP@R")),
         "differences": against(runs, "base"),
     }
-    seconds = time.perf_counter() - started
+    seconds = total_seconds(started, runs.values())
     return learning_result("rankmi-ablations", profile, seed, setting, entries, extra, seconds)
 
 

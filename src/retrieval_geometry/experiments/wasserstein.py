@@ -26,6 +26,7 @@ from retrieval_geometry.experiments.learning_run import (
     run_seeds,
     spread,
     summarize,
+    total_seconds,
     train_one,
     values_of,
 )
@@ -97,7 +98,7 @@ def run_ablations(profile: str, data_root: str, device: str, seed: int) -> Resul
         "seeds": spread(runs, ("R@1", "AP@R")),
         "differences": against(runs, "base"),
     }
-    seconds = time.perf_counter() - started
+    seconds = total_seconds(started, runs.values())
     return learning_result("wasserstein-ablations", profile, seed, setting, entries, extra, seconds)
 
 
@@ -159,7 +160,7 @@ def run_coresets(profile: str, data_root: str, device: str, seed: int) -> Result
             for way in ("random", "all")
         },
     }
-    seconds = time.perf_counter() - started
+    seconds = total_seconds(started, runs.values())
     return learning_result("wasserstein-coresets", profile, seed, setting, entries, extra, seconds)
 
 
