@@ -691,7 +691,6 @@ glue("tab-13-errata", Markdown(tables.markdown_table(header, rows)), display=Fal
 for number, _, printed, right in tests:
     assert printed.any()
     assert not right.any()
-    glue(f"13-fails-{number}", int(printed.sum()), display=False)
 
 # %% [markdown]
 # ````{table} The errata: on how many random draws the printed and the corrected form fail, with Wilson's intervals of the share.
