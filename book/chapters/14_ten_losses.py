@@ -162,12 +162,7 @@ glue("tab-14-older", Markdown(tables.markdown_table(header, older)), display=Fal
 
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "R@1 of every loss on unseen classes of two data sets, with 95 % intervals over queries and seeds, in the order of the second. Losses without a dot in the first panel were not run by this build.", "name": "fig-14-dots"}, "image": {"alt": "Two panels of dots with intervals, one row for each loss; the order of the rows differs between the panels."}}
-def rank_of(name, run):
-    ordered = sorted(run.methods, key=lambda entry: -entry.metrics["R@1"].value)
-    return [entry.method for entry in ordered].index(name) / len(ordered)
-
-
-order = sorted(METHODS, key=lambda name: -sum(rank_of(name, run) for run in (omniglot,)))
+order = sorted(METHODS, key=lambda name: omniglot[name].metrics["R@1"].value)
 figure = new_figure(7.4, 4.6)
 panels = figure.subplots(1, 2, sharey=True)
 for axes, (title, run) in zip(panels, runs.items(), strict=True):
