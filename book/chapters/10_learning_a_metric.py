@@ -144,7 +144,7 @@ glue("10-class-pairs", matching_pairs(batches.batch(0)), display=False)
 
 # %% [markdown]
 # In a batch of 96 there are {glue:text}`10-class-pairs` matching pairs when $m = 4$, and
-# {glue:text}`10-random-pairs:.1f} on average when the images are drawn without regard to their class.
+# {glue:text}`10-random-pairs:.1f` on average when the images are drawn without regard to their class.
 #
 # ## The embedding
 #
@@ -568,7 +568,7 @@ for dim in (32, 128):
 # all distances are zero {cite:p}`c10-schroff2015facenet`.
 #
 # *Distance-weighted sampling* {cite:p}`c10-wu2017sampling` draws a negative at distance $d$ with a probability proportional to $1 / q(d)$. If the points were spread over
-# the sphere, the distances of the drawn negatives would be uniform: near ones and far ones alike. Two limits keep it sane: distances below 0.5 count as 0.5, and beyond 1.4 none is drawn.
+# the sphere, the distances of the drawn negatives would be uniform: near ones and far ones alike. Two limits keep it sane: distances below 0.5 count as 0.5, and beyond 1.4 none is drawn. {numref}`fig-10-sphere` shows both.
 
 # %%
 points = functional.normalize(torch.randn(112, 128, generator=generator))

@@ -688,7 +688,7 @@ glue("13-diagonal", sum(higher) / 400, display=False)
 rows = [[number, failure, *count(printed), *count(right)] for number, failure, printed, right in tests]
 header = ["erratum", "failure", "as printed", "95 %", "corrected", "95 %"]
 glue("tab-13-errata", Markdown(tables.markdown_table(header, rows)), display=False)
-for number, _, printed, right in tests:
+for _, _, printed, right in tests:
     assert printed.any()
     assert not right.any()
 
