@@ -141,7 +141,15 @@ class EmbeddingNetwork(nn.Module):
         """
         if len(images) < 2:
             raise ValueError(f"images must be at least two to have a variance, got {len(images)}")
+        norms = [module for module in self.modules() if isinstance(module, _BatchNorm) and module.training]
+        usual = [norm.momentum for norm in norms]
+        for norm in norms:
+            norm.momentum = (
+                1.0  # what batch norm remembers for evaluation is these images, not a tenth of them
+            )
         mapped = self.head(self.features(images)).flatten(0, 1)
+        for norm, momentum in zip(norms, usual, strict=True):
+            norm.momentum = momentum
         deviation = mapped.std(dim=0).clamp_min(1e-6)
         self.head.weight /= deviation.unsqueeze(1)
         self.head.bias.sub_(mapped.mean(dim=0)).div_(deviation)
