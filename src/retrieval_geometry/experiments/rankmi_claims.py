@@ -68,7 +68,7 @@ def special_case_holds(results: Results) -> Finding:
     jump = fixed_statistic(torch.tensor([-1e-3, 1e-3]))
     evidence = (
         f"{gap:.0e} apart where every matching pair is beyond beta and every other pair within; elsewhere V "
-        f"leaps from {float(jump[0]):.1f} to {float(jump[1]):.1f} at beta and is zero at log 2 and at minus log 2"
+        f"leaps from {float(jump[0]):.1f} to {float(jump[1]):.1f} at beta, with zeros at log 2 and -log 2"
     )
     whole = bool(jump[0] > jump[1]) and float(zeros.min()) > 1e-9
     return Finding(YES if gap < 1e-5 and whole else NO, evidence)
