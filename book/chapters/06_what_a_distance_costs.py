@@ -1027,6 +1027,11 @@ table = markdown_table(header, [pair_cells(row) for row in works.values()])
 glue("tab-06-pairs", Markdown(table), display=False)
 glue("06-gemm", recorded.extra["gemm_rate"] / 1e9, display=False)
 glue("tab-06-provenance", Markdown(provenance_table(recorded)), display=False)
+by_commit = {}
+for entry in (*rows_by_key.values(), *curves.values()):
+    by_commit.setdefault(entry["commit"][:12], []).append(entry["key"])
+listed = "; ".join(f"`{commit}`: {', '.join(keys)}" for commit, keys in by_commit.items())
+glue("06-commits", Markdown(listed), display=False)
 
 # %% [markdown]
 # ```{table} Time of one unit of work at the paper's size, one thread (recorded). "Ratio": the best library's time over ours. "Mark": what we had set out to reach; a dash where we claim nothing. Errors are relative to a plain double-precision computation. "Of a product": share of the speed of a matrix product.
@@ -1070,6 +1075,8 @@ glue("tab-06-search", Markdown(table), display=False)
 #
 # {glue:md}`tab-06-provenance`
 # ```
+#
+# Rows and curves were measured one by one, some of them anew after the code had changed. By commit: {glue:md}`06-commits`.
 #
 # Read the two tables with three warnings. A ratio compares with the *fastest* library, whatever its error. The mixture distance of POT takes full covariances, a more general and far
 # dearer problem; it is given fewer dimensions, and the row says only what an interface can cost. And for fitting mixtures by EM we claim nothing: there is nothing to reorganise.
