@@ -102,11 +102,13 @@ glue("06-pairs", f"{pairs:,}", display=False)
 glue("06-days", TABLE1["smt-wasserstein"]["seconds"] * pairs / 86400, display=False)
 
 # %% [markdown]
-# ```{table} The paper's times for one comparison, and what its experiment of 94 × 3,760 pairs costs at that price.
+# ````{table} The paper's times for one comparison, and what its experiment of 94 × 3,760 pairs costs at that price.
 # :name: tab-06-bill
 #
-# {glue:md}`tab-06-bill`
+# ```{glue:md} tab-06-bill
+# :format: myst
 # ```
+# ````
 #
 # With {glue:text}`06-pairs` pairs, one row of the table takes {glue:text}`06-days:.0f` days ({numref}`tab-06-bill`). No
 # one searches like that. The conclusion of the paper's abstract, that Wasserstein geometry is more suitable *although expensive*, is
@@ -145,11 +147,13 @@ glue("06-rate", 2 * size * size * 2 * size / seconds_of(lambda: single @ single.
 glue("06-eigen-price", price["eigenvalues and eigenvectors"] / unit, display=False)
 
 # %% [markdown]
-# ```{table} What a matrix computation costs in double precision, measured live, as a multiple of a matrix product.
+# ````{table} What a matrix computation costs in double precision, measured live, as a multiple of a matrix product.
 # :name: tab-06-prices
 #
-# {glue:md}`tab-06-prices`
+# ```{glue:md} tab-06-prices
+# :format: myst
 # ```
+# ````
 #
 # On this machine, in single precision, a product runs at {glue:text}`06-rate:.0f` billion operations a second. An
 # eigendecomposition costs as much as {glue:text}`06-eigen-price:.0f` products ({numref}`tab-06-prices`). Three rules follow, and the rest of the chapter
@@ -329,11 +333,13 @@ header = ["Rounded to", "bits", "largest error over the median", "another neares
 glue("tab-06-bits", Markdown(markdown_table(header, rows)), display=False)
 
 # %% [markdown]
-# ```{table} The symmetric divergence with rounded factors: the largest error, and for how many queries the nearest image becomes another one.
+# ````{table} The symmetric divergence with rounded factors: the largest error, and for how many queries the nearest image becomes another one.
 # :name: tab-06-bits
 #
-# {glue:md}`tab-06-bits`
+# ```{glue:md} tab-06-bits
+# :format: myst
 # ```
+# ````
 #
 # Patches of one photograph are near each other *because* large terms cancel, and rounding takes its toll from the large terms. So the package multiplies in single precision and offers no
 # lower one for KL. The other distances of this chapter end in an eigenvalue problem or in a difference of nearly equal numbers, and need double precision there.
@@ -485,11 +491,13 @@ live = markdown_table(["Distance, D = 87", "as printed", "package", "ratio"], ro
 glue("tab-06-live", Markdown(live), display=False)
 
 # %% [markdown]
-# ```{table} Time of one pair of patches in double precision, measured live: the printed formula, and the package for 30 × 30 pairs including all preparation.
+# ````{table} Time of one pair of patches in double precision, measured live: the printed formula, and the package for 30 × 30 pairs including all preparation.
 # :name: tab-06-live
 #
-# {glue:md}`tab-06-live`
+# ```{glue:md} tab-06-live
+# :format: myst
 # ```
+# ````
 #
 # KL is a product now. Wasserstein and Riemann still cost an eigenvalue problem a pair. The remaining rule is the third: do not do it.
 #
@@ -752,11 +760,13 @@ glue("06-left-best", 100 * left_shapes["the best of all"], display=False)
 glue("06-floor", 100 * 10 / len(images), display=False)
 
 # %% [markdown]
-# ```{table} Lower bounds of the Wasserstein distance on the patches: what they need, the share of distances they leave to compute for an exact top ten (with means, and for covariances alone), and their median value as a share of the true squared distance of the covariances. No search can leave less than ten images.
+# ````{table} Lower bounds of the Wasserstein distance on the patches: what they need, the share of distances they leave to compute for an exact top ten (with means, and for covariances alone), and their median value as a share of the true squared distance of the covariances. No search can leave less than ten images.
 # :name: tab-06-bounds
 #
-# {glue:md}`tab-06-bounds`
+# ```{glue:md} tab-06-bounds
+# :format: myst
 # ```
+# ````
 #
 # Ten images of {glue:text}`06-floor:.1f` % must be computed in any case. The means alone leave {glue:text}`06-left-means:.1f` %, all bounds together
 # {glue:text}`06-left:.1f` %. Without means it is harder: {glue:text}`06-left-traces:.0f` % with traces, {glue:text}`06-left-best:.0f` % with everything
@@ -955,11 +965,13 @@ table = markdown_table(["Lower bound of the affine-invariant distance", "bound /
 glue("tab-06-riemann", Markdown(table), display=False)
 
 # %% [markdown]
-# ```{table} Lower bounds of the affine-invariant distance on the patches: the median ratio to the distance, and the share of distances left to compute for a top ten.
+# ````{table} Lower bounds of the affine-invariant distance on the patches: the median ratio to the distance, and the share of distances left to compute for a top ten.
 # :name: tab-06-riemann
 #
-# {glue:md}`tab-06-riemann`
+# ```{glue:md} tab-06-riemann
+# :format: myst
 # ```
+# ````
 #
 # The whitened logarithms are the tightest ({numref}`tab-06-riemann`), and `rank` uses them. Again the answer is the full sort's.
 
@@ -1030,14 +1042,15 @@ glue("tab-06-provenance", Markdown(provenance_table(recorded)), display=False)
 by_commit = {}
 for entry in (*rows_by_key.values(), *curves.values()):
     by_commit.setdefault(entry["commit"][:12], []).append(entry["key"])
-listed = "; ".join(f"`{commit}`: {', '.join(keys)}" for commit, keys in by_commit.items())
-glue("06-commits", Markdown(listed), display=False)
+listed = "; ".join(f"{commit}: {', '.join(keys)}" for commit, keys in by_commit.items())
+glue("06-commits", listed, display=False)
 
 # %% [markdown]
-# ```{table} Time of one unit of work at the paper's size, one thread (recorded). "Ratio": the best library's time over ours. "Mark": what we had set out to reach; a dash where we claim nothing. Errors are relative to a plain double-precision computation. "Of a product": share of the speed of a matrix product.
+# ````{table} Time of one unit of work at the paper's size, one thread (recorded). "Ratio": the best library's time over ours. "Mark": what we had set out to reach; a dash where we claim nothing. Errors are relative to a plain double-precision computation. "Of a product": share of the speed of a matrix product.
 # :name: tab-06-pairs
 #
-# {glue:md}`tab-06-pairs`
+# ```{glue:md} tab-06-pairs
+# :format: myst
 # ```
 # ````
 
@@ -1064,19 +1077,23 @@ table = markdown_table(header, [search_cells(row) for row in searches.values()])
 glue("tab-06-search", Markdown(table), display=False)
 
 # %% [markdown]
-# ```{table} Exact top ten of a database (recorded): time divided by the number of pairs, including all preparation and all bounds; the share of distances computed; whether the answer is that of the full sort; and the ratio to a library that compares every pair.
+# ````{table} Exact top ten of a database (recorded): time divided by the number of pairs, including all preparation and all bounds; the share of distances computed; whether the answer is that of the full sort; and the ratio to a library that compares every pair.
 # :name: tab-06-search
 #
-# {glue:md}`tab-06-search`
+# ```{glue:md} tab-06-search
+# :format: myst
 # ```
+# ````
 #
-# ```{table} The recorded run.
+# ````{table} The recorded run.
 # :name: tab-06-provenance
 #
-# {glue:md}`tab-06-provenance`
+# ```{glue:md} tab-06-provenance
+# :format: myst
 # ```
+# ````
 #
-# Rows and curves were measured one by one, some of them anew after the code had changed. By commit: {glue:md}`06-commits`.
+# Rows and curves were measured one by one, some of them anew after the code had changed. By commit: {glue:text}`06-commits`.
 #
 # Read the two tables with three warnings. A ratio compares with the *fastest* library, whatever its error. The mixture distance of POT takes full covariances, a more general and far
 # dearer problem; it is given fewer dimensions, and the row says only what an interface can cost. And for fitting mixtures by EM we claim nothing: there is nothing to reorganise.
@@ -1175,11 +1192,13 @@ glue("06-share-first", 100 * search_curve["evaluated"][0], display=False)
 glue("06-share-last", 100 * search_curve["evaluated"][-1], display=False)
 
 # %% [markdown]
-# ```{table} Fitted powers: what counting operations predicts, and what was measured over the larger half of the sizes.
+# ````{table} Fitted powers: what counting operations predicts, and what was measured over the larger half of the sizes.
 # :name: tab-06-growth
 #
-# {glue:md}`tab-06-growth`
+# ```{glue:md} tab-06-growth
+# :format: myst
 # ```
+# ````
 #
 # Measured powers stay below counted ones where matrices are small: a larger matrix makes better use of the processor. The thin Wasserstein distance hardly feels the dimension once $D$ exceeds the number of descriptors, which is
 # its whole point. In the search the share of computed distances falls as the database grows, from {glue:text}`06-share-first:.1f` % to {glue:text}`06-share-last:.2f` %: near neighbours get nearer, and the
@@ -1239,11 +1258,13 @@ assert library < printed
 assert found < library
 
 # %% [markdown]
-# ```{table} Time of one comparison: the paper's, the best library's, and ours for all pairs and for an exact top ten. The last row uses the descriptors themselves as factors, without a mixture.
+# ````{table} Time of one comparison: the paper's, the best library's, and ours for all pairs and for an exact top ten. The last row uses the descriptors themselves as factors, without a mixture.
 # :name: tab-06-times
 #
-# {glue:md}`tab-06-times`
+# ```{glue:md} tab-06-times
+# :format: myst
 # ```
+# ````
 #
 # What does this do to the conclusion? The paper's Wasserstein distance of collapsed mixtures took {glue:text}`06-paper-ratio:.0f` times as long as its KL. Most of its 5 seconds were not Wasserstein: any library today is
 # {glue:text}`06-library-gain:.0f` times faster, on one thread. Exact search brings another factor of {glue:text}`06-own-gain:.0f`. The paper's whole experiment, {glue:text}`06-paper-hours:.0f` hours for that row, becomes
