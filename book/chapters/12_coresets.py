@@ -697,7 +697,7 @@ for share in shares:
 header = ["WCRAIG minus", "unpaired models", "paired by seed"]
 glue("tab-12-differences", Markdown(markdown_table(header, rows)), display=False)
 decided = check_all(
-    [c for c in claims("wasserstein") if "coresets" in c.id or c.id.endswith("proposition")],
+    [c for c in claims("wasserstein-dml") if "coresets" in c.id or c.id.endswith("proposition")],
     {"wasserstein-coresets": result},
     profile,
 )

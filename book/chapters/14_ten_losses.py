@@ -339,7 +339,7 @@ glue("14-time-ratio", ratio, display=False)
 from retrieval_geometry.reporting.claims import check_all
 
 bench_claims = [
-    c for paper in ("wasserstein", "rankmi") for c in claims(paper) if c.needs == ("learning-bench",)
+    c for paper in ("wasserstein-dml", "rankmi") for c in claims(paper) if c.needs == ("learning-bench",)
 ]
 here = check_all(bench_claims, {"learning-bench": bench}, profile)
 recorded = check_all(bench_claims, {"learning-bench": omniglot}, "real")

@@ -68,7 +68,7 @@ EXPERIMENTS = {
     )
 }
 
-PAPERS = ("geometric", "wasserstein", "rankmi")
+PAPERS = ("geometric", "wasserstein-dml", "rankmi")
 
 
 def check_profile(profile: str) -> str:
@@ -114,5 +114,5 @@ def load_or_run(
 def claims(paper: str | None = None) -> list["Claim"]:
     """The claims of one paper, or of all papers in their order."""
     papers = PAPERS if paper is None else (paper,)
-    modules = [importlib.import_module(f"{__name__}.{name}_claims") for name in papers]
+    modules = [importlib.import_module(f"{__name__}.{name.split('-')[0]}_claims") for name in papers]
     return [claim for module in modules for claim in module.CLAIMS]
