@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from retrieval_geometry.experiments.wasserstein_claims import bench_difference, best_other
+from retrieval_geometry.experiments.wasserstein_claims import OMNIGLOT, bench_difference, best_other
 from retrieval_geometry.losses import estimate_divergence
 from retrieval_geometry.losses.special_cases import fixed_statistic, quadruplet_as_rankmi, quadruplet_loss
 from retrieval_geometry.reporting.claims import Claim, Finding, Results, Verdict, all_of
@@ -86,7 +86,8 @@ CLAIMS = (
         "RankMI is better than, or as good as, the single models it is compared with.",
         rankmi_is_best,
         (BENCH,),
-        {},
+        {"real": NO},
+        {"real": OMNIGLOT},
     ),
     Claim(
         "rankmi-margin",
@@ -95,7 +96,8 @@ CLAIMS = (
         "RankMI is better than the margin loss with distance-weighted sampling.",
         rankmi_beats_margin,
         (BENCH,),
-        {},
+        {"real": NO},
+        {"real": OMNIGLOT},
     ),
     Claim(
         "rankmi-separation",
