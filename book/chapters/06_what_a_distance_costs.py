@@ -1118,10 +1118,10 @@ glue("06-sinkhorn-note", sinkhorn["note"], display=False)
 # when one stops iterating. The fastest library stops at an error of {glue:text}`06-sinkhorn-best:.0e`, ours at {glue:text}`06-sinkhorn-ours:.0e`; and the errors of the gradients, which training would use, are further apart
 # ({glue:text}`06-sinkhorn-note`).
 #
-# What lies behind the misses? A pair of full rank ends in the eigenvalues of a 512 × 512 matrix, and no identity of this chapter avoids them. Both sides spend most of their time there, the libraries in single precision and
+# What lies behind the misses? A pair of full rank ends in the eigenvalues of a 512 × 512 matrix, and no identity of this chapter avoids them. The libraries solve that problem in single precision and
 # the package in double, with the errors of {numref}`tab-06-pairs`. An exact search pays that price for every pair that the bounds leave. For the same reason a bound that leaves four per cent of the pairs cannot make a search more than
 # twenty-five times as fast as all pairs, however cheap it is. Where a product decides, the last column of {numref}`tab-06-pairs` says how near it is to what the processor can do. The marks themselves come from prototypes on an idle
-# machine; while this run was recorded other work shared the processor's cache and memory, which costs long products more than short loops.
+# machine; while this run was recorded other work shared the machine.
 #
 # ## How costs grow
 #

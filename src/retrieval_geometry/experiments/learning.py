@@ -1,7 +1,7 @@
 """Experiments on learning a metric: all losses under one budget and one rule for their hyper-parameters."""
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -48,8 +48,26 @@ def run_tuning(profile: str, data_root: str, device: str, seed: int) -> Result:
 
     The validation classes are a quarter of the training classes; the models see the other three quarters.
     """
-    setting = learning_setting(profile, data_root, device)
-    return _tuning("learning-tuning", profile, setting, METHODS.values(), seed)
+    setting = learning_setting(profile, data_root, device).for_validation()
+    checkpoints = checkpoints_of(setting)
+    started = time.perf_counter()
+    scores: dict[str, dict[str, float]] = {}
+    chosen: dict[str, float] = {}
+    entries: list[MethodResult] = []
+    trained: list[LearningRun] = []
+    for name, method in METHODS.items():
+        runs = {value: _validated(method, value, setting, seed, checkpoints) for value in method.candidates}
+        best = chosen[name] = max(runs, key=lambda value: runs[value].mean(TUNED_BY))
+        scores[name] = {f"{value:g}": round(run.mean(TUNED_BY), 5) for value, run in runs.items()}
+        entries.append(summarize(name, method.label, [runs[best]], [f"{method.tuned} = {best:g}"]))
+        trained += runs.values()
+    extra = {
+        "scores": scores,
+        "chosen": chosen,
+        "rule": f"best {TUNED_BY} of {1 - VALIDATION:.0%} of the classes",
+    }
+    seconds = total_seconds(started, [trained])
+    return learning_result("learning-tuning", profile, seed, setting, entries, extra, seconds)
 
 
 def run_bench(profile: str, data_root: str, device: str, seed: int) -> Result:
@@ -81,33 +99,6 @@ def chosen_values() -> dict[str, float]:
     except ResultError:
         chosen = {}
     return {name: float(chosen.get(name, method.candidates[1])) for name, method in METHODS.items()}
-
-
-def _tuning(
-    experiment: str, profile: str, setting: LearningSetting, methods: Iterable[LearningMethod], seed: int
-) -> Result:
-    validation = setting.for_validation()
-    checkpoints = checkpoints_of(validation)
-    started = time.perf_counter()
-    scores: dict[str, dict[str, float]] = {}
-    entries: list[MethodResult] = []
-    trained: list[LearningRun] = []
-    for method in methods:
-        runs = {
-            value: _validated(method, value, validation, seed, checkpoints) for value in method.candidates
-        }
-        trained += runs.values()
-        scores[method.name] = {f"{value:g}": round(run.mean(TUNED_BY), 5) for value, run in runs.items()}
-        best = max(runs, key=lambda value: runs[value].mean(TUNED_BY))
-        entries.append(summarize(method.name, method.label, [runs[best]], [f"{method.tuned} = {best:g}"]))
-    chosen = {name: float(max(by_value, key=by_value.__getitem__)) for name, by_value in scores.items()}
-    extra = {
-        "scores": scores,
-        "chosen": chosen,
-        "rule": f"best {TUNED_BY} of {1 - VALIDATION:.0%} of the classes",
-    }
-    seconds = total_seconds(started, [trained])
-    return learning_result(experiment, profile, seed, validation, entries, extra, seconds)
 
 
 def _validated(

@@ -106,7 +106,7 @@ CLAIMS = (
         "Training separates the distances of matching and of other pairs.",
         distances_separate,
         (DISTANCES,),
-        {"quick": YES},
+        {},
     ),
     Claim(
         "rankmi-bound",
