@@ -22,6 +22,7 @@ from retrieval_geometry.experiments.rankmi_claims import overlap
 from retrieval_geometry.experiments.rankmi_paper import TABLES
 from retrieval_geometry.experiments.wasserstein_claims import bench_difference
 from retrieval_geometry.experiments.wasserstein_paper import TABLE1
+from retrieval_geometry.features import extract_descriptors
 from retrieval_geometry.reporting import Result
 from retrieval_geometry.reporting.claims import Verdict, check_all
 from retrieval_geometry.training import TrainingConfig
@@ -44,7 +45,8 @@ def setting(monkeypatch: pytest.MonkeyPatch, tmp_path) -> LearningSetting:
         seeds=2,
     )
     monkeypatch.setattr(checkpoints, "results_dir", lambda: tmp_path / "results")
-    monkeypatch.setattr(learning_run, "cache_folder", lambda: tmp_path / "cache")
+    for module in (learning, learning_run):
+        monkeypatch.setattr(module, "cache_folder", lambda: tmp_path / "cache")
     for module in (learning, wasserstein, rankmi):
         monkeypatch.setattr(module, "learning_setting", lambda profile, data_root, device: found)
     monkeypatch.setattr(learning, "ASKED", 5)
@@ -193,9 +195,35 @@ def test_a_difference_reads_the_same_from_both_ends(setting, monkeypatch):
     assert one.split()[-3].lstrip("+-") == other.split()[-3].lstrip("+-")
 
 
-def test_products_need_their_data():
-    with pytest.raises(ValueError, match="profile must be real for learning-products"):
-        learning.run_products("quick", "data", "cpu", 0)
+def test_heads_are_tuned_on_the_data_itself_and_stand_beside_the_trunk(setting, monkeypatch):
+    test = setting.split.query
+    query, gallery = (test.subset(range(start, len(test), 2)) for start in (0, 1))
+    frozen = replace(
+        setting,
+        split=MetricLearningSplit(setting.split.train, query, gallery),
+        trunk={"trunk": "glyph_cnn_bn", "freeze_trunk": True},
+    )
+    names = ("w-triplet", "w-contrastive", "triplet", "rankmi")
+    monkeypatch.setattr(learning, "METHODS", {name: METHODS[name] for name in names})
+    monkeypatch.setattr(learning, "products", lambda data_root, device: frozen)
+    result = learning.run_products("real", "data", "cpu", 0)
+    assert [entry.method for entry in result.methods] == [*names, "trunk"]
+    for name, scores in result.extra["scores"].items():
+        assert scores[f"{result.extra['chosen'][name]:g}"] == max(scores.values())
+    trunk = learning_run.load_embedding_network(**frozen.trunk, dim=8).trunk
+    features = [extract_descriptors(side, trunk)[:, 0] for side in (query, gallery)]
+    distances = torch.cdist(*(vectors / vectors.norm(dim=1, keepdim=True) for vectors in features))
+    found = gallery.labels[distances.argmin(dim=1)] == query.labels
+    assert result["trunk"].metrics["R@1"].value == pytest.approx(float(found.float().mean()), abs=1e-4)
+
+
+@pytest.mark.parametrize("name", ["products", "photographs"])
+def test_photographs_need_their_data(name, tmp_path):
+    run = getattr(learning, f"run_{name}")
+    with pytest.raises(ValueError, match=f"profile must be real for learning-{name}"):
+        run("quick", "data", "cpu", 0)
+    with pytest.raises(FileNotFoundError, match="is not under"):
+        run("real", str(tmp_path), "cpu", 0)
 
 
 def test_missing_data_are_named(tmp_path):

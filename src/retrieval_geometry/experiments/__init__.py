@@ -61,6 +61,7 @@ EXPERIMENTS = {
         ),
         Experiment("learning-bench", "run_bench", "losses of metric learning under one budget"),
         Experiment("learning-products", "run_products", "the same on photographs of products (real only)"),
+        Experiment("learning-photographs", "run_photographs", "the same on Tiny ImageNet (real only)"),
         Experiment("wasserstein-ablations", "run_ablations", "W-triplet with one choice changed at a time"),
         Experiment("wasserstein-coresets", "run_coresets", "W-triplet on subsets, for a share of the steps"),
         Experiment("rankmi-ablations", "run_ablations", "RankMI with one choice changed at a time"),

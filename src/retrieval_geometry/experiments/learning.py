@@ -1,9 +1,10 @@
 """Experiments on learning a metric: all losses under one budget and one rule for their hyper-parameters."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,11 +13,13 @@ from retrieval_geometry.distances import pairwise_sinkhorn_divergence
 from retrieval_geometry.evaluation import Interval, run_difference
 from retrieval_geometry.evaluation.retrieval import average_precision, recall_at_k
 from retrieval_geometry.experiments.checkpoints import Checkpoints
+from retrieval_geometry.experiments.data import cache_folder
 from retrieval_geometry.experiments.learning_data import (
     VALIDATION,
     LearningSetting,
-    grocery_setting,
     learning_setting,
+    photographs,
+    products,
 )
 from retrieval_geometry.experiments.learning_methods import METHODS, TEN_LOSSES, LearningMethod
 from retrieval_geometry.experiments.learning_run import (
@@ -25,6 +28,7 @@ from retrieval_geometry.experiments.learning_run import (
     checkpoints_of,
     learning_result,
     measure,
+    measure_trunk,
     run_once,
     run_seeds,
     spread,
@@ -34,7 +38,7 @@ from retrieval_geometry.experiments.learning_run import (
     values_of,
 )
 from retrieval_geometry.features import EmbeddingNetwork
-from retrieval_geometry.reporting.results import MethodResult, Result, ResultError, load_recorded
+from retrieval_geometry.reporting.results import Result, ResultError, load_recorded
 from retrieval_geometry.training import embed
 
 QUICK_METHODS = (*(method.name for method in TEN_LOSSES), "rankmi")
@@ -48,26 +52,24 @@ def run_tuning(profile: str, data_root: str, device: str, seed: int) -> Result:
 
     The validation classes are a quarter of the training classes; the models see the other three quarters.
     """
-    setting = learning_setting(profile, data_root, device).for_validation()
-    checkpoints = checkpoints_of(setting)
+    setting = learning_setting(profile, data_root, device)
     started = time.perf_counter()
-    scores: dict[str, dict[str, float]] = {}
-    chosen: dict[str, float] = {}
-    entries: list[MethodResult] = []
-    trained: list[LearningRun] = []
-    for name, method in METHODS.items():
-        runs = {value: _validated(method, value, setting, seed, checkpoints) for value in method.candidates}
-        best = chosen[name] = max(runs, key=lambda value: runs[value].mean(TUNED_BY))
-        scores[name] = {f"{value:g}": round(run.mean(TUNED_BY), 5) for value, run in runs.items()}
-        entries.append(summarize(name, method.label, [runs[best]], [f"{method.tuned} = {best:g}"]))
-        trained += runs.values()
+    tuning = _tune(setting, seed)
+    entries = [
+        summarize(
+            name, METHODS[name].label, [tuning.runs[name][value]], [f"{METHODS[name].tuned} = {value:g}"]
+        )
+        for name, value in tuning.chosen.items()
+    ]
     extra = {
-        "scores": scores,
-        "chosen": chosen,
+        "scores": tuning.scores,
+        "chosen": tuning.chosen,
         "rule": f"best {TUNED_BY} of {1 - VALIDATION:.0%} of the classes",
     }
-    seconds = total_seconds(started, [trained])
-    return learning_result("learning-tuning", profile, seed, setting, entries, extra, seconds)
+    seconds = total_seconds(started, [list(runs.values()) for runs in tuning.runs.values()])
+    return learning_result(
+        "learning-tuning", profile, seed, setting.for_validation(), entries, extra, seconds
+    )
 
 
 def run_bench(profile: str, data_root: str, device: str, seed: int) -> Result:
@@ -83,13 +85,33 @@ def run_bench(profile: str, data_root: str, device: str, seed: int) -> Result:
 
 
 def run_products(profile: str, data_root: str, device: str, seed: int) -> Result:
-    """All losses on photographs of products, with a head on frozen features; ``real`` only."""
+    """All losses on photographs of products (Grocery Store), with a head on frozen features."""
+    return _head_bench("learning-products", products, profile, data_root, device, seed)
+
+
+def run_photographs(profile: str, data_root: str, device: str, seed: int) -> Result:
+    """All losses on small photographs (Tiny ImageNet), with a head on frozen features."""
+    return _head_bench("learning-photographs", photographs, profile, data_root, device, seed)
+
+
+def _head_bench(
+    experiment: str,
+    make: Callable[[str, str], LearningSetting],
+    profile: str,
+    data_root: str,
+    device: str,
+    seed: int,
+) -> Result:
+    """Heads train in seconds: each loss is tuned on the data itself, and stands beside the trunk alone."""
     if profile != "real":
-        raise ValueError(
-            f"profile must be real for learning-products, got {profile!r}: it needs Grocery Store"
-        )
-    setting = grocery_setting(data_root, device)
-    return _bench("learning-products", profile, setting, list(METHODS.values()), chosen_values(), seed)
+        raise ValueError(f"profile must be real for {experiment}, got {profile!r}: its data is not bundled")
+    setting = make(data_root, device)
+    tuning = _tune(setting, seed)
+    result = _bench(experiment, profile, setting, list(METHODS.values()), tuning.chosen, seed)
+    untrained = summarize("trunk", "the trunk alone, nothing learnt", [measure_trunk(setting)])
+    return replace(
+        result, methods=(*result.methods, untrained), extra={**result.extra, "scores": tuning.scores}
+    )
 
 
 def chosen_values() -> dict[str, float]:
@@ -99,6 +121,39 @@ def chosen_values() -> dict[str, float]:
     except ResultError:
         chosen = {}
     return {name: float(chosen.get(name, method.candidates[1])) for name, method in METHODS.items()}
+
+
+class _Tuning(NamedTuple):
+    runs: dict[str, dict[float, LearningRun]]
+
+    @property
+    def chosen(self) -> dict[str, float]:
+        """The best value of each method; the first of equals."""
+        return {
+            name: max(runs, key=lambda value: runs[value].mean(TUNED_BY)) for name, runs in self.runs.items()
+        }
+
+    @property
+    def scores(self) -> dict[str, dict[str, float]]:
+        """What each value reached."""
+        return {
+            name: {f"{value:g}": round(run.mean(TUNED_BY), 5) for value, run in runs.items()}
+            for name, runs in self.runs.items()
+        }
+
+
+def _tune(setting: LearningSetting, seed: int) -> _Tuning:
+    """Train one model for each candidate, on three quarters of the training classes; ask the last quarter."""
+    validation = setting.for_validation()
+    checkpoints = checkpoints_of(validation)
+    return _Tuning(
+        {
+            name: {
+                value: _validated(method, value, validation, seed, checkpoints) for value in method.candidates
+            }
+            for name, method in METHODS.items()
+        }
+    )
 
 
 def _validated(
@@ -226,8 +281,8 @@ def asked_of(setting: LearningSetting) -> Tensor:
 def rank_both_ways(network: EmbeddingNetwork, setting: LearningSetting) -> dict[str, dict[str, Tensor]]:
     """R@1 and AP@R of some queries by the Sinkhorn divergence of local features, and by their means."""
     query, gallery = setting.split.query, setting.split.gallery
-    features = embed(network, query)
-    others = features if gallery is None else embed(network, gallery)
+    features = embed(network, query, cache=cache_folder())
+    others = features if gallery is None else embed(network, gallery, cache=cache_folder())
     labels = query.labels if gallery is None else gallery.labels
     asked = asked_of(setting)
     own, other = as_vectors(features[asked]), as_vectors(others)

@@ -114,8 +114,8 @@ def _omniglot(root: Path, device: str) -> LearningSetting:
     )
 
 
-def grocery_setting(data_root: str, device: str) -> LearningSetting:
-    """Products on photographs: a MobileNetV2 trained on ImageNet, its head alone is learnt.
+def products(data_root: str, device: str) -> LearningSetting:
+    """Photographs of products: a MobileNetV2 trained on ImageNet, its head alone is learnt.
 
     Raises:
         FileNotFoundError: data or weights are missing; the message says where to put them.
@@ -123,16 +123,44 @@ def grocery_setting(data_root: str, device: str) -> LearningSetting:
     root = Path(data_root)
     split = load_metric_learning("grocery", root)
     weights = find_weights(root, "mobilenet_v2*.pth", "any MobileNetV2 state dict of torchvision's layout")
+    protocol = (
+        f"trained on {_classes(split.train)} products, tested on {_classes(split.query)} others, "
+        "photographs of the test set against those of the training and validation sets"
+    )
+    trunk = {"trunk": "mobilenet_v2", "weights": str(weights), "input_size": 128}
+    return _head_alone("Grocery Store", "grocery", protocol, split, trunk, device)
+
+
+def photographs(data_root: str, device: str) -> LearningSetting:
+    """Small photographs of all kinds: the head alone of a ResNet-18, cut behind its third stage, is learnt.
+
+    The trunk was trained on ImageNet, which holds these photographs: it has seen the test classes.
+
+    Raises:
+        FileNotFoundError: data or weights are missing; the message says where to put them.
+    """
+    root = Path(data_root)
+    split = load_metric_learning("tiny_imagenet", root)
+    weights = find_weights(root, "resnet18*.pth", "any ResNet-18 state dict of torchvision's layout")
+    protocol = (
+        f"trained on {_classes(split.train)} classes, tested on {_classes(split.query)} others, each image "
+        "against all other test images; the trunk has seen all classes, with their names, in ImageNet"
+    )
+    trunk = {"trunk": "resnet18", "layer": "layer3", "weights": str(weights), "input_size": 64}
+    return _head_alone("Tiny ImageNet", "tiny_imagenet", protocol, split, trunk, device)
+
+
+def _head_alone(
+    name: str, key: str, protocol: str, split: MetricLearningSplit, trunk: dict[str, Any], device: str
+) -> LearningSetting:
     return LearningSetting(
-        name="Grocery Store",
-        licence=BENCHMARKS["grocery"].licence,
-        protocol=f"trained on {_classes(split.train)} products, tested on {_classes(split.query)} others, "
-        "photographs of the test set against those of the training and validation sets",
+        name=name,
+        licence=BENCHMARKS[key].licence,
+        protocol=protocol,
         split=split,
-        trunk={"trunk": "mobilenet_v2", "weights": str(weights), "input_size": 128, "freeze_trunk": True},
+        trunk={**trunk, "freeze_trunk": True},
         dim=64,
-        config=TrainingConfig(steps=200, batch_size=80, per_class=4, lr=1e-3, accelerator=device),
-        seeds=2,
+        config=TrainingConfig(steps=300, batch_size=80, per_class=4, lr=1e-3, accelerator=device),
     )
 
 

@@ -18,7 +18,7 @@ from retrieval_geometry.experiments.checkpoints import Checkpoints
 from retrieval_geometry.experiments.data import cache_folder
 from retrieval_geometry.experiments.learning_data import LearningSetting
 from retrieval_geometry.experiments.learning_methods import LearningMethod
-from retrieval_geometry.features import EmbeddingNetwork, load_embedding_network
+from retrieval_geometry.features import EmbeddingNetwork, extract_descriptors, load_embedding_network
 from retrieval_geometry.reporting.provenance import collect_provenance
 from retrieval_geometry.reporting.results import (
     DatasetInfo,
@@ -103,21 +103,38 @@ def as_vectors(embeddings: Tensor) -> Tensor:
 
 def measure(trained: Trained, setting: LearningSetting, clustering: bool = True) -> LearningRun:
     """Retrieve and cluster the test classes by Euclidean distance of unit vectors."""
+    losses = trained.losses[:: max(1, len(trained.losses) // 10)]
+    return LearningRun(
+        _values(partial(embed, trained.network, cache=cache_folder()), setting, clustering),
+        tuple(round(loss, 6) for loss in losses),
+        round(trained.seconds, 2),
+    )
+
+
+def measure_trunk(setting: LearningSetting) -> LearningRun:
+    """The same for the averaged features of the trunk, before anything is learnt."""
+    trunk = load_embedding_network(**setting.trunk, dim=setting.dim).trunk
+
+    def describe(images: ImageSet) -> Tensor:
+        return extract_descriptors(images, trunk, progress=False, cache=cache_folder())
+
+    return LearningRun(_values(describe, setting, clustering=True), (), 0.0)
+
+
+def _values(
+    embedder: Callable[[ImageSet], Tensor], setting: LearningSetting, clustering: bool
+) -> dict[str, tuple[float, ...]]:
     query, gallery = setting.split.query, setting.split.gallery
-    embedded = as_vectors(embed(trained.network, query, cache=cache_folder()))
-    others = None if gallery is None else as_vectors(embed(trained.network, gallery, cache=cache_folder()))
     found = evaluate_embeddings(
-        embedded,
+        as_vectors(embedder(query)),
         query.labels,
-        others,
+        None if gallery is None else as_vectors(embedder(gallery)),
         None if gallery is None else gallery.labels,
         conventions=("R", "hits"),
         clustering=clustering,
     )
     names = (*RETRIEVAL, *CLUSTERING) if clustering else RETRIEVAL
-    values = {name: tuple(round(value, 5) for value in found[name].values.tolist()) for name in names}
-    losses = trained.losses[:: max(1, len(trained.losses) // 10)]
-    return LearningRun(values, tuple(round(loss, 6) for loss in losses), round(trained.seconds, 2))
+    return {name: tuple(round(value, 5) for value in found[name].values.tolist()) for name in names}
 
 
 def run_once(
