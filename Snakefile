@@ -45,6 +45,8 @@ rule experiment:
     params: settings=settings
     # One thread a job: small matrices gain nothing from more, and jobs side by side use the cores.
     threads: 1
+    # Before the chapters that could begin at once: these fill the cores while the last experiment runs.
+    priority: 1
     message: "running experiment {wildcards.experiment} (profile " + profile + ")"
     shell: "{python} -m retrieval_geometry run {wildcards.experiment} {params.settings} --output {output}"
 

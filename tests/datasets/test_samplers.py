@@ -48,6 +48,27 @@ def test_a_small_class_repeats_as_little_as_it_can():
     assert sorted(counts[2:].tolist()) == [1, 2, 2]
 
 
+def test_weights_set_how_often_an_image_is_drawn():
+    labels = torch.tensor([0] * 3 + [1] * 2)
+    weights = torch.tensor([5.0, 2.0, 1.0, 30.0, 10.0])
+    batches = MPerClassBatches(labels, 8, 4, seed=2, weights=weights)
+    shares = 4 * torch.tensor([5 / 8, 2 / 8, 1 / 8, 3 / 4, 1 / 4])
+    counts = torch.stack([batches.batch(t).bincount(minlength=5) for t in range(2000)]).double()
+    assert ((counts >= shares.floor()) & (counts <= shares.ceil())).all()  # in every single batch
+    # A share is met by 0 or 1 more: a standard deviation of at most 0.012 of the mean; five of them.
+    assert (counts.mean(dim=0) - shares).abs().max() < 0.06
+    again = MPerClassBatches(labels, 8, 4, seed=2, weights=3 * weights)
+    assert torch.equal(again.batch(7), batches.batch(7))  # only their ratios count
+
+
+@pytest.mark.parametrize(
+    "weights", [torch.ones(25), torch.ones(26, 1), torch.zeros(26), torch.full((26,), float("nan"))]
+)
+def test_weights_that_cannot_be_used(weights):
+    with pytest.raises(ValueError, match="weights must be 26 positive numbers"):
+        MPerClassBatches(LABELS, 8, 4, weights=weights)
+
+
 @pytest.mark.parametrize(
     ("labels", "batch_size", "per_class", "message"),
     [

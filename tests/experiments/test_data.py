@@ -55,6 +55,11 @@ def test_real_takes_what_lies_under_the_data_root(tmp_path):
     (tmp_path / "squeezenet1_1-mine.pth").write_bytes(b"")
     setting = load_setting("real", str(tmp_path))
     assert network.name == setting.backbone["name"]
+    # The last convolutions, before the ReLU that makes the last feature map of them.
+    image = torch.rand(1, 3, 224, 224)
+    before = load_backbone("squeezenet1_1", setting.backbone["layer"], weights="random")(image)
+    assert before.min() < 0
+    torch.testing.assert_close(before.relu(), network(image))
     assert setting.backbone["weights"].endswith("squeezenet1_1-mine.pth")
     assert len(setting.queries) == 20
     assert len(setting.images) == 24

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -37,6 +39,18 @@ def test_table1_runs_end_to_end(small_setting, monkeypatch, tmp_path):
     assert set(gallery["neighbours"]) == set(METHODS)
     assert gallery["queries"][0] not in gallery["neighbours"]["gmm-wasserstein"][0]
     assert Result.read(result.write(tmp_path / "result.json")) == result
+
+
+def test_the_rectified_table_takes_the_last_feature_map(small_setting, monkeypatch):
+    layered = replace(small_setting, backbone={**small_setting.backbone, "layer": "conv5"})
+    use(geometric, layered, monkeypatch)
+    seen = []
+    monkeypatch.setattr(geometric, "_table", lambda name, setting, *_: seen.append((name, setting)))
+    geometric.run_rectified("real", "data", "cpu", 0)
+    assert seen[0][0] == "geometric-rectified"
+    assert seen[0][1].backbone == small_setting.backbone
+    with pytest.raises(ValueError, match="profile must be real or paper"):
+        geometric.run_rectified("quick", "data", "cpu", 0)
 
 
 def test_the_same_seed_gives_the_same_table(small_setting, monkeypatch):

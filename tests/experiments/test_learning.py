@@ -144,10 +144,12 @@ def test_wasserstein_ablations_change_one_thing_each(setting, monkeypatch):
 def test_coresets_take_a_share_of_every_class(setting):
     train = setting.split.train
     features = torch.randn(len(train), 16, 4, generator=torch.Generator().manual_seed(0))
-    for choose in (wasserstein._wcraig, wasserstein._random):
-        kept = choose(train, features, 0.3, 0)
+    for choose in (wasserstein._wcraig, wasserstein._weighted, wasserstein._random):
+        kept, weights = choose(train, features, 0.3, 0)
         counts, all_counts = kept.labels.bincount(), train.labels.bincount()
         assert ((counts >= 2) & (counts == (0.3 * all_counts).ceil().clamp(min=2))).all()
+        if weights is not None:  # of each class they sum to all of its images
+            torch.testing.assert_close(kept.labels.bincount(weights), all_counts.double())
 
 
 def test_coresets_run_end_to_end(setting, monkeypatch):
@@ -156,7 +158,9 @@ def test_coresets_run_end_to_end(setting, monkeypatch):
         wasserstein, "learning_setting", lambda *_: replace(setting, config=replace(setting.config, steps=10))
     )
     result = wasserstein.run_coresets("quick", "data", "cpu", 0)
-    assert set(result.extra["differences"]) == {"random-0.1", "all-0.1", "random-0.3", "all-0.3"}
+    assert set(result.extra["differences"]) == {
+        f"{way}-{share}" for way in ("weighted", "random", "all") for share in (0.1, 0.3)
+    }
     assert result["full"].seconds_model > 0
 
 

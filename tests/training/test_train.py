@@ -19,7 +19,14 @@ from torch import Tensor, nn
 from retrieval_geometry.datasets import class_split, handwritten_digits
 from retrieval_geometry.evaluation import evaluate_embeddings
 from retrieval_geometry.features import EmbeddingNetwork
-from retrieval_geometry.training import NonFiniteLossError, TrainingConfig, embed, stack_images, train
+from retrieval_geometry.training import (
+    Augmentation,
+    NonFiniteLossError,
+    TrainingConfig,
+    embed,
+    stack_images,
+    train,
+)
 from tests.training.toy import SETTINGS, LearntScale, new_network, new_proxies, toy_images
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -64,6 +71,28 @@ def test_learning_rates_of_head_and_trunk_drop_as_asked():
     assert float(moved[0].abs().max()) == pytest.approx(0.1, rel=1e-2)
     assert float(moved[1].abs().max()) == pytest.approx(0.001, rel=1e-2)
     assert [config.lr_scale(step) for step in (0, 1, 7)] == pytest.approx([1, 0.1, 0.1])
+
+
+def test_weights_choose_among_the_images_of_a_class(tmp_path):
+    seen = []
+
+    class Seen(TripletMarginLoss):
+        def forward(self, embeddings, labels):
+            seen.append(embeddings.detach())
+            return super().forward(embeddings, labels)
+
+    images = toy_images()
+    weights = torch.full((len(images),), 1e-9)
+    for label in images.labels.unique():
+        weights[(images.labels == label).nonzero()[0]] = 1.0
+    config = TrainingConfig(steps=2, **SETTINGS | {"augment": Augmentation()})
+    file = tmp_path / "run.pt"
+    train(new_network(), Seen(), images, config, weights=weights, checkpoint=file)
+    for embeddings in seen:  # one image of each class, again and again
+        of_class = embeddings.view(-1, config.per_class, embeddings.shape[1])
+        torch.testing.assert_close(of_class, of_class[:, :1].expand_as(of_class))
+    with pytest.raises(ValueError, match="images"):
+        train(new_network(), Seen(), images, config, checkpoint=file)
 
 
 def test_an_inner_step_precedes_and_leaves_the_parameters_to_the_objective():

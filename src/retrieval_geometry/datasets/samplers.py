@@ -12,7 +12,9 @@ class MPerClassBatches:
 
     An epoch is a random permutation of the classes, cut into batches; classes that do not fill a last batch
     wait for a later epoch. Of a class, ``per_class`` different images are drawn at random; a class that has
-    fewer gives each of its images at least once, and some of them again.
+    fewer gives each of its images at least once, and some of them again. With weights an image is drawn
+    ``per_class`` times its share of the weight of its class on average, in every batch as nearly as whole
+    numbers can be: a class is then represented as the images that its images stand for.
 
     Batch t depends on the seed and on t alone: nothing is remembered, so a resumed run and several processes
     agree on it by construction.
@@ -22,13 +24,15 @@ class MPerClassBatches:
         batch_size: images in a batch.
         per_class: images of one class in a batch, m.
         seed: of the draws.
+        weights: ``(n,)`` positive, such as those of a coreset; None draws without them.
 
     Attributes:
         batches_per_epoch: number of batches in which every class appears at most once.
 
     Raises:
         ValueError: labels that are no list of integers or hold one class; a batch that ``per_class`` does not
-            divide, that holds one class only, or that needs more classes than there are.
+            divide, that holds one class only, or that needs more classes than there are; weights that are not
+            one positive number for each image.
 
     Example:
         >>> batches = MPerClassBatches(torch.tensor([0, 0, 0, 1, 1, 2, 2]), batch_size=4, per_class=2)
@@ -36,13 +40,16 @@ class MPerClassBatches:
         tensor([0, 2, 3, 4])
     """
 
-    def __init__(self, labels: Tensor, batch_size: int, per_class: int, seed: int = 0) -> None:
+    def __init__(
+        self, labels: Tensor, batch_size: int, per_class: int, seed: int = 0, weights: Tensor | None = None
+    ) -> None:
         if not isinstance(labels, Tensor) or labels.ndim != 1 or labels.dtype.is_floating_point:
             found = getattr(labels, "dtype", type(labels)), tuple(getattr(labels, "shape", ()))
             raise ValueError(f"labels must be a tensor of n integers, got {found[0]} of shape {found[1]}")
         self.batch_size = check_count(batch_size, "batch_size")
         self.per_class = check_count(per_class, "per_class")
         self.seed = check_count(seed, "seed", at_least=0)
+        self._weights = None if weights is None else _check_weights(weights, len(labels))
         order = labels.cpu().argsort(stable=True)
         self._members = torch.tensor_split(order, _borders(labels.cpu()))
         self._classes_per_batch = self._check_sizes(len(self._members))
@@ -63,6 +70,11 @@ class MPerClassBatches:
         return torch.cat([self._draw(self._members[label], drawn) for label in chosen.tolist()])
 
     def _draw(self, members: Tensor, rng: np.random.Generator) -> Tensor:
+        if self._weights is not None:
+            # Evenly spaced marks on the line of all weights: an image meets its share, rounded up or down.
+            ends = self._weights[members].cumsum(0).numpy()
+            marks = (np.arange(self.per_class) + rng.random()) / self.per_class * ends[-1]
+            return members[torch.from_numpy(np.searchsorted(ends, marks, side="right"))]
         rounds = -(-self.per_class // len(members))
         order = np.concatenate([rng.permutation(len(members)) for _ in range(rounds)])
         return members[torch.from_numpy(order[: self.per_class])]
@@ -82,6 +94,16 @@ class MPerClassBatches:
                 f"but there are {n_classes}; take a smaller batch or more images per class"
             )
         return n_chosen
+
+
+def _check_weights(weights: Tensor, n_images: int) -> Tensor:
+    found = weights.detach().double().cpu()
+    if found.shape != (n_images,) or not (found.isfinite() & (found > 0)).all():
+        raise ValueError(
+            f"weights must be {n_images} positive numbers, one for each image, got shape "
+            f"{tuple(weights.shape)}; leave images of weight zero out"
+        )
+    return found
 
 
 def _borders(labels: Tensor) -> list[int]:

@@ -53,6 +53,9 @@ EXPERIMENTS = {
             "geometric-table1", "run_table1", "Table 1 and Figures 1 and 2: seven methods and the controls"
         ),
         Experiment(
+            "geometric-rectified", "run_rectified", "Table 1 behind the last ReLU (real and paper only)"
+        ),
+        Experiment(
             "geometric-layers", "run_layers", "descriptors of several layers, the paper's future work"
         ),
         Experiment("geometric-robustness", "run_robustness", "how much each distance varies for one image"),

@@ -19,6 +19,8 @@ from retrieval_geometry.experiments import check_profile
 from retrieval_geometry.reporting.results import results_dir
 
 QUERIES_PER_CLASS = 10
+SQUEEZENET_LAST = ("features.12.expand1x1", "features.12.expand3x3")
+"""The last convolutions, which make up the last feature map between them, before its ReLU."""
 DTD_LICENCE = "for research; Cimpoi et al. 2014"
 
 
@@ -40,7 +42,7 @@ class Setting:
     database: Tensor
     protocol: str
     licence: str
-    backbone: dict[str, str | None]
+    backbone: dict[str, str | tuple[str, ...] | None]
 
     def split(self, models: Any) -> tuple[Any, Any]:
         """The models of the queries and of the database; a database of all images is not copied."""
@@ -104,7 +106,7 @@ def _real(root: Path, seed: int) -> Setting:
         torch.arange(len(images)),
         f"{QUERIES_PER_CLASS} random images of each class (seed {seed}) against all other images",
         DTD_LICENCE,
-        {"name": "squeezenet1_1", "layer": None, "weights": str(weights)},
+        {"name": "squeezenet1_1", "layer": SQUEEZENET_LAST, "weights": str(weights)},
     )
 
 
@@ -119,7 +121,7 @@ def _paper(root: Path, seed: int) -> Setting:
         torch.tensor([place[name] for name in rest.ids]),
         "all of test1 against train1 and val1; the paper took two queries of each class of test1",
         DTD_LICENCE,
-        {"name": "vgg_m", "layer": None, "weights": str(weights)},
+        {"name": "vgg_m", "layer": "conv5", "weights": str(weights)},
     )
 
 

@@ -3,6 +3,7 @@
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from torch import Tensor
@@ -17,7 +18,7 @@ from retrieval_geometry.experiments.retrieval import draws, rank_setting, score,
 from retrieval_geometry.features import SiftBagOfWords
 from retrieval_geometry.reporting.results import MethodResult, Result
 
-__all__ = ["run_layers", "run_robustness", "run_table1"]
+__all__ = ["run_layers", "run_rectified", "run_robustness", "run_table1"]
 
 GALLERY_QUERIES = 4
 SIFT_WORDS = 500
@@ -27,9 +28,22 @@ def run_table1(profile: str, data_root: str, device: str, seed: int) -> Result:
     """Table 1, Figure 1 and Figure 2: the paper's seven methods and the controls.
 
     ``quick``: photo textures and a wavelet scattering; ``real``: DTD images and a SqueezeNet found under
-    ``data_root``; ``paper``: DTD test1 against train1 + val1 with VGG-M.
+    ``data_root``; ``paper``: DTD test1 against train1 + val1 with VGG-M. Networks are cut behind their last
+    convolution, before its ReLU.
     """
+    return _table("geometric-table1", load_setting(profile, data_root, seed), profile, device, seed)
+
+
+def run_rectified(profile: str, data_root: str, device: str, seed: int) -> Result:
+    """The same behind the last ReLU: descriptors that are mostly zeros; not ``quick``."""
+    if profile == "quick":
+        raise ValueError("profile must be real or paper for geometric-rectified: a scattering has no ReLU")
     setting = load_setting(profile, data_root, seed)
+    rectified = replace(setting, backbone={**setting.backbone, "layer": None})
+    return _table("geometric-rectified", rectified, profile, device, seed)
+
+
+def _table(experiment: str, setting: Setting, profile: str, device: str, seed: int) -> Result:
     backbone, descriptors = describe(setting, device)
     settings, dataset = settings_of(setting, descriptors, backbone), dataset_info(setting)
     checkpoints = Checkpoints(
@@ -43,7 +57,7 @@ def run_table1(profile: str, data_root: str, device: str, seed: int) -> Result:
     parts = compare((*PAPER_METHODS, *CONTROLS), descriptors, setting, seed, checkpoints)
     entries = [part.entry for part in parts]
     return Result(
-        experiment="geometric-table1",
+        experiment=experiment,
         profile=profile,
         seed=seed,
         dataset=dataset,

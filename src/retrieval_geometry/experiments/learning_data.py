@@ -93,7 +93,7 @@ def _glyphs(root: Path, device: str) -> LearningSetting:
         split=_held(MetricLearningSplit(train, test), "glyph_cnn"),
         trunk={"trunk": "glyph_cnn_bn"},
         dim=32,
-        config=TrainingConfig(steps=150, batch_size=64, per_class=4, lr=1e-3, accelerator=device),
+        config=TrainingConfig(steps=120, batch_size=64, per_class=4, lr=1e-3, accelerator=device),
     )
 
 
@@ -109,8 +109,7 @@ def _omniglot(root: Path, device: str) -> LearningSetting:
         split=_held(split, "glyph_cnn"),
         trunk={"trunk": "glyph_cnn_bn"},
         dim=64,
-        config=TrainingConfig(steps=200, batch_size=80, per_class=4, lr=1e-3, accelerator=device),
-        seeds=2,
+        config=TrainingConfig(steps=300, batch_size=80, per_class=4, lr=1e-3, accelerator=device),
     )
 
 

@@ -72,6 +72,7 @@ def train_one(
     seed: int,
     images: ImageSet | None = None,
     network: EmbeddingNetwork | None = None,
+    weights: Tensor | None = None,
 ) -> Trained:
     """Train a model of a method: on the training images and from nothing, unless others are given."""
     images = setting.split.train if images is None else images
@@ -81,7 +82,7 @@ def train_one(
     if method.objective_lr is not None:
         config = replace(config, objective_lr=method.objective_lr)
     started = time.perf_counter()
-    history = train(network, objective, images, config, cache=cache_folder())
+    history = train(network, objective, images, config, cache=cache_folder(), weights=weights)
     return Trained(network, objective, history.losses, time.perf_counter() - started)
 
 

@@ -54,13 +54,12 @@ def variants() -> dict[str, tuple[LearningMethod, str, dict[str, int]]]:
     return {
         "base": (RANKMI, "as in the comparison", {}),
         "updates-3": with_("updates-3", "k = 3 statistics updates", updates=3),
-        "updates-8": with_("updates-8", "k = 8 statistics updates", updates=8),
         "depth-4": with_("depth-4", "statistics network with 4 inner layers", depth=4),
         "hidden-32": with_("hidden-32", "statistics network 32 wide", hidden=32),
         "dim-8": budget("dim-8", "embedding of 8 dimensions", dim=8),
         "dim-128": budget("dim-128", "embedding of 128 dimensions", dim=128),
         "batch-32": budget("batch-32", "batches of 32 images", batch_size=32),
-        "batch-128": budget("batch-128", "batches of 128 images", batch_size=128),
+        "batch-96": budget("batch-96", "batches of 96 images", batch_size=96),
         "all-pairs": with_("all-pairs", "all pairs, no sampling", sampling="all", margin=everything),
         "monotone": with_("monotone", "penalty on rising V", monotonicity=1.0),
     }

@@ -133,8 +133,9 @@ def run_coresets(profile: str, data_root: str, device: str, seed: int) -> Result
     labels = {"full": "all images, all steps"}
     ways: dict[str, tuple[str, Choose]] = {
         "wcraig": ("WCRAIG subset", _wcraig),
+        "weighted": ("WCRAIG subset, drawn by its weights", _weighted),
         "random": ("random subset", _random),
-        "all": ("all images", lambda images, features, share, seed: images),
+        "all": ("all images", lambda images, features, share, seed: (images, None)),
     }
     for share in SHARES:
         for way, (words, choose) in ways.items():
@@ -157,21 +158,28 @@ def run_coresets(profile: str, data_root: str, device: str, seed: int) -> Result
         "differences": {  # of the WCRAIG subset, to what else as many steps give
             f"{way}-{share:g}": against(runs, f"{way}-{share:g}")[f"wcraig-{share:g}"]
             for share in SHARES
-            for way in ("random", "all")
+            for way in ("weighted", "random", "all")
         },
     }
     seconds = total_seconds(started, runs.values())
     return learning_result("wasserstein-coresets", profile, seed, setting, entries, extra, seconds)
 
 
-Choose = Callable[[ImageSet, Tensor, float, int], ImageSet]
+Chosen = tuple[ImageSet, Tensor | None]
+Choose = Callable[[ImageSet, Tensor, float, int], Chosen]
+"""From images, their features, a share and a seed: the images to train on, and their weights."""
 
 
-def _wcraig(images: ImageSet, features: Tensor, share: float, seed: int) -> ImageSet:
-    return images.subset(training_subset(features, images.labels, share).indices)
+def _wcraig(images: ImageSet, features: Tensor, share: float, seed: int) -> Chosen:
+    return images.subset(training_subset(features, images.labels, share).indices), None
 
 
-def _random(images: ImageSet, features: Tensor, share: float, seed: int) -> ImageSet:
+def _weighted(images: ImageSet, features: Tensor, share: float, seed: int) -> Chosen:
+    chosen = training_subset(features, images.labels, share)
+    return images.subset(chosen.indices), chosen.weights
+
+
+def _random(images: ImageSet, features: Tensor, share: float, seed: int) -> Chosen:
     """As many images of each class, at random."""
     generator = torch.Generator().manual_seed(seed)
     kept = []
@@ -179,7 +187,7 @@ def _random(images: ImageSet, features: Tensor, share: float, seed: int) -> Imag
         members = (images.labels == label).nonzero()[:, 0]
         count = min(len(members), max(2, math.ceil(share * len(members))))
         kept.append(members[torch.randperm(len(members), generator=generator)[:count]])
-    return images.subset(torch.cat(kept))
+    return images.subset(torch.cat(kept)), None
 
 
 def _on_subset(
@@ -191,7 +199,7 @@ def _on_subset(
     started = time.perf_counter()
     warm = train_one(method, margin, replace(setting, config=replace(setting.config, steps=WARM_UP)), seed)
     features = embed(warm.network, setting.split.train)
-    chosen = choose(setting.split.train, features, share, seed)
+    chosen, weights = choose(setting.split.train, features, share, seed)
     later = replace(setting, config=replace(setting.config, steps=steps))
-    trained = train_one(method, margin, later, seed, images=chosen, network=warm.network)
+    trained = train_one(method, margin, later, seed, images=chosen, network=warm.network, weights=weights)
     return measure(replace(trained, seconds=time.perf_counter() - started), setting)

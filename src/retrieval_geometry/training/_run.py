@@ -50,13 +50,15 @@ class Run:
         images: ImageSet,
         config: TrainingConfig,
         cache: str | os.PathLike[str] | None,
+        weights: Tensor | None,
     ) -> None:
         self.fabric, self.config = fabric, config
         _check_shares(network, config.batch_size, fabric.world_size)
         self.network, self.objective = network.to(fabric.device), objective.to(fabric.device)
         self._ids = images.ids
         self._labels = images.labels.unique(return_inverse=True)[1]
-        self._sampler = MPerClassBatches(self._labels, config.batch_size, config.per_class, config.seed)
+        sizes = config.batch_size, config.per_class
+        self._sampler = MPerClassBatches(self._labels, *sizes, config.seed, weights)
         optimizer = self._make_optimizer()
         self._rates = [float(group["lr"]) for group in optimizer.param_groups]
         self._optimizer: Any = fabric.setup_optimizers(optimizer)
@@ -70,7 +72,7 @@ class Run:
             self._pixels.hold()
         network.train()
         objective.train()
-        self.settings = self._describe(images)
+        self.settings = self._describe(images, weights)
 
     def batches(self, first: int, stop: int) -> Iterator[tuple[int, Tensor]]:
         """Give each step with this process's share of its batch: pixels, or features of a frozen trunk."""
@@ -178,10 +180,11 @@ class Run:
         finite = all(bool(gradient.isfinite().all()) for gradient in (flat, *own))
         return finite or self.config.precision == "16-mixed"
 
-    def _describe(self, images: ImageSet) -> dict[str, Any]:
+    def _describe(self, images: ImageSet, weights: Tensor | None) -> dict[str, Any]:
         """What a checkpoint must share with a run that goes on from it."""
         settings = {k: v for k, v in asdict(self.config).items() if k not in FREE_SETTINGS}
-        content = digest((images.sha256, images.ids, images.labels.tolist()))
+        drawn = () if weights is None else (weights.tolist(),)
+        content = digest((images.sha256, images.ids, images.labels.tolist(), *drawn))
         parts = {"network": self.network.identity, "objective": repr(self.objective), "images": content}
         return {**settings, **parts}
 

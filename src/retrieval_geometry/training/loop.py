@@ -51,6 +51,7 @@ def train(
     validate: Validate | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
     cache: str | os.PathLike[str] | None = None,
+    weights: Tensor | None = None,
 ) -> History:
     """Train a network, in place, to a small value of ``objective(embeddings, labels)``.
 
@@ -79,10 +80,13 @@ def train(
         checkpoint: a file that holds the run every ``checkpoint_every`` steps and at its end. If it exists
             the run goes on from it; more steps may be asked for then.
         cache: a folder that keeps what a frozen trunk gives.
+        weights: ``(n,)``, how often each image is drawn, relative to the others of its class: for a coreset
+            its weights, so that the gradient is on average that of the images that it stands for. All images
+            of a class are drawn alike by default.
 
     Raises:
-        ValueError: images, batch and processes do not go together, an objective that is no scalar or does not
-            depend on the embeddings, or a checkpoint that is damaged or of other settings.
+        ValueError: images, weights, batch and processes do not go together, an objective that is no scalar or
+            does not depend on the embeddings, or a checkpoint that is damaged or of other settings.
         NonFiniteLossError: embeddings, loss or gradients are NaN or infinite; the step and the images are
             named, and the network has the weights from before the step.
 
@@ -96,7 +100,7 @@ def train(
         2
     """
     with isolated_random_state():
-        run = Run(start_fabric(config), network, objective, images, config, cache)
+        run = Run(start_fabric(config), network, objective, images, config, cache, weights)
         record = _Record(run, validate, None if checkpoint is None else Path(checkpoint))
         record.resume()
         first = len(record.history.losses)
