@@ -219,6 +219,10 @@ def test_heads_are_tuned_on_the_data_itself_and_stand_beside_the_trunk(setting, 
     distances = torch.cdist(*(vectors / vectors.norm(dim=1, keepdim=True) for vectors in features))
     found = gallery.labels[distances.argmin(dim=1)] == query.labels
     assert result["trunk"].metrics["R@1"].value == pytest.approx(float(found.float().mean()), abs=1e-4)
+    gap = result["trunk"].metrics["R@1"].value - result["triplet"].metrics["R@1"].value
+    value, low, high = result.extra["differences"]["trunk"]["triplet"]["R@1"]
+    assert low <= value <= high
+    assert value == pytest.approx(gap, abs=1e-4)
 
 
 @pytest.mark.parametrize("name", ["products", "photographs"])

@@ -108,10 +108,7 @@ def _head_bench(
     setting = make(data_root, device)
     tuning = _tune(setting, seed)
     result = _bench(experiment, profile, setting, list(METHODS.values()), tuning.chosen, seed)
-    untrained = summarize("trunk", "the trunk alone, nothing learnt", [measure_trunk(setting)])
-    return replace(
-        result, methods=(*result.methods, untrained), extra={**result.extra, "scores": tuning.scores}
-    )
+    return replace(result, extra={**result.extra, "scores": tuning.scores})
 
 
 def chosen_values() -> dict[str, float]:
@@ -183,17 +180,23 @@ def _bench(
         )
         for i, method in enumerate(methods, 1)
     }
-    extra = {
-        "seeds": spread(runs, ("R@1", "R@4", "AP@R", "NMI", "F1")),
-        "losses": {name: list(group[0].losses) for name, group in runs.items()},
-        "chosen": {method.name: chosen[method.name] for method in methods},
-        "differences": differences(runs, "w-triplet") | differences(runs, "rankmi"),
-        "transport": transport_retrieval(setting, chosen, seed, checkpoints, runs),
-    }
     entries = [
         summarize(method.name, method.label, runs[method.name], [f"{method.tuned} = {chosen[method.name]:g}"])
         for method in methods
     ]
+    transport = transport_retrieval(setting, chosen, seed, checkpoints, runs)
+    contrasts = differences(runs, "w-triplet") | differences(runs, "rankmi")
+    if setting.trunk.get("freeze_trunk"):
+        alone = [measure_trunk(setting)]
+        entries.append(summarize("trunk", "the trunk alone, nothing learnt", alone))
+        contrasts |= differences({"trunk": alone, **runs}, "trunk")
+    extra = {
+        "seeds": spread(runs, ("R@1", "R@4", "AP@R", "NMI", "F1")),
+        "losses": {name: list(group[0].losses) for name, group in runs.items()},
+        "chosen": {method.name: chosen[method.name] for method in methods},
+        "differences": contrasts,
+        "transport": transport,
+    }
     seconds = total_seconds(started, runs.values())
     return learning_result(experiment, profile, seed, setting, entries, extra, seconds)
 

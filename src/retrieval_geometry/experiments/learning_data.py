@@ -158,8 +158,8 @@ def _head_alone(
         protocol=protocol,
         split=split,
         trunk={**trunk, "freeze_trunk": True},
-        dim=64,
-        config=TrainingConfig(steps=300, batch_size=80, per_class=4, lr=1e-3, accelerator=device),
+        dim=128,
+        config=TrainingConfig(steps=400, batch_size=80, per_class=4, lr=3e-3, accelerator=device),
     )
 
 
