@@ -65,7 +65,7 @@ runs = {"this build": bench, "Omniglot": omniglot, "Tiny ImageNet": tiny, "Groce
 # its miner and its distance, comes from its own paper or from the settings of {cite:t}`c14-roth2020revisiting`. The two Wasserstein losses compare the local features of two images, one measure against another
 # ([chapter 11](11_transport_in_a_loss)); at test time their embedding is the *mean* of the local features, so that every method answers with one vector of the same length, by Euclidean distance.
 #
-# *One rule for hyper-parameters.* Each loss has one hyper-parameter that is tuned, with three candidates, the published value among them if there is one. A model is trained for each on three quarters of the training classes
+# *One rule for hyper-parameters.* Each loss has one hyper-parameter that is tuned, with five candidates, the published value among them if there is one. A model is trained for each on three quarters of the training classes
 # and judged by AP@R on the last quarter. The test classes play no part. {numref}`tab-14-tuned` has what was chosen. Omniglot takes over the values of the glyphs; photographs are tuned on their own.
 #
 # *Two ways to learn.* On characters the whole network is trained, from nothing. On photographs the trunk is one that was trained on ImageNet, and stays as it is: only the linear head is learnt. There a row has been added that every such table should have: *the trunk
@@ -427,7 +427,7 @@ for key, run in (("tab-14-provenance", bench), ("tab-14-provenance-real", omnigl
 # - The networks are small, the runs short, and the images small. The papers fine-tune large networks on photographs of birds, cars and products for hours. What holds at one scale need not hold at the other:
 #   the profile `paper` runs the same comparison on CUB-200-2011 with a ResNet-50.
 # - A loss that needs many steps to get going is at a disadvantage in a short run. So the order of {numref}`tab-14-bench` is an order *at this budget*.
-# - Hyper-parameters get three candidates each. A loss with a narrow optimum may have been missed.
+# - Only one hyper-parameter of each loss is tuned, with five candidates. A loss with a narrow optimum may have been missed.
 # - The order of the losses changes from one data set to the next ({numref}`fig-14-dots`). That alone should make one careful with any single table, this one included.
 #
 # ## Exercises
@@ -473,7 +473,7 @@ for key, run in (("tab-14-provenance", bench), ("tab-14-provenance-real", omnigl
 # ````{solution} ex-14-3
 # :class: dropdown
 #
-# Losses differ in how many hyper-parameters matter and how sharply. Three candidates are enough for a flat optimum, and too few for a narrow one. A fairer rule gives each loss the same number of trials of a random or Bayesian search over *all* its
+# Losses differ in how many hyper-parameters matter and how sharply. Five candidates are enough for a flat optimum, and too few for a narrow one. A fairer rule gives each loss the same number of trials of a random or Bayesian search over *all* its
 # hyper-parameters and reports the result against the number of trials {cite:p}`c14-musgrave2020metric`. With 50 trials for each of 17 losses that is 850 models before the first row is printed.
 # ````
 #

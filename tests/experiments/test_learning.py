@@ -110,7 +110,7 @@ def test_tuning_takes_the_best_value_on_classes_of_the_training_set(setting, mon
     monkeypatch.setattr(learning, "METHODS", {name: METHODS[name] for name in ("triplet", "supcon")})
     result = learning.run_tuning("quick", "data", "cpu", 0)
     for name, scores in result.extra["scores"].items():
-        assert len(scores) == 3
+        assert len(scores) == 5
         assert scores[f"{result.extra['chosen'][name]:g}"] == max(scores.values())
     validation = setting.for_validation().split
     assert set(validation.query.labels.tolist()) <= set(setting.split.train.labels.tolist())
@@ -118,7 +118,8 @@ def test_tuning_takes_the_best_value_on_classes_of_the_training_set(setting, mon
 
 
 def test_every_method_has_as_many_candidates_and_the_papers_losses_are_there():
-    assert {len(method.candidates) for method in METHODS.values()} == {3}
+    assert {len(method.candidates) for method in METHODS.values()} == {5}
+    assert all(list(method.candidates) == sorted(set(method.candidates)) for method in METHODS.values())
     for rows in TABLE1.values():
         assert list(rows) == [method.name for method in TEN_LOSSES]
     assert all(set(rows) <= METHODS.keys() for rows in TABLES.values())

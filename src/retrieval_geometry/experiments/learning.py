@@ -48,7 +48,7 @@ ASKED = 150
 
 
 def run_tuning(profile: str, data_root: str, device: str, seed: int) -> Result:
-    """Choose one hyper-parameter of each loss: three values, one model each, by AP@R on validation classes.
+    """Choose one hyper-parameter of each loss: five values, one model each, by AP@R on validation classes.
 
     The validation classes are a quarter of the training classes; the models see the other three quarters.
     """
@@ -117,7 +117,7 @@ def chosen_values() -> dict[str, float]:
         chosen: Mapping[str, float] = load_recorded("learning-tuning", "quick").extra["chosen"]
     except ResultError:
         chosen = {}
-    return {name: float(chosen.get(name, method.candidates[1])) for name, method in METHODS.items()}
+    return {name: float(chosen.get(name, method.candidates[2])) for name, method in METHODS.items()}
 
 
 class _Tuning(NamedTuple):

@@ -24,7 +24,7 @@ class LearningMethod:
         name: short and stable.
         label: as tables call it.
         tuned: the hyper-parameter that is chosen on validation classes.
-        candidates: its values, as many for every method; the middle one is the published one if there is one.
+        candidates: its values, as many for every method, the published one among them if there is one.
         make: the objective, from the number of classes, the length of an embedding, a seed and the value.
         output: what the network gives, ``"vector"`` or ``"map"``.
         normalize: whether it gives vectors of length one.
@@ -34,28 +34,28 @@ class LearningMethod:
     name: str
     label: str
     tuned: str
-    candidates: tuple[float, float, float]
+    candidates: tuple[float, ...]
     make: Make
     output: str = "vector"
     normalize: bool = True
     objective_lr: float | None = None
 
 
-CANDIDATES: dict[str, tuple[float, float, float]] = {
-    "triplet": (0.1, 0.2, 0.4),
-    "contrastive": (0.7, 1.0, 1.3),
-    "npair": (0.001, 0.005, 0.02),
-    "proxynca": (3.0, 9.0, 27.0),
-    "genlifted": (0.5, 1.0, 2.0),
-    "histogram": (33, 65, 129),
-    "margin": (0.9, 1.2, 1.4),
-    "multisimilarity": (20.0, 40.0, 60.0),
-    "lifted": (0.5, 1.0, 2.0),
-    "angular": (36.0, 45.0, 55.0),
-    "fastap": (5, 10, 25),
-    "proxyanchor": (16.0, 32.0, 64.0),
-    "supcon": (0.05, 0.1, 0.3),
-    "arcface": (11.5, 28.65, 45.0),
+CANDIDATES: dict[str, tuple[float, ...]] = {
+    "triplet": (0.05, 0.1, 0.2, 0.4, 0.8),
+    "contrastive": (0.4, 0.7, 1.0, 1.3, 1.6),
+    "npair": (0.0002, 0.001, 0.005, 0.02, 0.1),
+    "proxynca": (1.0, 3.0, 9.0, 27.0, 81.0),
+    "genlifted": (0.25, 0.5, 1.0, 2.0, 4.0),
+    "histogram": (17, 33, 65, 129, 257),
+    "margin": (0.6, 0.9, 1.2, 1.3, 1.4),
+    "multisimilarity": (10.0, 20.0, 40.0, 50.0, 60.0),
+    "lifted": (0.25, 0.5, 1.0, 2.0, 4.0),
+    "angular": (20.0, 28.0, 36.0, 45.0, 55.0),
+    "fastap": (3, 5, 10, 25, 50),
+    "proxyanchor": (8.0, 16.0, 32.0, 64.0, 128.0),
+    "supcon": (0.03, 0.05, 0.1, 0.3, 1.0),
+    "arcface": (5.0, 11.5, 28.65, 40.0, 50.0),
 }
 """Values of what each baseline's entry calls its tuned hyper-parameter."""
 
@@ -86,7 +86,7 @@ WASSERSTEIN = (
         "w-triplet",
         "W-triplet",
         "margin",
-        (0.1, 0.2, 0.4),
+        (0.05, 0.1, 0.2, 0.4, 0.8),
         lambda n_classes, dim, seed, value: WassersteinTripletLoss(value),
         output="map",
     ),
@@ -94,7 +94,7 @@ WASSERSTEIN = (
         "w-contrastive",
         "W-contrastive",
         "margin",
-        (0.6, 1.0, 1.4),
+        (0.3, 0.6, 1.0, 1.4, 1.8),
         lambda n_classes, dim, seed, value: WassersteinContrastiveLoss(value),
         output="map",
     ),
@@ -103,7 +103,7 @@ RANKMI = LearningMethod(
     "rankmi",
     "RankMI",
     "updates",
-    (1, 3, 5),
+    (1, 2, 3, 5, 8),
     lambda n_classes, dim, seed, value: RankMILoss(updates=int(value), seed=seed),
 )
 
