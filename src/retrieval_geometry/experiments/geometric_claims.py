@@ -181,7 +181,7 @@ CLAIMS = (
         "With SMT covariances, the Wasserstein distance retrieves better than the Riemannian distance.",
         beats("smt-wasserstein", ["smt-riemannian"]),
         (TABLE,),
-        {"quick": NO, "real": OPEN},
+        {"quick": NO, "real": YES},
     ),
     _claim(
         "gmm-beats-smt",
@@ -206,7 +206,7 @@ CLAIMS = (
         "retrieve better than 64).",
         fewer_components_help,
         (TABLE,),
-        {"quick": YES, "real": NO},
+        {"quick": YES, "real": YES},
     ),
     _claim(
         "deep-beats-sift",
