@@ -368,7 +368,7 @@ for key, run in (("tab-04-layers", layers), ("tab-04-layers-real", layers_real))
 # ```
 # ````
 #
-# ````{table} One layer and all layers of SqueezeNet, recorded run.
+# ````{table} One layer and all layers of SqueezeNet, each behind its ReLU, recorded run.
 # :name: tab-04-layers-real
 #
 # ```{glue:md} tab-04-layers-real
