@@ -29,6 +29,7 @@ from retrieval_geometry.experiments.learning_run import (
     learning_result,
     measure,
     measure_trunk,
+    run_name,
     run_once,
     run_seeds,
     spread,
@@ -174,6 +175,15 @@ def _bench(
 ) -> Result:
     checkpoints = checkpoints_of(setting)
     started = time.perf_counter()
+    by_transport = {
+        name: run_once(
+            f"{name}-{chosen[name]:g}-seed{seed}-transport",
+            partial(_transport_run, METHODS[name], chosen[name], setting, seed, checkpoints),
+            checkpoints,
+            "transport at test time",
+        )
+        for name in ("w-triplet", "w-contrastive")
+    }
     runs = {
         method.name: run_seeds(
             method, chosen[method.name], setting, seed, checkpoints, f"[{i}/{len(methods)}]"
@@ -184,7 +194,7 @@ def _bench(
         summarize(method.name, method.label, runs[method.name], [f"{method.tuned} = {chosen[method.name]:g}"])
         for method in methods
     ]
-    transport = transport_retrieval(setting, chosen, seed, checkpoints, runs)
+    transport = transport_retrieval(setting, by_transport, runs)
     contrasts = differences(runs, "w-triplet") | differences(runs, "rankmi")
     if setting.trunk.get("freeze_trunk"):
         alone = [measure_trunk(setting)]
@@ -221,9 +231,7 @@ def _rounded(interval: Interval) -> list[float]:
 
 def transport_retrieval(
     setting: LearningSetting,
-    chosen: Mapping[str, float],
-    seed: int,
-    checkpoints: Checkpoints,
+    by_transport: Mapping[str, LearningRun],
     runs: Mapping[str, Sequence[LearningRun]],
 ) -> dict[str, Any]:
     """The two Wasserstein losses at test time: transport distances against Euclidean ones of the means.
@@ -233,13 +241,7 @@ def transport_retrieval(
     """
     found: dict[str, dict[str, Any]] = {}
     asked = asked_of(setting)
-    for name in ("w-triplet", "w-contrastive"):
-        run = run_once(
-            f"{name}-{chosen[name]:g}-seed{seed}-transport",
-            partial(_transport_run, METHODS[name], chosen[name], setting, seed),
-            checkpoints,
-            "transport at test time",
-        )
+    for name, run in by_transport.items():
         pairs = {
             metric: torch.tensor([run.values[f"{metric} {way}"] for way in ("transport", "Euclidean")])
             for metric in ("R@1", "AP@R")
@@ -264,8 +266,12 @@ def transport_retrieval(
     return found
 
 
-def _transport_run(method: LearningMethod, value: float, setting: LearningSetting, seed: int) -> LearningRun:
+def _transport_run(
+    method: LearningMethod, value: float, setting: LearningSetting, seed: int, checkpoints: Checkpoints
+) -> LearningRun:
     trained = train_one(method, value, setting, seed)
+    # The model is that of the comparison: what it reaches by mean vectors is kept for it.
+    checkpoints.put(run_name(method, value, seed), measure(trained, setting))
     by_way = rank_both_ways(trained.network, setting)
     values = {
         f"{metric} {way}": tuple(round(v, 5) for v in of_queries.tolist())

@@ -150,6 +150,11 @@ def run_once(
     return found
 
 
+def run_name(method: LearningMethod, value: float, seed: int) -> str:
+    """What the model of a method is remembered by."""
+    return f"{method.name}-{value:g}-seed{seed}"
+
+
 def run_seeds(
     method: LearningMethod,
     value: float,
@@ -164,7 +169,7 @@ def run_seeds(
         return measure(train_one(method, value, setting, seed), setting)
 
     return [
-        run_once(f"{method.name}-{value:g}-seed{s}", partial(one, s), checkpoints, progress)
+        run_once(run_name(method, value, s), partial(one, s), checkpoints, progress)
         for s in range(seed, seed + setting.seeds)
     ]
 

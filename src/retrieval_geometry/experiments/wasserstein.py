@@ -1,10 +1,11 @@
 """Experiments of [wasserstein-dml]: what its choices do to W-triplet, and what coresets save."""
 
+import copy
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -137,6 +138,7 @@ def run_coresets(profile: str, data_root: str, device: str, seed: int) -> Result
         "random": ("random subset", _random),
         "all": ("all images", lambda images, features, share, seed: (images, None)),
     }
+    warm_of = cache(partial(_Warm, setting, margin))  # all subsets of a seed begin with the same network
     for share in SHARES:
         for way, (words, choose) in ways.items():
             name = f"{way}-{share:g}"
@@ -144,7 +146,7 @@ def run_coresets(profile: str, data_root: str, device: str, seed: int) -> Result
             runs[name] = [
                 run_once(
                     f"w-triplet-{margin:g}-{name}-seed{s}",
-                    partial(_on_subset, setting, margin, share, choose, s),
+                    partial(_on_subset, setting, margin, share, choose, warm_of, s),
                     checkpoints,
                     "coresets",
                 )
@@ -190,16 +192,31 @@ def _random(images: ImageSet, features: Tensor, share: float, seed: int) -> Chos
     return images.subset(torch.cat(kept)), None
 
 
+class _Warm:
+    """A network after the warm-up on all images, its features of them, and the seconds that took."""
+
+    def __init__(self, setting: LearningSetting, margin: float, seed: int) -> None:
+        started = time.perf_counter()
+        short = replace(setting, config=replace(setting.config, steps=WARM_UP))
+        self.network = train_one(METHODS["w-triplet"], margin, short, seed).network
+        self.features = embed(self.network, setting.split.train)
+        self.seconds = time.perf_counter() - started
+
+
 def _on_subset(
-    setting: LearningSetting, margin: float, share: float, choose: Choose, seed: int
+    setting: LearningSetting,
+    margin: float,
+    share: float,
+    choose: Choose,
+    warm_of: Callable[[int], _Warm],
+    seed: int,
 ) -> LearningRun:
-    """Warm up on all images, choose, and train on from there; the seconds hold all three."""
-    method = METHODS["w-triplet"]
-    steps = round(share * setting.config.steps)
+    """Choose after the warm-up on all images, and train on from there; the seconds hold all three."""
+    warm = warm_of(seed)
     started = time.perf_counter()
-    warm = train_one(method, margin, replace(setting, config=replace(setting.config, steps=WARM_UP)), seed)
-    features = embed(warm.network, setting.split.train)
-    chosen, weights = choose(setting.split.train, features, share, seed)
-    later = replace(setting, config=replace(setting.config, steps=steps))
-    trained = train_one(method, margin, later, seed, images=chosen, network=warm.network, weights=weights)
-    return measure(replace(trained, seconds=time.perf_counter() - started), setting)
+    chosen, weights = choose(setting.split.train, warm.features, share, seed)
+    later = replace(setting, config=replace(setting.config, steps=round(share * setting.config.steps)))
+    network = copy.deepcopy(warm.network)
+    trained = train_one(METHODS["w-triplet"], margin, later, seed, chosen, network, weights)
+    seconds = warm.seconds + time.perf_counter() - started
+    return measure(replace(trained, seconds=seconds), setting)
