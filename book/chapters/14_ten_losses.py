@@ -84,6 +84,7 @@ facts = (
     "models a method",
     "steps",
     "batch",
+    "learning rate",
 )
 rows = [[fact, *(str(run.settings[fact]) for run in runs.values())] for fact in facts]
 table = tables.markdown_table(["", *runs], rows).replace("---:", ":---")
@@ -141,7 +142,8 @@ own = tables.retrieval_table([bench], None, METRICS, [name for name in ELEVEN if
 glue("tab-14-bench", Markdown(own), display=False)
 for key, title in (("real", "Omniglot"), ("tiny", "Tiny ImageNet"), ("grocery", "Grocery Store")):
     rows = [name for name in (*METHODS, "trunk") if runs[title].get(name)]
-    table = tables.retrieval_table([runs[title]], None, METRICS, rows, [title])
+    digits = 3 if title == "Tiny ImageNet" else 2  # its values lie close together
+    table = tables.retrieval_table([runs[title]], None, METRICS, rows, [title], digits)
     glue(f"tab-14-{key}", Markdown(table), display=False)
 older = [
     [

@@ -30,12 +30,12 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(lines + [_line([_escape(cell) for cell in row]) for row in rows])
 
 
-def format_metric(metric: Metric | None, bold: bool = False) -> str:
-    """``0.62 [0.55, 0.69]``: value and interval with two decimals, bold if asked; a dash for None."""
+def format_metric(metric: Metric | None, bold: bool = False, digits: int = 2) -> str:
+    """``0.62 [0.55, 0.69]``: value and interval, bold if asked; a dash for None."""
     if metric is None:
         return "–"
-    value = f"{metric.value:.2f}"
-    return f"{f'**{value}**' if bold else value} [{metric.low:.2f}, {metric.high:.2f}]"
+    value = f"{metric.value:.{digits}f}"
+    return f"{f'**{value}**' if bold else value} [{metric.low:.{digits}f}, {metric.high:.{digits}f}]"
 
 
 def format_seconds(seconds: float | None) -> str:
@@ -54,6 +54,7 @@ def retrieval_table(
     metrics: Sequence[str] = ("P@1", "P@5", "P@10"),
     methods: Sequence[str] | None = None,
     names: Sequence[str] | None = None,
+    digits: int = 2,
 ) -> str:
     """Table 1 again: for each metric the paper's number, then ours with its interval, best in bold.
 
@@ -63,6 +64,7 @@ def retrieval_table(
         metrics: which metrics, by their name in the result.
         methods: which methods, in this order; all of the first result by default.
         names: what to call each result in the header; its profile by default.
+        digits: decimals of our numbers.
     """
     methods = methods or [entry.method for entry in results[0].methods]
     names = names or [result.profile for result in results]
@@ -75,7 +77,7 @@ def retrieval_table(
         row = [method_label(results, method)]
         for metric in metrics:
             row += [_paper_cell(paper, methods, method, metric)] if paper else []
-            row += [_our_cell(result, methods, method, metric) for result in results]
+            row += [_our_cell(result, methods, method, metric, digits) for result in results]
         rows.append(row)
     return markdown_table(header, rows)
 
@@ -143,11 +145,11 @@ def _paper_cell(paper: PaperNumbers, methods: Sequence[str], method: str, metric
     return f"**{text}**" if _best(values, method, metric) else text
 
 
-def _our_cell(result: Result, methods: Sequence[str], method: str, metric: str) -> str:
+def _our_cell(result: Result, methods: Sequence[str], method: str, metric: str, digits: int) -> str:
     entries = [(name, result.get(name)) for name in methods]
     found = {name: entry.metrics.get(metric) if entry else None for name, entry in entries}
     values = {name: value.value if value else None for name, value in found.items()}
-    return format_metric(found[method], bold=_best(values, method, metric))
+    return format_metric(found[method], _best(values, method, metric), digits)
 
 
 def method_label(results: Sequence[Result], method: str) -> str:
