@@ -64,6 +64,7 @@ recorded = [
     load_recorded("geometric-layers", "real"),
     load_recorded("geometric-robustness", "real"),
     load_recorded("learning-bench", "real"),
+    load_recorded("wasserstein-coresets", "real"),
 ]
 
 # %% [markdown]

@@ -175,7 +175,8 @@ CLAIMS = (
         "random subsets or on all images.",
         coresets_lose_little,
         (CORESETS,),
-        {},
+        {"real": OPEN},
+        {"real": OMNIGLOT},
     ),
     Claim(
         "wasserstein-dml-sinkhorn",
