@@ -25,7 +25,9 @@ def experiment_source(name):
     """An experiment called `paper-part` is defined in `experiments/paper.py`."""
     source = SOURCE / "experiments" / f"{name.split('-')[0]}.py"
     recorded = recorded_of(source, project.root / "book" / "results")
-    return [str(source), *map(str, [*module_files(source), *recorded])]
+    # What the papers on learning change one thing of was trained for the comparison, and is taken from there.
+    before = [f"build/results/learning-bench-{profile}.json"] if name.startswith(("wasserstein-", "rankmi-")) else []
+    return [str(source), *map(str, [*module_files(source), *recorded]), *before]
 
 
 def chapter_inputs(wildcards):
