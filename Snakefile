@@ -25,9 +25,10 @@ def experiment_source(name):
     """An experiment called `paper-part` is defined in `experiments/paper.py`."""
     source = SOURCE / "experiments" / f"{name.split('-')[0]}.py"
     recorded = recorded_of(source, project.root / "book" / "results")
-    # What the papers on learning change one thing of was trained for the comparison, and is taken from there.
-    before = [f"build/results/learning-bench-{profile}.json"] if name.startswith(("wasserstein-", "rankmi-")) else []
-    return [str(source), *map(str, [*module_files(source), *recorded]), *before]
+    inputs = [str(source), *map(str, [*module_files(source), *recorded])]
+    if name.startswith(("wasserstein-", "rankmi-")):  # they change one thing of models of the comparison
+        inputs.append(f"build/results/learning-bench-{profile}.json")
+    return inputs
 
 
 def chapter_inputs(wildcards):
