@@ -222,7 +222,7 @@ glue("tab-04-controls", Markdown(controls), display=False)
 # ## Before or behind the ReLU?
 #
 # "The last convolutional layer" leaves one thing open. A ReLU follows it, and sets all negative numbers to zero. Are the
-# descriptors taken before, or behind? It sounds like a detail. {numref}`tab-04-rectified` runs everything both ways.
+# descriptors taken before, or behind? It sounds like a detail. {numref}`tab-04-rectified` has both.
 
 # %% tags=["hide-input", "remove-output"]
 both = [recorded, rectified]

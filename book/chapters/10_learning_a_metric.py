@@ -44,6 +44,7 @@ device = "cpu"
 seed = 0
 
 # %%
+import copy
 import math
 import warnings
 from dataclasses import replace
@@ -174,12 +175,10 @@ some = stack_images(train_images.subset(range(0, len(train_images), 20)), load_e
 
 def new_network(seed, spread=True):
     network = load_embedding_network("glyph_cnn_bn", dim=32, seed=seed)
-    norms = [layer for layer in network.modules() if isinstance(layer, nn.BatchNorm2d)]
-    for norm in norms:
-        norm.momentum = 1.0  # its running statistics shall be those of these images
-    (network.standardize_head if spread else network)(some)
-    for norm in norms:
-        norm.momentum = 0.1
+    head = copy.deepcopy(network.head)
+    network.standardize_head(some)  # sets the running statistics of batch norm as well
+    if not spread:
+        network.head = head
     return network.to(device)
 
 

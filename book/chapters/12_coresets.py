@@ -799,8 +799,8 @@ figure
 # Now the price. The seconds of {numref}`tab-12-training` include the choice and were measured while other jobs may have used the machine, so we look at the steps, which are what was saved. At {glue:text}`12-best-share`, that is {glue:text}`12-best-steps` steps with the warm-up instead of
 # {glue:text}`12-full-steps`, WCRAIG reaches {glue:text}`12-r1-wcraig` and all images {glue:text}`12-r1-all`; all steps reach {glue:text}`12-r1-full`. What is lost is lost by *stopping early*, and stopping early needs no coreset: it does not have to embed all images, compute their divergences and choose.
 #
-# The same experiment on handwriting, as a recorded run, is in {numref}`tab-12-omniglot` ({glue:text}`12-omniglot-protocol`; {glue:text}`12-omniglot-steps` steps in all; intervals over queries and models). There the coresets cost seconds that the other
-# rows do not have: embedding all images, and the divergences within each class.
+# The same experiment on handwriting, as a recorded run, is in {numref}`tab-12-omniglot` ({glue:text}`12-omniglot-protocol`; {glue:text}`12-omniglot-steps` steps in all; intervals over queries and models). The seconds of
+# all rows but the first hold the warm-up and an embedding of all images, though of these rows only WCRAIG has a use for it.
 #
 # ````{table} W-triplet on subsets of Omniglot, recorded run: R@1, WCRAIG minus each control of the same share, and seconds of training with warm-up and choice.
 # :name: tab-12-omniglot

@@ -146,10 +146,8 @@ class EmbeddingNetwork(nn.Module):
             raise ValueError(f"images must be at least two to have a variance, got {len(images)}")
         norms = [module for module in self.modules() if isinstance(module, _BatchNorm) and module.training]
         usual = [norm.momentum for norm in norms]
-        for norm in norms:
-            norm.momentum = (
-                1.0  # what batch norm remembers for evaluation is these images, not a tenth of them
-            )
+        for norm in norms:  # what batch norm remembers for evaluation is these images, not a tenth of them
+            norm.momentum = 1.0
         mapped = self.head(self.features(images)).flatten(0, 1)
         for norm, momentum in zip(norms, usual, strict=True):
             norm.momentum = momentum
