@@ -8,7 +8,7 @@ from torch import Tensor
 from retrieval_geometry.experiments.data import Setting, cache_folder
 from retrieval_geometry.features import Backbone, extract_descriptors, load_backbone
 from retrieval_geometry.reporting.provenance import collect_provenance
-from retrieval_geometry.reporting.results import DatasetInfo, Provenance, WeightsInfo
+from retrieval_geometry.reporting.results import DatasetInfo, Groups, Provenance, Scope, WeightsInfo
 
 
 def check_device(device: str) -> torch.device:
@@ -45,6 +45,22 @@ def dataset_info(setting: Setting) -> DatasetInfo:
     """What the result says about its images."""
     images = setting.images
     return DatasetInfo(images.name, len(images), len(images.classes), images.sha256, setting.licence)
+
+
+def groups_of(labels: Tensor) -> Groups:
+    """The classes ``(n,)`` of images as groups of them, in the order of the labels."""
+    members, sizes = labels.unique(return_inverse=True, return_counts=True)[1:]
+    return Groups("classes", tuple(sizes.tolist()), tuple(members.tolist()))
+
+
+def scope_of(setting: Setting, backbone: Backbone, asked: int | None = None) -> Scope:
+    """How far a result reaches: so many queries (those of the setting), where every image could be asked.
+
+    Where the database is a list of its own, the queries are all that may be asked.
+    """
+    queries = len(setting.queries)
+    every = len(setting.images) if bool(torch.isin(setting.queries, setting.database).all()) else queries
+    return Scope(backbone.name, queries if asked is None else asked, every)
 
 
 def settings_of(setting: Setting, descriptors: Tensor, backbone: Backbone) -> dict[str, Any]:

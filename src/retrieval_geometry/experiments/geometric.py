@@ -9,13 +9,21 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from retrieval_geometry.experiments.checkpoints import Checkpoints, Part
-from retrieval_geometry.experiments.common import dataset_info, describe, provenance, settings_of
+from retrieval_geometry.experiments.common import (
+    dataset_info,
+    describe,
+    groups_of,
+    provenance,
+    scope_of,
+    settings_of,
+)
 from retrieval_geometry.experiments.data import Setting, load_setting
 from retrieval_geometry.experiments.geometric_layers import run_layers
 from retrieval_geometry.experiments.geometric_methods import CONTROLS, MODELS, PAPER_METHODS, Method
 from retrieval_geometry.experiments.geometric_robustness import run_robustness
 from retrieval_geometry.experiments.retrieval import draws, rank_setting, score, timed
 from retrieval_geometry.features import SiftBagOfWords
+from retrieval_geometry.reporting.details import Gallery, Ranked
 from retrieval_geometry.reporting.results import MethodResult, Result
 
 __all__ = ["run_layers", "run_rectified", "run_robustness", "run_table1"]
@@ -63,10 +71,12 @@ def _table(experiment: str, setting: Setting, profile: str, device: str, seed: i
         dataset=dataset,
         settings=settings,
         methods=tuple(entries),
-        extra={
-            "draws": {entry.method: draws(entry, setting) for entry in entries},
-            "gallery": gallery_ids({part.entry.method: part.nearest for part in parts}, setting),
-        },
+        scope=scope_of(setting, backbone),
+        groups=groups_of(setting.query_labels),
+        details=Ranked(
+            {entry.method: draws(entry, setting) for entry in entries},
+            gallery_ids({part.entry.method: part.nearest for part in parts}, setting),
+        ),
         provenance=provenance(sum(part.seconds for part in parts), descriptors, backbone),
     )
 
@@ -130,11 +140,13 @@ def build(model: str, descriptors: Tensor, setting: Setting, seed: int) -> Built
     return Built(histograms, (note,), seconds / len(descriptors))
 
 
-def gallery_ids(nearest: Mapping[str, Sequence[Sequence[int]]], setting: Setting) -> dict[str, Any]:
+def gallery_ids(nearest: Mapping[str, Sequence[Sequence[int]]], setting: Setting) -> Gallery:
     """A few queries of different classes and the ids of their neighbours under each method."""
     labels = setting.query_labels
     firsts = [int((labels == label).nonzero()[0]) for label in labels.unique().tolist()]
     chosen = firsts[:: max(1, len(firsts) // GALLERY_QUERIES)][:GALLERY_QUERIES]
     ids = setting.images.ids
-    neighbours = {name: [[ids[i] for i in rows[query]] for query in chosen] for name, rows in nearest.items()}
-    return {"queries": [ids[int(setting.queries[query])] for query in chosen], "neighbours": neighbours}
+    neighbours = {
+        name: tuple(tuple(ids[i] for i in rows[query]) for query in chosen) for name, rows in nearest.items()
+    }
+    return Gallery(tuple(ids[int(setting.queries[query])] for query in chosen), neighbours)

@@ -13,7 +13,15 @@ import torch
 from torch import Tensor
 
 from retrieval_geometry.distances import DISTANCES
-from retrieval_geometry.experiments.common import dataset_info, describe, layer_dim, provenance, settings_of
+from retrieval_geometry.experiments.common import (
+    dataset_info,
+    describe,
+    groups_of,
+    layer_dim,
+    provenance,
+    scope_of,
+    settings_of,
+)
 from retrieval_geometry.experiments.data import Setting, load_setting
 from retrieval_geometry.experiments.geometric_methods import Method
 from retrieval_geometry.experiments.retrieval import nearest_by_distance, score, timed
@@ -52,6 +60,8 @@ def run_layers(profile: str, data_root: str, device: str, seed: int) -> Result:
         settings=settings_of(setting, descriptors, backbone)
         | {"parts": {name: part.shape[2] for name, part in parts.items()}},
         methods=tuple(methods),
+        scope=scope_of(setting, backbone),
+        groups=groups_of(setting.query_labels),
         provenance=provenance(time.perf_counter() - started, descriptors, backbone),
     )
 

@@ -16,10 +16,18 @@ from torch import Tensor
 
 from retrieval_geometry.distances import DISTANCES
 from retrieval_geometry.evaluation import bootstrap_interval
-from retrieval_geometry.experiments.common import dataset_info, describe, provenance, settings_of
+from retrieval_geometry.experiments.common import (
+    dataset_info,
+    describe,
+    groups_of,
+    provenance,
+    scope_of,
+    settings_of,
+)
 from retrieval_geometry.experiments.data import load_setting
 from retrieval_geometry.experiments.retrieval import as_metric
 from retrieval_geometry.image_models import fit_gaussian, fit_mixture, smt_covariance
+from retrieval_geometry.reporting.details import CloseRange, Dealt
 from retrieval_geometry.reporting.results import MethodResult, Result
 
 IMAGES_PER_CLASS = 3
@@ -67,7 +75,9 @@ def run_robustness(profile: str, data_root: str, device: str, seed: int) -> Resu
             "components": COMPONENTS,
         },
         methods=tuple(_entry(name, label, measured[name], seed) for name, label, _, _ in METHODS),
-        extra={"images": {name: _rounded(values) for name, values in measured.items()}},
+        scope=scope_of(setting, backbone, len(chosen)),
+        groups=groups_of(setting.images.labels[chosen]),
+        details=Dealt({name: _rounded(values) for name, values in measured.items()}),
         provenance=provenance(time.perf_counter() - started, descriptors, backbone),
     )
 
@@ -130,5 +140,7 @@ def _entry(name: str, label: str, values: dict[str, Tensor], seed: int) -> Metho
     return MethodResult(name, label, {key: as_metric(interval, n) for key, interval in intervals.items()})
 
 
-def _rounded(values: dict[str, Tensor]) -> dict[str, list[float]]:
-    return {key: [float(f"{number:.4g}") for number in value.tolist()] for key, value in values.items()}
+def _rounded(values: dict[str, Tensor]) -> CloseRange:
+    return CloseRange(
+        **{key: tuple(float(f"{number:.4g}") for number in value.tolist()) for key, value in values.items()}
+    )

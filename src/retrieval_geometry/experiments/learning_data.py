@@ -16,6 +16,7 @@ from retrieval_geometry.datasets.metric_learning import BENCHMARKS
 from retrieval_geometry.experiments import check_profile
 from retrieval_geometry.experiments.data import find_weights
 from retrieval_geometry.features import load_embedding_network
+from retrieval_geometry.reporting.results import Groups
 from retrieval_geometry.training import Augmentation, TrainingConfig, stack_images
 
 GLYPH_LICENCE = "typefaces: Bitstream Vera licence (DejaVu), STIX fonts user licence"
@@ -36,6 +37,7 @@ class LearningSetting:
         dim: length of an embedding, and of a local feature where an image is a set of them.
         config: steps, batches and rates.
         seeds: how many models of each method are trained.
+        grouped_by: what queries that are not independent have in common: their class, or their alphabet.
     """
 
     name: str
@@ -46,6 +48,18 @@ class LearningSetting:
     dim: int
     config: TrainingConfig
     seeds: int = 3
+    grouped_by: str = "classes"
+
+    @property
+    def groups(self) -> Groups:
+        """The classes of the queries; of characters the alphabets, the first part of their names."""
+        query = self.split.query
+        names = [query.classes[label] for label in query.labels.tolist()]
+        if self.grouped_by == "alphabets":
+            names = [name.partition("/")[0] for name in names]
+        place = {name: i for i, name in enumerate(sorted(set(names)))}
+        members = tuple(place[name] for name in names)
+        return Groups(self.grouped_by, tuple(members.count(i) for i in range(len(place))), members)
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -110,6 +124,7 @@ def _omniglot(root: Path, device: str) -> LearningSetting:
         trunk={"trunk": "glyph_cnn_bn"},
         dim=64,
         config=TrainingConfig(steps=300, batch_size=80, per_class=4, lr=1e-3, accelerator=device),
+        grouped_by="alphabets",
     )
 
 

@@ -106,13 +106,13 @@ def score(
     )
 
 
-def draws(entry: MethodResult, setting: Setting, per_class: int = 2) -> dict[str, list[float]]:
+def draws(entry: MethodResult, setting: Setting, per_class: int = 2) -> dict[str, tuple[float, ...]]:
     """How P@k moves with the choice of ``per_class`` queries of each class: value, low, high for each k."""
     assert entry.relevance is not None
     found = {}
     for k in (1, 5, K):
         interval = query_draw_interval(entry.relevance.precision(k), setting.query_labels, per_class)
-        found[f"P@{k}"] = [round(part, 4) for part in interval]
+        found[f"P@{k}"] = tuple(round(part, 4) for part in interval)
     return found
 
 

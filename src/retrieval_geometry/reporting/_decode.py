@@ -40,8 +40,10 @@ def _value(hint: Any, data: Any, where: str) -> Any:
     if dataclasses.is_dataclass(hint):
         return decode(hint, data, where)  # type: ignore[arg-type]
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if origin is types.UnionType:  # always `X | None` here
-        return None if data is None else _value(arguments[0], data, where)
+    if origin is types.UnionType:
+        return _one_of(arguments, data, where)
+    if origin is typing.Literal and data in arguments:
+        return data
     if origin is tuple and isinstance(data, list):
         return tuple(_value(arguments[0], item, f"{where}[{i}]") for i, item in enumerate(data))
     if origin is dict and isinstance(data, dict):
@@ -52,6 +54,18 @@ def _value(hint: Any, data: Any, where: str) -> Any:
         return data
     expected = {tuple: "a list", dict: "an object"}.get(origin, getattr(hint, "__name__", str(hint)))
     raise ValueError(f"{where} should be {expected}, got {_kind(data)}")
+
+
+def _one_of(hints: tuple[Any, ...], data: Any, where: str) -> Any:
+    """``X | None``, or several dataclasses that are told apart by their field ``kind``."""
+    hints = tuple(hint for hint in hints if hint is not types.NoneType)
+    if data is None or len(hints) == 1:
+        return None if data is None else _value(hints[0], data, where)
+    kinds = {hint.kind: hint for hint in hints}
+    kind = data.get("kind") if isinstance(data, dict) else None
+    if kind not in kinds:
+        raise ValueError(f"{_join(where, 'kind')} should be one of {', '.join(kinds)}, got {_kind(kind)}")
+    return decode(kinds[kind], data, where)
 
 
 def _join(where: str, name: str) -> str:

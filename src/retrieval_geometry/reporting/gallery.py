@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from retrieval_geometry.reporting.figures import RIGHT, WRONG, new_figure
+from retrieval_geometry.reporting.details import Ranked
 from retrieval_geometry.reporting.results import Result
 
 if TYPE_CHECKING:
@@ -58,12 +59,12 @@ def neighbour_rows(query: Neighbour, rows: Mapping[str, Sequence[Neighbour]], si
 def gallery(
     result: Result, images: Images, query: int = 0, methods: Sequence[str] | None = None, k: int = 10
 ) -> "Figure":
-    """Figure 2 again: a query of ``result.extra["gallery"]`` and its ``k`` nearest under each method."""
-    recorded = result.extra.get("gallery")
-    if not recorded:
+    """Figure 2 again: a query of the recorded gallery and its ``k`` nearest under each method."""
+    recorded = result.details.gallery if isinstance(result.details, Ranked) else None
+    if recorded is None:
         raise ValueError(f"{result.experiment} ({result.profile}) has recorded no neighbours for a gallery")
     index = {name: i for i, name in enumerate(images.ids)}
-    queries, neighbours = recorded["queries"], recorded["neighbours"]
+    queries, neighbours = recorded.queries, recorded.neighbours
     if not 0 <= query < len(queries):
         raise ValueError(f"query must be between 0 and {len(queries) - 1}, got {query}")
     wanted = queries[query]

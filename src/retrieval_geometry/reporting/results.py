@@ -8,16 +8,20 @@ import json
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from retrieval_geometry._files import replacing
 from retrieval_geometry.reporting._decode import decode
+from retrieval_geometry.reporting.details import Details, Rows
 
-SCHEMA = 1
+SCHEMA = 2
+
+
+T = TypeVar("T")
 
 
 class ResultError(ValueError):
@@ -78,11 +82,68 @@ class Relevance:
 
 
 @dataclass(frozen=True)
+class Groups:
+    """Groups of queries that are not independent of each other: the classes, or the alphabets of characters.
+
+    Args:
+        name: what they are, in the plural.
+        sizes: how many queries each has.
+        of_query: the group of every query, where single queries are recorded.
+    """
+
+    name: str
+    sizes: tuple[int, ...]
+    of_query: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.sizes or min(self.sizes) < 1:
+            raise ValueError(f"every group needs at least one query, got sizes {self.sizes}")
+        counts = np.bincount(self.of_query, minlength=len(self.sizes)) if self.of_query else self.sizes
+        if tuple(counts) != self.sizes:
+            raise ValueError(f"groups of queries do not have the sizes {self.sizes}: {tuple(counts)}")
+
+
+@dataclass(frozen=True)
+class Models:
+    """What each trained model of a method reached.
+
+    Args:
+        means: for each metric the value of each model.
+        by_group: for each metric of single queries, for each model, the mean over each group of queries.
+        losses: of the first model, the objective at the first step and then ten times along the run.
+    """
+
+    means: dict[str, tuple[float, ...]]
+    by_group: dict[str, Rows]
+    losses: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class Scope:
+    """How far a result reaches.
+
+    Args:
+        network: what turned images into numbers.
+        queries: images that were asked.
+        possible: images that the protocol allows to ask.
+        steps: of the training; None where nothing is trained.
+        models: trained of each method; None where nothing is trained.
+    """
+
+    network: str
+    queries: int
+    possible: int
+    steps: int | None = None
+    models: int | None = None
+
+
+@dataclass(frozen=True)
 class MethodResult:
     """What one method reached: metrics, time, and whatever must be said about how it ran.
 
     ``seconds_per_comparison`` is the time of one distance between two images whose models exist;
-    ``seconds_model`` the time to turn the descriptors of one image into its model. None where not applicable.
+    ``seconds_model`` the time to turn the descriptors of one image into its model; ``seconds_training`` the
+    time to train one network. None where not applicable.
     """
 
     method: str
@@ -92,6 +153,8 @@ class MethodResult:
     seconds_model: float | None = None
     relevance: Relevance | None = None
     notes: tuple[str, ...] = ()
+    seconds_training: float | None = None
+    models: Models | None = None
 
 
 @dataclass(frozen=True)
@@ -131,7 +194,7 @@ class Provenance:
 
 @dataclass(frozen=True)
 class Result:
-    """One run of one experiment. ``settings`` and ``extra`` hold small JSON values."""
+    """One run of one experiment. ``settings`` is what tables show of it: small JSON values by name."""
 
     experiment: str
     profile: str
@@ -140,7 +203,9 @@ class Result:
     settings: dict[str, Any]
     methods: tuple[MethodResult, ...]
     provenance: Provenance
-    extra: dict[str, Any] = field(default_factory=dict)
+    scope: Scope | None = None
+    groups: Groups | None = None
+    details: Details | None = None
     schema: int = SCHEMA
 
     def __getitem__(self, method: str) -> MethodResult:
@@ -154,10 +219,26 @@ class Result:
         """The entry of a method, or None if it was not run."""
         return next((entry for entry in self.methods if entry.method == method), None)
 
+    def told(self, kind: type[T]) -> T:
+        """What this experiment says beyond its table, of the type that the caller reads.
+
+        Raises:
+            ResultError: it says something else; the message names both.
+        """
+        if isinstance(self.details, kind):
+            return self.details
+        found = type(self.details).__name__ if self.details is not None else "nothing"
+        raise ResultError(
+            f"{self.experiment} ({self.profile}) holds no {kind.__name__} beyond its table, but {found}: "
+            "run it again"
+        )
+
     def write(self, path: str | Path) -> Path:
         """Write the JSON file whole or not at all, and return its path."""
         path = Path(path)
         text = json.dumps(asdict(self), indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+        # Lists of numbers on one line. No string has such a line break: JSON writes it as two characters.
+        text = re.sub(r"\[\n[\s\d.,eE+-]*\]", lambda found: re.sub(r"\s", "", found[0]), text)
         _refuse_paths(text)
         with replacing(path) as temporary:
             temporary.write_text(text, encoding="utf-8")
