@@ -2,6 +2,12 @@
 
 from retrieval_geometry.evaluation.clustering import normalized_mutual_information, pairwise_f1
 from retrieval_geometry.evaluation.embeddings import Measure, evaluate_embeddings
+from retrieval_geometry.evaluation.groups import (
+    GroupMeans,
+    mean_difference,
+    mean_interval,
+    simultaneous_differences,
+)
 from retrieval_geometry.evaluation.intervals import (
     Interval,
     bootstrap_interval,
@@ -22,12 +28,15 @@ from retrieval_geometry.evaluation.retrieval import (
 
 __all__ = [
     "CONVENTIONS",
+    "GroupMeans",
     "Interval",
     "Measure",
     "average_precision",
     "bootstrap_interval",
     "evaluate_embeddings",
     "mean_average_precision",
+    "mean_difference",
+    "mean_interval",
     "nearest_neighbours",
     "normalized_mutual_information",
     "paired_bootstrap_difference",
@@ -38,4 +47,5 @@ __all__ = [
     "run_difference",
     "run_interval",
     "seed_interval",
+    "simultaneous_differences",
 ]

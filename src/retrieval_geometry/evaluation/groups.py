@@ -1,0 +1,217 @@
+"""Intervals that speak of new classes and new training runs, and of several comparisons at once."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple, Self
+
+import numpy as np
+from scipy.stats import t
+from torch import Tensor
+
+from retrieval_geometry._check import check_count, check_number
+from retrieval_geometry.evaluation.intervals import Interval, Values
+
+ROUNDING = 1e-12  # of the largest value: less than this is no difference
+
+
+@dataclass(frozen=True, eq=False)
+class GroupMeans:
+    """What the intervals need of a table of values: the mean of each model in each group of queries.
+
+    Attributes:
+        values: ``(S, G)`` float64, the mean of each of S trained models over the queries of each of G groups.
+        sizes: ``(G,)``, how many queries each group holds.
+
+    Raises:
+        ValueError: not a row for each model and a column for each group, a value that is not finite, or a size
+            below 1.
+    """
+
+    values: np.ndarray
+    sizes: np.ndarray
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "values", np.asarray(self.values, dtype=np.float64))
+        object.__setattr__(self, "sizes", np.asarray(self.sizes))
+        if self.values.ndim != 2 or not self.values.size or self.sizes.shape != self.values.shape[1:]:
+            raise ValueError(
+                "values must hold a row for each model and a column for each group, "
+                f"got shape {self.values.shape} for {self.sizes.shape} sizes"
+            )
+        if not np.isfinite(self.values).all():
+            model, group = np.argwhere(~np.isfinite(self.values))[0]
+            raise ValueError(f"values must be finite, got {self.values[model, group]} in [{model}, {group}]")
+        if not (self.sizes >= 1).all():
+            raise ValueError(f"sizes must be at least 1, got {self.sizes.min()}")
+
+    @classmethod
+    def of(cls, values: Values, groups: Values) -> Self:
+        """Return the means of the values over the queries of each group, in the order of the labels.
+
+        Args:
+            values: ``(n,)`` for one model or ``(S, n)``, a value for each query.
+            groups: ``(n,)``, the group of each query: its class, or for characters its alphabet.
+
+        Example:
+            >>> GroupMeans.of([1, 0, 1, 1], ["a", "a", "a", "b"]).sizes.tolist()
+            [3, 1]
+        """
+        table = np.atleast_2d(_numpy(values).astype(np.float64))
+        labels = _numpy(groups)
+        if labels.ndim != 1 or table.ndim != 2 or table.shape[1] != len(labels) or not len(labels):
+            raise ValueError(f"groups must name one group per query, got {labels.shape} for {table.shape}")
+        _, group = np.unique(labels, return_inverse=True)
+        sizes = np.bincount(group)
+        return cls(np.stack([np.bincount(group, weights=row) for row in table]) / sizes, sizes)
+
+    @property
+    def by_group(self) -> np.ndarray:
+        """``(G,)``, the mean of each group over the models."""
+        return self.values.mean(axis=0)
+
+    @property
+    def by_model(self) -> np.ndarray:
+        """``(S,)``, the mean of each model over the queries."""
+        return self.values @ (self.sizes / self.n)
+
+    @property
+    def mean(self) -> float:
+        """The mean over the queries, averaged over the models."""
+        return float(self.by_model.mean())
+
+    @property
+    def models(self) -> int:
+        """S, how many models were trained."""
+        return len(self.values)
+
+    @property
+    def n(self) -> int:
+        """How many queries were asked."""
+        return int(self.sizes.sum())
+
+
+def mean_interval(means: GroupMeans, confidence: float = 0.95, comparisons: int = 1) -> Interval:
+    r"""Return the mean over queries and models with its interval over new groups and new models.
+
+    .. math:: \bar d \pm t_\nu \sqrt{V_G + V_S}, \qquad
+        V_G = \sum_g \frac{w_g^2 (\bar d_g - \bar d)^2}{1 - w_g}, \quad V_S = \frac{s^2}{S}
+
+    with w_g the share of group g in the queries and s the standard deviation of the models' means. The first
+    variance is robust to any dependence inside a group (Liang and Zeger 1986; the divisor, G/(G - 1) for equal
+    groups, is that of Bell and McCaffrey 2002); the degrees of freedom are Satterthwaite's (1946). Chapter 10
+    derives it and measures how often it covers.
+
+    With one model V_S is unknown and left out: the interval then speaks of other groups, *not* of another
+    training. Equal values give an interval of no width.
+
+    Args:
+        means: of at least two groups.
+        confidence: above 0 and below 1.
+        comparisons: how many intervals shall hold at once; each takes its part of the risk (Bonferroni).
+
+    Raises:
+        ValueError: one group, a confidence out of its range, or fewer than one comparison.
+
+    Example:
+        >>> found = mean_interval(GroupMeans.of([[1, 0, 1, 1], [1, 0, 1, 0]], [0, 0, 1, 1]))
+        >>> found.value
+        0.625
+    """
+    parts = [_over_groups(means.by_group, means.sizes), *_over_models(means)]
+    return _student(means.mean, parts, float(np.abs(means.values).max()), confidence, comparisons)
+
+
+def mean_difference(a: GroupMeans, b: GroupMeans, confidence: float = 0.95, comparisons: int = 1) -> Interval:
+    """Return the mean of a minus that of b with its interval: queries are paired, trained models are not.
+
+    What the groups have in common cancels; the variances over the models of each side add up. A side with one
+    model adds none: if it was trained, the interval does *not* speak of another training of it. The formula,
+    the other arguments and the errors are those of :func:`mean_interval`.
+
+    Args:
+        a: values of one method.
+        b: values of the other for the same queries.
+
+    Raises:
+        ValueError: also if a and b hold groups of other sizes.
+
+    Example:
+        >>> one, other = (GroupMeans.of(row, [0, 0, 1, 1]) for row in ([1, 1, 0, 1], [0, 1, 0, 1]))
+        >>> mean_difference(one, other).value
+        0.25
+    """
+    if not np.array_equal(a.sizes, b.sizes):
+        raise ValueError(f"a and b must hold the same queries, got groups of {a.sizes} and of {b.sizes}")
+    parts = [_over_groups(a.by_group - b.by_group, a.sizes), *_over_models(a), *_over_models(b)]
+    scale = max(float(np.abs(side.values).max()) for side in (a, b))
+    return _student(a.mean - b.mean, parts, scale, confidence, comparisons)
+
+
+def simultaneous_differences(
+    first: GroupMeans, rivals: Mapping[str, GroupMeans], confidence: float = 0.95
+) -> dict[str, Interval]:
+    """Return first minus each rival, with intervals that hold *all at once* with the given confidence.
+
+    One may look at all of them and pick any, the best rival too. Each interval is a :func:`mean_difference`
+    that takes an equal part of the risk (Bonferroni): valid for any dependence between the comparisons.
+
+    Args:
+        first: values of the method that is compared.
+        rivals: of the others, for the same queries; at least one.
+
+    Raises:
+        ValueError: no rival, and what :func:`mean_difference` refuses.
+
+    Example:
+        >>> tables = [GroupMeans.of(row, [0, 0, 1, 1]) for row in ([1, 1, 0, 1], [0, 1, 0, 1], [0, 0, 0, 1])]
+        >>> [found.value for found in simultaneous_differences(tables[0], dict(b=tables[1], c=tables[2])).values()]
+        [0.25, 0.5]
+    """
+    if not rivals:
+        raise ValueError("rivals must hold at least one method")
+    return {
+        name: mean_difference(first, rival, confidence, comparisons=len(rivals))
+        for name, rival in rivals.items()
+    }
+
+
+class _Part(NamedTuple):
+    variance: float
+    freedom: float
+
+
+def _over_groups(values: np.ndarray, sizes: np.ndarray) -> _Part:
+    """The variance that the choice of the groups gives to the mean over queries; groups count by their size."""
+    if len(values) < 2:
+        raise ValueError("the queries must come from at least two groups, got one: name finer groups")
+    weights = sizes / sizes.sum()
+    deviations = values - weights @ values
+    variance = float((weights**2 * deviations**2 / (1 - weights)).sum())
+    effective = float((weights**2).sum() ** 2 / (weights**4).sum())  # G for equal groups
+    return _Part(variance, effective - 1)
+
+
+def _over_models(means: GroupMeans) -> list[_Part]:
+    """The variance that the choice of the seeds gives to the mean; with one model nothing is known of it."""
+    if means.models < 2:
+        return []
+    return [_Part(float(means.by_model.var(ddof=1)) / means.models, means.models - 1)]
+
+
+def _student(value: float, parts: list[_Part], scale: float, confidence: float, comparisons: int) -> Interval:
+    """Student's interval with Satterthwaite's degrees of freedom; rounding makes no difference and no width."""
+    if check_number(confidence, "confidence", above=0, at_most=1) == 1:
+        raise ValueError("confidence must be below 1: Student's interval would have no end")
+    check_count(comparisons, "comparisons")
+    value = 0.0 if abs(value) <= ROUNDING * scale else value
+    variance = sum(part.variance for part in parts)
+    if math.sqrt(variance) <= ROUNDING * scale:
+        return Interval(value, value, value)
+    freedom = variance**2 / sum(part.variance**2 / part.freedom for part in parts)
+    reach = float(t.ppf(1 - (1 - confidence) / (2 * comparisons), freedom)) * math.sqrt(variance)
+    return Interval(value, value - reach, value + reach)
+
+
+def _numpy(values: Values) -> np.ndarray:
+    return np.asarray(values.detach().cpu() if isinstance(values, Tensor) else values)
