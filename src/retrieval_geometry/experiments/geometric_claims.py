@@ -4,9 +4,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 
-import numpy as np
-
-from retrieval_geometry.evaluation import paired_bootstrap_difference
+from retrieval_geometry.experiments.comparisons import compare
 from retrieval_geometry.experiments.geometric_paper import QUERIES, TABLE1
 from retrieval_geometry.experiments.geometric_theorems import (
     kl_diverges_wasserstein_does_not,
@@ -14,122 +12,88 @@ from retrieval_geometry.experiments.geometric_theorems import (
     smt_has_full_rank,
     stein_is_affine_invariant,
 )
-from retrieval_geometry.reporting.claims import Claim, Finding, Results, Verdict, all_of, from_interval
+from retrieval_geometry.reporting.claims import Claim, Results
+from retrieval_geometry.reporting.findings import (
+    RULES,
+    Comparison,
+    Finding,
+    Ratio,
+    Verdict,
+    every,
+    not_tested,
+)
+from retrieval_geometry.reporting.results import MethodResult
 
 TABLE, LAYERS, ROBUSTNESS = "geometric-table1", "geometric-layers", "geometric-robustness"
 DEEP = tuple(name for name in TABLE1 if name != "sift-bow-euclidean")
+Predicate = Callable[[Results], Finding]
 YES, NO, OPEN = Verdict.REPRODUCED, Verdict.CONTRADICTED, Verdict.INCONCLUSIVE
 
 
-def difference(results: Results, first: str, second: str, k: int, experiment: str = TABLE) -> Finding:
-    """Verdict on "P@k of the first method exceeds that of the second", by paired bootstrap."""
-    a, b = (results[experiment][name] for name in (first, second))
-    if a.relevance is None or b.relevance is None:
-        return Finding(Verdict.NOT_TESTED, "no single queries were recorded")
-    found = paired_bootstrap_difference(a.relevance.precision(k), b.relevance.precision(k))
-    interval = f"{found.value:+.3f} [{found.low:+.3f}, {found.high:+.3f}]"
-    return from_interval(found.low, found.high, f"{a.label} minus {b.label}: P@{k} {interval}")
-
-
-def _together(findings: Sequence[Finding]) -> Finding:
-    """One verdict of several findings; what they all speak about is said once."""
-    parts: dict[str, list[str]] = {}
-    for finding in findings:
-        subject, _, numbers = finding.evidence.rpartition(": ")
-        parts.setdefault(subject, []).append(numbers)
-    evidence = "; ".join(f"{subject}: {', '.join(numbers)}" for subject, numbers in parts.items())
-    return Finding(all_of(findings).verdict, evidence)
-
-
-def beats(first: str, others: Sequence[str], ks: Sequence[int] = (1, 5, 10)) -> Callable[[Results], Finding]:
+def beats(first: str, others: Sequence[str], ks: Sequence[int] = (1, 5, 10)) -> Predicate:
     """The claim that a method has a higher P@k than each of the others, at every k."""
+    return _higher([(first, other) for other in others], ks)
+
+
+def loses(last: str, others: Sequence[str]) -> Predicate:
+    """The claim that each of the others has a higher P@k, at k = 1, 5 and 10."""
+    return _higher([(other, last) for other in others], (1, 5, 10))
+
+
+def _higher(pairs: Sequence[tuple[str, str]], ks: Sequence[int], experiment: str = TABLE) -> Predicate:
+    """The claim that the first of every pair has the higher P@k, at every k."""
 
     def predicate(results: Results) -> Finding:
-        return _together([_closest(results, first, others, k) for k in ks])
+        result = results[experiment]
+        if any(result[name].relevance is None for pair in pairs for name in pair):
+            return not_tested("no single queries were recorded")
+        return every(compare(result, [(*pair, f"P@{k}") for pair in pairs for k in ks]))
 
     return predicate
 
 
-def _closest(results: Results, first: str, others: Sequence[str], k: int) -> Finding:
-    """Against the best of the others, which is what decides."""
-    best = max(others, key=lambda name: results[TABLE][name].metrics[f"P@{k}"].value)
-    return difference(results, first, best, k)
-
-
-def variational_is_last(results: Results) -> Finding:
-    """Against the worst of the other deep methods."""
-    others = [name for name in DEEP if name != "gmm-variational-kl"]
-    findings = []
-    for k in (1, 5, 10):
-        worst = min(others, key=lambda name: results[TABLE][name].metrics[f"P@{k}"].value)
-        findings.append(difference(results, worst, "gmm-variational-kl", k))
-    return _together(findings)
-
-
-def deep_beat_sift(results: Results) -> Finding:
-    """The weakest deep method against SIFT."""
-    findings = []
-    for k in (1, 5, 10):
-        worst = min(DEEP, key=lambda name: results[TABLE][name].metrics[f"P@{k}"].value)
-        findings.append(difference(results, worst, "sift-bow-euclidean", k))
-    return _together(findings)
-
-
 def wasserstein_is_slowest(results: Results) -> Finding:
-    """Both Wasserstein methods take longer than any other, by more than timing noise (a factor of 1.5)."""
-    seconds = {name: results[TABLE][name].seconds_per_comparison or math.nan for name in TABLE1}
-    wasserstein = min(seconds["gmm-wasserstein"], seconds["smt-wasserstein"])
-    name, other = max(
-        ((n, s) for n, s in seconds.items() if not n.endswith("-wasserstein")), key=lambda pair: pair[1]
-    )
-    ratio = wasserstein / other
-    return from_interval(
-        math.log(ratio / 1.5), math.log(ratio * 1.5), f"Wasserstein takes {ratio:.2f} times as long as {name}"
-    )
+    """The faster of both Wasserstein methods against every other method."""
+    table = results[TABLE]
+    ours = min(("gmm-wasserstein", "smt-wasserstein"), key=lambda name: _seconds(table[name]))
+    others = [name for name in TABLE1 if not name.endswith("-wasserstein")]
+    return every([_ratio(table[ours], table[name]) for name in others])
 
 
 def stein_is_cheaper(results: Results) -> Finding:
-    """The Riemannian distance takes longer than Stein's, by more than timing noise."""
-    stein, riemannian = (results[TABLE][name] for name in ("smt-stein", "smt-riemannian"))
-    ratio = (riemannian.seconds_per_comparison or math.nan) / (stein.seconds_per_comparison or math.nan)
-    evidence = f"the Riemannian distance takes {ratio:.1f} times as long as Stein's"
-    return from_interval(math.log(ratio / 1.5), math.log(ratio * 1.5), evidence)
+    """The Riemannian distance against Stein's."""
+    return every([_ratio(results[TABLE]["smt-riemannian"], results[TABLE]["smt-stein"])])
+
+
+def _ratio(first: MethodResult, second: MethodResult) -> Ratio:
+    return Ratio(first.label, second.label, _seconds(first) / _seconds(second))
+
+
+def _seconds(entry: MethodResult) -> float:
+    return math.nan if entry.seconds_per_comparison is None else entry.seconds_per_comparison
 
 
 def printed_gaps_exceed_noise(results: Results) -> Finding:
     """From the printed numbers alone: Top-1 of the best Wasserstein row minus that of the best KL row."""
     a, b = TABLE1["gmm-wasserstein"]["P@1"], TABLE1["gmm-normal-kl"]["P@1"]
-    error = math.sqrt((a * (1 - a) + b * (1 - b)) / QUERIES)
-    low, high = a - b - 1.96 * error, a - b + 1.96 * error
-    return from_interval(low, high, f"Top-1 {a:.2f} minus {b:.2f}: {a - b:+.2f} [{low:+.2f}, {high:+.2f}]")
-
-
-def several_layers_are_better(results: Results) -> Finding:
-    """All layers together against the last alone, under each of three distances."""
-    methods = ("mean-euclidean", "sample-wasserstein", "gmm-normal-kl")
-    return _together([difference(results, f"{m}-all", f"{m}-last", 1, LAYERS) for m in methods])
+    reach = 1.96 * math.sqrt((a * (1 - a) + b * (1 - b)) / QUERIES)
+    names = ("GMM-Wasserstein, printed", "GMM-Normal KL, printed")
+    interval = (a - b, a - b - reach, a - b + reach)
+    return every([Comparison(*names, "P@1", *interval, QUERIES, QUERIES, "queries")])
 
 
 def wasserstein_varies_less(results: Results) -> Finding:
-    """Coefficient of variation between two halves of one image, paired over images."""
-    result = results[ROBUSTNESS]
-    findings = []
-    for ours, other in (("gmm-wasserstein", "gmm-normal-kl"), ("smt-wasserstein", "smt-normal-kl"),
-                        ("smt-wasserstein", "smt-riemannian")):  # fmt: skip
-        a, b = (np.array(result.extra["images"][name]["variation"]) for name in (other, ours))
-        found = paired_bootstrap_difference(a, b)
-        interval = f"{found.value:+.2f} [{found.low:+.2f}, {found.high:+.2f}]"
-        evidence = f"variation of {result[other].label} minus {result[ours].label}: {interval}"
-        findings.append(from_interval(found.low, found.high, evidence))
-    return _together(findings)
-
-
-def fewer_components_help(results: Results) -> Finding:
-    """If ill-conditioned components are the cause, fewer of them should do better."""
-    return _together(
-        [difference(results, "gmm8-variational-kl", "gmm-variational-kl", k) for k in (1, 5, 10)]
+    """Coefficient of variation between two halves of one image: that of the others is larger."""
+    pairs = (
+        ("gmm-normal-kl", "gmm-wasserstein"),
+        ("smt-normal-kl", "smt-wasserstein"),
+        ("smt-riemannian", "smt-wasserstein"),
     )
+    return every(compare(results[ROBUSTNESS], [(*pair, "variation") for pair in pairs]))
 
+
+MEASURES = ("mean-euclidean", "sample-wasserstein", "gmm-normal-kl")
+"""Under which all layers together are compared with the last alone."""
 
 IMAGES = {"real": "af0c47f5c06ef7c1415f71a232407217a96d6186dae14bb24ab4969e0f270008"}
 """The recorded run: the first ten attributes of DTD, shorter side 256."""
@@ -139,11 +103,13 @@ def _claim(
     name: str,
     where: str,
     sentence: str,
-    predicate: Callable[[Results], Finding],
+    predicate: Predicate,
     needs: tuple[str, ...] = (),
     expected: Mapping[str, Verdict] = MappingProxyType({}),
+    rule: str = "all",
 ) -> Claim:
-    return Claim(f"geometric-{name}", "geometric", where, sentence, predicate, needs, expected, IMAGES)
+    words = RULES[rule if needs or rule != "all" else "computed"]
+    return Claim(f"geometric-{name}", "geometric", where, sentence, words, predicate, needs, expected, IMAGES)
 
 
 def _always(verdict: Verdict) -> dict[str, Verdict]:
@@ -195,7 +161,7 @@ CLAIMS = (
         "variational-last",
         "Section 3",
         "The variational KL divergence is the least precise of the six measures on deep descriptors.",
-        variational_is_last,
+        loses("gmm-variational-kl", [name for name in DEEP if name != "gmm-variational-kl"]),
         (TABLE,),
         {"quick": OPEN, "real": NO},
     ),
@@ -204,7 +170,7 @@ CLAIMS = (
         "Section 3",
         "The variational KL divergence suffers from badly conditioned covariances (so 8 components should "
         "retrieve better than 64).",
-        fewer_components_help,
+        beats("gmm8-variational-kl", ["gmm-variational-kl"]),
         (TABLE,),
         {"quick": YES, "real": YES},
     ),
@@ -212,7 +178,7 @@ CLAIMS = (
         "deep-beats-sift",
         "Table 1, section 4",
         "Every measure on deep descriptors retrieves better than SIFT words.",
-        deep_beat_sift,
+        loses("sift-bow-euclidean", DEEP),
         (TABLE,),
         {"quick": YES, "real": OPEN},
     ),
@@ -222,6 +188,7 @@ CLAIMS = (
         "The Wasserstein distance takes more time than all other measures.",
         wasserstein_is_slowest,
         (TABLE,),
+        rule="time",
     ),
     _claim(
         "gaps-exceed-noise",
@@ -229,6 +196,7 @@ CLAIMS = (
         "The lead of the Wasserstein distance over KL is larger than the noise of 94 queries.",
         printed_gaps_exceed_noise,
         expected=_always(OPEN),
+        rule="one",
     ),
     _claim(
         "kl-singular",
@@ -266,6 +234,7 @@ CLAIMS = (
         "Stein's divergence takes less time than the Riemannian distance.",
         stein_is_cheaper,
         (TABLE,),
+        rule="time",
     ),
     _claim(
         "wasserstein-robust",
@@ -279,7 +248,7 @@ CLAIMS = (
         "layers-better",
         "Section 4",
         "Descriptors of several layers retrieve better than those of the last layer, under any measure.",
-        several_layers_are_better,
+        _higher([(f"{name}-all", f"{name}-last") for name in MEASURES], (1,), LAYERS),
         (LAYERS,),
         {"quick": YES, "real": NO},
     ),

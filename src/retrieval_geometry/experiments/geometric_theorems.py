@@ -12,11 +12,12 @@ from retrieval_geometry.distances import (
     wasserstein2,
 )
 from retrieval_geometry.image_models import Gaussian, fit_gaussian, smt_covariance
-from retrieval_geometry.reporting.claims import Finding, Results, Verdict
+from retrieval_geometry.reporting.claims import Results
+from retrieval_geometry.reporting.findings import Computed, Finding, every
 
 
 def _finding(holds: bool, evidence: str) -> Finding:
-    return Finding(Verdict.REPRODUCED if holds else Verdict.CONTRADICTED, evidence)
+    return every([Computed(holds, evidence)])
 
 
 def kl_diverges_wasserstein_does_not(results: Results) -> Finding:

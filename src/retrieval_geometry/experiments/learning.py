@@ -4,13 +4,13 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from retrieval_geometry.distances import pairwise_sinkhorn_divergence
-from retrieval_geometry.evaluation import Interval, run_difference
+from retrieval_geometry.evaluation import GroupMeans
 from retrieval_geometry.evaluation.retrieval import average_precision, recall_at_k
 from retrieval_geometry.experiments.checkpoints import Checkpoints
 from retrieval_geometry.experiments.data import cache_folder
@@ -29,16 +29,17 @@ from retrieval_geometry.experiments.learning_run import (
     learning_result,
     measure,
     measure_trunk,
+    rows_of,
     run_name,
     run_once,
     run_seeds,
-    spread,
     summarize,
     total_seconds,
     train_one,
     values_of,
 )
 from retrieval_geometry.features import EmbeddingNetwork
+from retrieval_geometry.reporting.details import Compared, Rows, Transport, Tuned
 from retrieval_geometry.reporting.results import Result, ResultError, load_recorded
 from retrieval_geometry.training import embed
 
@@ -46,6 +47,9 @@ QUICK_METHODS = (*(method.name for method in TEN_LOSSES), "rankmi")
 TUNED_BY = "AP@R"
 ASKED = 150
 """Queries that are ranked by transport distances: each is compared with every other test image."""
+
+BOTH_WAYS = ("R@1", "AP@R")
+"""Metrics of those queries."""
 
 
 def run_tuning(profile: str, data_root: str, device: str, seed: int) -> Result:
@@ -56,21 +60,21 @@ def run_tuning(profile: str, data_root: str, device: str, seed: int) -> Result:
     setting = learning_setting(profile, data_root, device)
     started = time.perf_counter()
     tuning = _tune(setting, seed)
+    validation = setting.for_validation()
     entries = [
         summarize(
-            name, METHODS[name].label, [tuning.runs[name][value]], [f"{METHODS[name].tuned} = {value:g}"]
+            name,
+            METHODS[name].label,
+            [tuning.runs[name][value]],
+            validation.groups,
+            [f"{METHODS[name].tuned} = {value:g}"],
         )
         for name, value in tuning.chosen.items()
     ]
-    extra = {
-        "scores": tuning.scores,
-        "chosen": tuning.chosen,
-        "rule": f"best {TUNED_BY} of {1 - VALIDATION:.0%} of the classes",
-    }
+    rule = f"best {TUNED_BY} of {1 - VALIDATION:.0%} of the classes"
+    details = Tuned(tuning.scores, tuning.chosen, rule)
     seconds = total_seconds(started, [list(runs.values()) for runs in tuning.runs.values()])
-    return learning_result(
-        "learning-tuning", profile, seed, setting.for_validation(), entries, extra, seconds
-    )
+    return learning_result("learning-tuning", profile, seed, validation, entries, details, seconds)
 
 
 def run_bench(profile: str, data_root: str, device: str, seed: int) -> Result:
@@ -109,13 +113,18 @@ def _head_bench(
     setting = make(data_root, device)
     tuning = _tune(setting, seed)
     result = _bench(experiment, profile, setting, list(METHODS.values()), tuning.chosen, seed)
-    return replace(result, extra={**result.extra, "scores": tuning.scores})
+    tuned = sum(run.seconds for runs in tuning.runs.values() for run in runs.values())
+    return replace(
+        result,
+        details=replace(result.told(Compared), scores=tuning.scores),
+        provenance=replace(result.provenance, seconds=round(result.provenance.seconds + tuned, 3)),
+    )
 
 
 def chosen_values() -> dict[str, float]:
     """The values that the recorded tuning on glyphs chose; the middle candidates where none is recorded."""
     try:
-        chosen: Mapping[str, float] = load_recorded("learning-tuning", "quick").extra["chosen"]
+        chosen = load_recorded("learning-tuning", "quick").told(Tuned).chosen
     except ResultError:
         chosen = {}
     return {name: float(chosen.get(name, method.candidates[2])) for name, method in METHODS.items()}
@@ -191,79 +200,56 @@ def _bench(
         for i, method in enumerate(methods, 1)
     }
     entries = [
-        summarize(method.name, method.label, runs[method.name], [f"{method.tuned} = {chosen[method.name]:g}"])
+        summarize(
+            method.name,
+            method.label,
+            runs[method.name],
+            setting.groups,
+            [f"{method.tuned} = {chosen[method.name]:g}"],
+        )
         for method in methods
     ]
-    transport = transport_retrieval(setting, by_transport, runs)
-    contrasts = differences(runs, "w-triplet") | differences(runs, "rankmi")
     if setting.trunk.get("freeze_trunk"):
         alone = [measure_trunk(setting)]
-        entries.append(summarize("trunk", "the trunk alone, nothing learnt", alone))
-        contrasts |= differences({"trunk": alone, **runs}, "trunk")
-    extra = {
-        "seeds": spread(runs, ("R@1", "R@4", "AP@R", "NMI", "F1")),
-        "losses": {name: list(group[0].losses) for name, group in runs.items()},
-        "chosen": {method.name: chosen[method.name] for method in methods},
-        "differences": contrasts,
-        "transport": transport,
-    }
+        words = "the trunk alone, nothing learnt"
+        entries.append(summarize("trunk", words, alone, setting.groups, trained=False))
+    details = Compared(
+        {method.name: chosen[method.name] for method in methods},
+        transport_retrieval(setting, by_transport, runs),
+    )
     seconds = total_seconds(started, runs.values())
-    return learning_result(experiment, profile, seed, setting, entries, extra, seconds)
-
-
-def differences(runs: Mapping[str, Sequence[LearningRun]], first: str) -> dict[str, Any]:
-    """Intervals of R@1, R@4 and AP@R of one method minus those of each other."""
-    return {
-        first: {
-            other: {
-                metric: _rounded(run_difference(values_of(runs[first], metric), values_of(group, metric)))
-                for metric in ("R@1", "R@4", "AP@R")
-            }
-            for other, group in runs.items()
-            if other != first
-        }
-    }
-
-
-def _rounded(interval: Interval) -> list[float]:
-    return [round(end, 5) for end in interval]
+    return learning_result(experiment, profile, seed, setting, entries, details, seconds)
 
 
 def transport_retrieval(
     setting: LearningSetting,
     by_transport: Mapping[str, LearningRun],
     runs: Mapping[str, Sequence[LearningRun]],
-) -> dict[str, Any]:
+) -> Transport:
     """The two Wasserstein losses at test time: transport distances against Euclidean ones of the means.
 
-    For some queries, evenly spread, and one model of each loss. ``against`` has the differences of the
-    transport distances to each other loss, for the same queries.
+    For some queries, evenly spread, and one model of each loss; of the paper's ten losses all models are kept
+    for the same queries.
     """
-    found: dict[str, dict[str, Any]] = {}
     asked = asked_of(setting)
-    for name, run in by_transport.items():
-        pairs = {
-            metric: torch.tensor([run.values[f"{metric} {way}"] for way in ("transport", "Euclidean")])
-            for metric in ("R@1", "AP@R")
+    members = torch.tensor(setting.groups.of_query)[asked]
+
+    def rows(values: Tensor) -> Rows:
+        return rows_of(GroupMeans.of(values, members))
+
+    def of(way: str) -> dict[str, dict[str, Rows]]:
+        return {
+            name: {metric: rows(values_of([run], f"{metric} {way}")) for metric in BOTH_WAYS}
+            for name, run in by_transport.items()
         }
-        found[name] = {
-            metric: {
-                "transport": round(float(values[0].mean()), 5),
-                "Euclidean": round(float(values[1].mean()), 5),
-                "difference": _rounded(run_difference(values[:1], values[1:])),
-            }
-            for metric, values in pairs.items()
-        }
-        found[name]["queries"] = len(asked)
-        found[name]["against"] = {
-            other: {
-                metric: _rounded(run_difference(values[:1], values_of(runs[other], metric)[:, asked]))
-                for metric, values in pairs.items()
-            }
-            for other in runs
-            if other != name
-        }
-    return found
+
+    others = {
+        method.name: {metric: rows(values_of(runs[method.name], metric)[:, asked]) for metric in BOTH_WAYS}
+        for method in TEN_LOSSES
+        if method.name in runs
+    }
+    sizes = tuple(members.unique(return_counts=True)[1].tolist())
+    return Transport(len(asked), sizes, of("transport"), of("Euclidean"), others)
 
 
 def _transport_run(

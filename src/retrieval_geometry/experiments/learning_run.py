@@ -2,10 +2,9 @@
 
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
 
 import numpy as np
 import torch
@@ -13,25 +12,37 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from retrieval_geometry.datasets import ImageSet
-from retrieval_geometry.evaluation import Interval, evaluate_embeddings, run_interval, seed_interval
+from retrieval_geometry.evaluation import (
+    GroupMeans,
+    Interval,
+    evaluate_embeddings,
+    mean_interval,
+    seed_interval,
+)
 from retrieval_geometry.experiments.checkpoints import Checkpoints
 from retrieval_geometry.experiments.data import cache_folder
 from retrieval_geometry.experiments.learning_data import LearningSetting
 from retrieval_geometry.experiments.learning_methods import LearningMethod
 from retrieval_geometry.features import EmbeddingNetwork, extract_descriptors, load_embedding_network
+from retrieval_geometry.reporting.details import Details, Rows
 from retrieval_geometry.reporting.provenance import collect_provenance
 from retrieval_geometry.reporting.results import (
     DatasetInfo,
+    Groups,
     MethodResult,
     Metric,
+    Models,
     Provenance,
     Result,
+    Scope,
     WeightsInfo,
 )
 from retrieval_geometry.training import embed, stack_images, train
 
 RETRIEVAL = ("R@1", "R@2", "R@4", "R@8", "AP@R", "AP@8 (hits)")
 CLUSTERING = ("NMI", "F1")
+GROUPED = ("R@1", "R@4", "AP@R")
+"""Metrics whose means over groups of queries a result keeps, so that differences can be asked for."""
 STANDARDIZED = 256
 """Training images that the head is set by before training."""
 
@@ -179,8 +190,15 @@ def values_of(runs: Sequence[LearningRun], metric: str) -> Tensor:
     return torch.tensor([run.values[metric] for run in runs], dtype=torch.float64)
 
 
-def summarize(name: str, label: str, runs: Sequence[LearningRun], notes: Sequence[str] = ()) -> MethodResult:
-    """Means over models and queries with intervals: over both for retrieval, over models for clustering."""
+def summarize(
+    name: str,
+    label: str,
+    runs: Sequence[LearningRun],
+    groups: Groups,
+    notes: Sequence[str] = (),
+    trained: bool = True,
+) -> MethodResult:
+    """Means over models and queries, with intervals over models and, for retrieval, groups of queries."""
     metrics = {}
     for metric in runs[0].values:
         if metric in CLUSTERING:
@@ -188,18 +206,26 @@ def summarize(name: str, label: str, runs: Sequence[LearningRun], notes: Sequenc
             interval = seed_interval(means) if len(means) > 1 else Interval(means[0], means[0], means[0])
             metrics[metric] = Metric(*interval, n=len(means))
         else:
-            values = values_of(runs, metric)
-            metrics[metric] = Metric(*run_interval(values), n=values.shape[1])
-    seconds = float(np.mean([run.seconds for run in runs]))
-    return MethodResult(name, label, metrics, seconds_model=seconds, notes=tuple(notes))
+            grouped = GroupMeans.of(values_of(runs, metric), groups.of_query)
+            value, low, high = (round(end, 6) for end in mean_interval(grouped))
+            metrics[metric] = Metric(value, low, high, grouped.n)
+    models = Models(
+        means={metric: tuple(round(run.mean(metric), 5) for run in runs) for metric in runs[0].values},
+        by_group={
+            metric: rows_of(GroupMeans.of(values_of(runs, metric), groups.of_query))
+            for metric in GROUPED
+            if metric in runs[0].values
+        },
+        losses=runs[0].losses,
+        trained=trained,
+    )
+    seconds = round(float(np.mean([run.seconds for run in runs])), 2) if trained else None
+    return MethodResult(name, label, metrics, notes=tuple(notes), seconds_training=seconds, models=models)
 
 
-def spread(runs: Mapping[str, Sequence[LearningRun]], metrics: Sequence[str]) -> dict[str, Any]:
-    """The mean of every single model, by method and metric."""
-    return {
-        name: {metric: [round(run.mean(metric), 5) for run in group] for metric in metrics}
-        for name, group in runs.items()
-    }
+def rows_of(means: GroupMeans) -> Rows:
+    """Means over groups as a result keeps them: five digits."""
+    return tuple(tuple(round(mean, 5) for mean in row) for row in means.values.tolist())
 
 
 def checkpoints_of(setting: LearningSetting) -> Checkpoints:
@@ -219,7 +245,7 @@ def learning_result(
     seed: int,
     setting: LearningSetting,
     methods: Sequence[MethodResult],
-    extra: dict[str, Any],
+    details: Details,
     seconds: float,
 ) -> Result:
     """A result with what this setting says of itself."""
@@ -250,7 +276,9 @@ def learning_result(
             "learning rate": config.lr,
         },
         methods=tuple(methods),
-        extra=extra,
+        scope=Scope(network.trunk.name, len(images.query), len(images.query), config.steps, setting.seeds),
+        groups=replace(setting.groups, of_query=()),
+        details=details,
         provenance=_provenance(network, seconds, config.accelerator),
     )
 

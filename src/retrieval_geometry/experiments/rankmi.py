@@ -16,15 +16,14 @@ from retrieval_geometry.experiments.learning_run import (
     learning_result,
     new_network,
     run_seeds,
-    spread,
     summarize,
     total_seconds,
     train_one,
 )
-from retrieval_geometry.experiments.wasserstein import against
 from retrieval_geometry.features import EmbeddingNetwork
 from retrieval_geometry.losses import RankMILoss
 from retrieval_geometry.losses.statistics_network import negative_score, positive_score
+from retrieval_geometry.reporting.details import Ablated, Heaps, Separated
 from retrieval_geometry.reporting.results import Result
 from retrieval_geometry.training import embed
 
@@ -74,14 +73,10 @@ def run_ablations(profile: str, data_root: str, device: str, seed: int) -> Resul
     for name, (method, words, changes) in variants().items():
         changed = _changed(setting, changes)
         runs[name] = run_seeds(method, updates, changed, seed, checkpoints_of(changed), "ablation")
-        entries.append(summarize(name, words, runs[name]))
-    extra = {
-        "updates": updates,
-        "seeds": spread(runs, ("R@1", "AP@R")),
-        "differences": against(runs, "base"),
-    }
+        entries.append(summarize(name, words, runs[name], setting.groups))
+    details = Ablated("updates", updates)
     seconds = total_seconds(started, runs.values())
-    return learning_result("rankmi-ablations", profile, seed, setting, entries, extra, seconds)
+    return learning_result("rankmi-ablations", profile, seed, setting, entries, details, seconds)
 
 
 def _changed(setting: LearningSetting, changes: dict[str, int]) -> LearningSetting:
@@ -101,27 +96,28 @@ def run_distances(profile: str, data_root: str, device: str, seed: int) -> Resul
     grid = torch.linspace(0, 2, BINS + 1)
     with torch.no_grad():
         learnt = objective.statistics(grid)
-    extra = {
-        "updates": updates,
-        "edges": [round(edge, 4) for edge in grid.tolist()],
-        "before": _histograms(untrained, setting),
-        "after": _histograms(trained.network, setting),
-        "statistic": _numbers(learnt),
-        "positive_loss": _numbers(-positive_score(learnt)),
-        "negative_loss": _numbers(-negative_score(learnt)),
-        "beta": round(float(objective.beta), 5),
-        "margin": objective.margin,
-        "losses": _numbers(torch.tensor(trained.losses)),
-    }
+    details = Separated(
+        updates=int(updates),
+        edges=tuple(round(edge, 4) for edge in grid.tolist()),
+        before=_histograms(untrained, setting),
+        after=_histograms(trained.network, setting),
+        statistic=_numbers(learnt),
+        positive_loss=_numbers(-positive_score(learnt)),
+        negative_loss=_numbers(-negative_score(learnt)),
+        beta=round(float(objective.beta), 5),
+        margin=float(objective.margin),
+        losses=_numbers(torch.tensor(trained.losses)),
+    )
     seconds = time.perf_counter() - started
-    return learning_result("rankmi-distances", profile, seed, setting, (), extra, seconds)
+    alone = replace(setting, seeds=1)
+    return learning_result("rankmi-distances", profile, seed, alone, (), details, seconds)
 
 
-def _numbers(values: Tensor) -> list[float]:
-    return [round(value, 5) for value in values.tolist()]
+def _numbers(values: Tensor) -> tuple[float, ...]:
+    return tuple(round(value, 5) for value in values.tolist())
 
 
-def _histograms(network: EmbeddingNetwork, setting: LearningSetting) -> dict[str, list[float]]:
+def _histograms(network: EmbeddingNetwork, setting: LearningSetting) -> Heaps:
     """Shares of the distances of matching and of other pairs of test images, in bins of [0, 2]."""
     query = setting.split.query
     step = max(1, len(query) // LOOKED_AT)
@@ -134,4 +130,4 @@ def _histograms(network: EmbeddingNetwork, setting: LearningSetting) -> dict[str
     for name, pairs in (("matching", matching & upper), ("other", ~matching & upper)):
         counts = torch.histc(distances[pairs], BINS, min=0, max=2)
         found[name] = _numbers(counts / counts.sum())
-    return found
+    return Heaps(**found)

@@ -3,7 +3,7 @@
 import copy
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cache, partial
 from typing import Any
@@ -14,7 +14,6 @@ from torch.nn import functional
 
 from retrieval_geometry.coresets import training_subset
 from retrieval_geometry.datasets import ImageSet
-from retrieval_geometry.evaluation import run_difference
 from retrieval_geometry.experiments.learning import chosen_values
 from retrieval_geometry.experiments.learning_data import LearningSetting, learning_setting
 from retrieval_geometry.experiments.learning_methods import METHODS, LearningMethod
@@ -25,13 +24,12 @@ from retrieval_geometry.experiments.learning_run import (
     measure,
     run_once,
     run_seeds,
-    spread,
     summarize,
     total_seconds,
     train_one,
-    values_of,
 )
 from retrieval_geometry.losses import WassersteinTripletLoss
+from retrieval_geometry.reporting.details import Ablated, Subsets
 from retrieval_geometry.reporting.results import Result
 from retrieval_geometry.training import embed
 
@@ -93,29 +91,10 @@ def run_ablations(profile: str, data_root: str, device: str, seed: int) -> Resul
     runs, entries = {}, []
     for name, (method, words) in variants().items():
         runs[name] = run_seeds(method, margin, setting, seed, checkpoints, "ablation")
-        entries.append(summarize(name, words, runs[name]))
-    extra = {
-        "margin": margin,
-        "seeds": spread(runs, ("R@1", "AP@R")),
-        "differences": against(runs, "base"),
-    }
+        entries.append(summarize(name, words, runs[name], setting.groups))
+    details = Ablated("margin", margin)
     seconds = total_seconds(started, runs.values())
-    return learning_result("wasserstein-ablations", profile, seed, setting, entries, extra, seconds)
-
-
-def against(runs: Mapping[str, Sequence[LearningRun]], base: str) -> dict[str, dict[str, list[float]]]:
-    """Intervals of R@1 and AP@R of each group minus those of one of them."""
-    return {
-        name: {
-            metric: [
-                round(end, 5)
-                for end in run_difference(values_of(group, metric), values_of(runs[base], metric))
-            ]
-            for metric in ("R@1", "AP@R")
-        }
-        for name, group in runs.items()
-        if name != base
-    }
+    return learning_result("wasserstein-ablations", profile, seed, setting, entries, details, seconds)
 
 
 def run_coresets(profile: str, data_root: str, device: str, seed: int) -> Result:
@@ -152,19 +131,10 @@ def run_coresets(profile: str, data_root: str, device: str, seed: int) -> Result
                 )
                 for s in range(seed, seed + setting.seeds)
             ]
-    entries = [summarize(name, labels[name], group) for name, group in runs.items()]
-    extra = {
-        "margin": margin,
-        "warm_up": WARM_UP,
-        "seeds": spread(runs, ("R@1", "AP@R")),
-        "differences": {  # of the WCRAIG subset, to what else as many steps give
-            f"{way}-{share:g}": against(runs, f"{way}-{share:g}")[f"wcraig-{share:g}"]
-            for share in SHARES
-            for way in ("weighted", "random", "all")
-        },
-    }
+    entries = [summarize(name, labels[name], group, setting.groups) for name, group in runs.items()]
+    details = Subsets(margin, WARM_UP, SHARES)
     seconds = total_seconds(started, runs.values())
-    return learning_result("wasserstein-coresets", profile, seed, setting, entries, extra, seconds)
+    return learning_result("wasserstein-coresets", profile, seed, setting, entries, details, seconds)
 
 
 Chosen = tuple[ImageSet, Tensor | None]

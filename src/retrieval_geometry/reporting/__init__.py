@@ -4,12 +4,11 @@ from retrieval_geometry.reporting.claims import (
     Claim,
     ClaimError,
     ClaimRow,
-    Finding,
-    Verdict,
     check,
     check_all,
     require_expected,
 )
+from retrieval_geometry.reporting.findings import Comparison, Finding, Verdict
 from retrieval_geometry.reporting.provenance import collect_provenance
 from retrieval_geometry.reporting.results import (
     DatasetInfo,
@@ -35,6 +34,7 @@ __all__ = [
     "Claim",
     "ClaimError",
     "ClaimRow",
+    "Comparison",
     "DatasetInfo",
     "Finding",
     "Groups",

@@ -1,4 +1,4 @@
-"""Claims: the checkable sentences of a paper, each with a predicate over results and its known verdict.
+"""Claims: the checkable sentences of a paper, each with its rule, a predicate over results, and its verdict.
 
 A contradicted claim is a finding. A verdict that differs from the registered one means that results and
 book no longer agree; that is an error until somebody has looked and updated the entry.
@@ -6,32 +6,18 @@ book no longer agree; that is an error until somebody has looked and updated the
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import StrEnum
 
+from retrieval_geometry.reporting.findings import Comparison, Finding, Verdict, not_tested
 from retrieval_geometry.reporting.results import Result
-
-
-class Verdict(StrEnum):
-    """What the results say about a claim."""
-
-    REPRODUCED = "reproduced"
-    CONTRADICTED = "contradicted"
-    INCONCLUSIVE = "inconclusive"
-    NOT_TESTED = "not tested here"
-
-
-@dataclass(frozen=True)
-class Finding:
-    """A verdict and the numbers it rests on, as one short sentence."""
-
-    verdict: Verdict
-    evidence: str
-
 
 Results = Mapping[str, Result]
 
 REGISTERED_SEED = 0
 """The expected verdicts are those of runs with this seed; others are judged, but not held to them."""
+
+SMALL_STEPS = 3_750
+"""A training with fewer steps is small: half of the 7,500 that profile ``paper`` takes on birds, as long as
+the papers trained. In shorter runs losses still fall, and one that starts slowly is judged too early."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +29,7 @@ class Claim:
         paper: short name of the paper.
         where: section, table or equation of the paper.
         sentence: what it says, in our words.
+        rule: in words, what makes it reproduced and what contradicted.
         predicate: decides from the results of one profile, by experiment; not called if one is missing.
         needs: experiments whose results it reads; empty for mathematics, which the predicate computes itself.
         expected: the verdict known for each profile; a profile without an entry is reported but not enforced.
@@ -54,6 +41,7 @@ class Claim:
     paper: str
     where: str
     sentence: str
+    rule: str
     predicate: Callable[[Results], Finding]
     needs: tuple[str, ...]
     expected: Mapping[str, Verdict]
@@ -70,34 +58,119 @@ class Claim:
 
 
 @dataclass(frozen=True)
+class Reach:
+    """How far a verdict reaches: it holds for these data, this network and this budget.
+
+    Args:
+        data: name of the images.
+        network: what turned them into numbers.
+        steps: of the training; None where nothing is trained.
+        models: of each method; None where nothing is trained.
+        queries: that were asked.
+        possible: that the protocol allows.
+        groups: how many independent groups the queries come from, in words; empty where none were compared.
+        small: whether the budget is small: bundled stand-ins, or fewer steps than :data:`SMALL_STEPS`.
+    """
+
+    data: str
+    network: str
+    steps: int | None
+    models: int | None
+    queries: int
+    possible: int
+    groups: str
+    small: bool
+
+    @property
+    def partial(self) -> bool:
+        """Whether fewer queries were asked than the protocol allows."""
+        return self.queries < self.possible
+
+    @property
+    def mark(self) -> str:
+        """A dagger for a small budget, an asterisk for a part of the queries or a single model."""
+        return ("†" if self.small else "") + ("\\*" if self.partial or self.models == 1 else "")
+
+    def __str__(self) -> str:
+        of = f" of {self.possible:,}" if self.partial else ""
+        said = [self.data, self.network]
+        if self.steps is not None:
+            said.append(f"{self.steps:,} steps, {_count(self.models or 1, 'model')} of each")
+        said.append(f"{self.queries:,}{of} queries{self.groups}")
+        return "; ".join(said) + ("; a small budget" if self.small else "")
+
+
+@dataclass(frozen=True)
 class ClaimRow:
-    """A claim's verdict under one profile. ``expected`` is None where nothing is registered."""
+    """A claim's verdict under one profile. ``expected`` is None where nothing is registered.
+
+    ``reach`` is None for mathematics, which holds for any data, and where nothing was tested.
+    """
 
     claim: Claim
     profile: str
-    verdict: Verdict
-    evidence: str
+    finding: Finding
     expected: Verdict | None
+    reach: Reach | None = None
+
+    @property
+    def verdict(self) -> Verdict:
+        """What was found."""
+        return self.finding.verdict
+
+    @property
+    def evidence(self) -> str:
+        """What decided."""
+        return self.finding.evidence
 
     @property
     def changed(self) -> bool:
-        """Whether a tested claim's verdict differs from its entry."""
-        tested = self.verdict is not Verdict.NOT_TESTED
-        return tested and self.expected is not None and self.verdict is not self.expected
+        """Whether the verdict differs from its entry; one that was not tested differs from any."""
+        return self.expected is not None and self.verdict is not self.expected
+
+    @property
+    def marked(self) -> str:
+        """The verdict with the marks of its reach."""
+        return f"**{self.verdict}**{self.reach.mark if self.reach else ''}"
 
 
 class ClaimError(RuntimeError):
     """Verdicts differ from their entries."""
 
 
+def needed(claims: Iterable[Claim]) -> list[str]:
+    """The experiments that some claims read, each once, in their order."""
+    return list(dict.fromkeys(name for claim in claims for name in claim.needs))
+
+
 def check(claim: Claim, results: Results, profile: str) -> ClaimRow:
     """Judge one claim by the results of one profile."""
     missing = [name for name in claim.needs if name not in results]
     if missing:
-        finding = Finding(Verdict.NOT_TESTED, f"no result of {', '.join(missing)} with profile {profile}")
-    else:
-        finding = claim.predicate(results)
-    return ClaimRow(claim, profile, finding.verdict, finding.evidence, claim.expected_of(results, profile))
+        finding = not_tested(f"no result of {', '.join(missing)} with profile {profile}")
+        return ClaimRow(claim, profile, finding, claim.expected_of(results, profile))
+    finding = claim.predicate(results)
+    reach = reach_of(finding, results[claim.needs[0]]) if claim.needs else None
+    return ClaimRow(claim, profile, finding, claim.expected_of(results, profile), reach)
+
+
+def reach_of(finding: Finding, result: Result) -> Reach | None:
+    """How far a finding reaches that was made from a result: by its comparisons where it has any."""
+    scope = result.scope
+    if scope is None or finding.verdict is Verdict.NOT_TESTED:
+        return None
+    compared = [part for part in finding.parts if isinstance(part, Comparison)]
+    small = result.profile == "quick" or (scope.steps is not None and scope.steps < SMALL_STEPS)
+    return Reach(
+        data=result.dataset.name,
+        network=scope.network,
+        steps=scope.steps,
+        models=min((c.models for c in compared if c.models is not None), default=scope.models),
+        queries=min((c.queries for c in compared), default=scope.queries),
+        possible=scope.possible,
+        groups=f" in {compared[0].groups} {compared[0].group_name}" if compared else "",
+        small=small,
+    )
 
 
 def check_all(claims: Iterable[Claim], results: Results, profile: str) -> list[ClaimRow]:
@@ -117,7 +190,10 @@ def check_all(claims: Iterable[Claim], results: Results, profile: str) -> list[C
 
 
 def require_expected(rows: Sequence[ClaimRow]) -> None:
-    """Raise ClaimError, naming every claim whose verdict changed without its entry being updated."""
+    """Raise ClaimError, naming every claim whose verdict changed without its entry being updated.
+
+    A claim with an entry that was not tested is named as well: nobody knows whether its verdict still holds.
+    """
     changed = [row for row in rows if row.changed]
     if not changed:
         return
@@ -129,23 +205,9 @@ def require_expected(rows: Sequence[ClaimRow]) -> None:
         "verdicts differ from their entries:\n"
         + "\n".join(lines)
         + "\nIf the change is real, update `expected` of these claims and the text that quotes them; "
-        "if not, find what changed the results."
+        "if not, find what changed the results, or run what was not tested."
     )
 
 
-def from_interval(low: float, high: float, evidence: str) -> Finding:
-    """The verdict on "the difference is positive" from its interval.
-
-    ``reproduced`` when the interval lies above zero, ``contradicted`` when below, else ``inconclusive``.
-    """
-    if low > 0:
-        return Finding(Verdict.REPRODUCED, evidence)
-    return Finding(Verdict.CONTRADICTED if high < 0 else Verdict.INCONCLUSIVE, evidence)
-
-
-def all_of(findings: Sequence[Finding]) -> Finding:
-    """One verdict for several parts: contradicted if any part is, reproduced only if every part is."""
-    verdicts = {finding.verdict for finding in findings}
-    order = (Verdict.CONTRADICTED, Verdict.INCONCLUSIVE, Verdict.NOT_TESTED)
-    worst = next((verdict for verdict in order if verdict in verdicts), Verdict.REPRODUCED)
-    return Finding(worst, "; ".join(finding.evidence for finding in findings))
+def _count(number: int, word: str) -> str:
+    return f"{number} {word}" if number == 1 else f"{number} {word}s"

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from retrieval_geometry.reporting.figures import RIGHT, WRONG, new_figure
 from retrieval_geometry.reporting.details import Ranked
+from retrieval_geometry.reporting.figures import RIGHT, WRONG, new_figure
 from retrieval_geometry.reporting.results import Result
 
 if TYPE_CHECKING:

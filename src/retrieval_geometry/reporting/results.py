@@ -111,11 +111,13 @@ class Models:
         means: for each metric the value of each model.
         by_group: for each metric of single queries, for each model, the mean over each group of queries.
         losses: of the first model, the objective at the first step and then ten times along the run.
+        trained: False for a network that was taken as it is: another seed would give the same again.
     """
 
     means: dict[str, tuple[float, ...]]
     by_group: dict[str, Rows]
     losses: tuple[float, ...] = ()
+    trained: bool = True
 
 
 @dataclass(frozen=True)
