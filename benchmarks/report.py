@@ -1,5 +1,6 @@
 """The table and the curves as text, and both as a result file with provenance."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from importlib.metadata import version
@@ -8,6 +9,8 @@ from typing import Any
 import torch
 
 from benchmarks.rows import Curve, Row, Settings, Side
+from retrieval_geometry.reporting._decode import decode
+from retrieval_geometry.reporting.details import Cost, CostCurve, CostRow
 from retrieval_geometry.reporting.provenance import collect_provenance
 from retrieval_geometry.reporting.results import Result
 from retrieval_geometry.reporting.tables import format_seconds, markdown_table
@@ -93,12 +96,12 @@ def result(
         dataset=inputs.dataset,
         settings={**own, "descriptors": inputs.typical},
         methods=(),
-        extra={
-            "rows": [_row_record(row) for row in rows],
-            "growth": [asdict(curve) for curve in curves],
-            "libraries": {name: version(name) for name in PEERS},
-            "gemm_rate": settings.gemm_rate,
-        },
+        details=Cost(
+            rows=tuple(decode(CostRow, _row_record(row)) for row in rows),
+            growth=tuple(decode(CostCurve, _plain(curve)) for curve in curves),
+            libraries={name: version(name) for name in PEERS},
+            gemm_rate=settings.gemm_rate,
+        ),
         provenance=collect_provenance(
             seconds, torch.get_num_threads(), "cpu", [inputs.weights] if inputs.weights else []
         ),
@@ -110,20 +113,25 @@ def updated(old: Result, new: Result) -> Result:
 
     The rate of the matrix product, the versions and the machine are those of the new run.
     """
-    extra = dict(new.extra)
-    for part in ("rows", "growth"):
-        merged = {
-            entry["key"]: {"commit": run.provenance.commit, **entry}
-            for run in (old, new)
-            for entry in run.extra[part]
-        }
-        extra[part] = list(merged.values())
+    rows: dict[str, CostRow] = {}
+    growth: dict[str, CostCurve] = {}
+    for run in (old, new):
+        cost, commit = run.told(Cost), run.provenance.commit
+        rows |= {row.key: replace(row, commit=row.commit or commit) for row in cost.rows}
+        growth |= {curve.key: replace(curve, commit=curve.commit or commit) for curve in cost.growth}
+    details = replace(new.told(Cost), rows=tuple(rows.values()), growth=tuple(growth.values()))
     seconds = round(old.provenance.seconds + new.provenance.seconds, 3)
-    return replace(new, extra=extra, provenance=replace(new.provenance, seconds=seconds))
+    return replace(new, details=details, provenance=replace(new.provenance, seconds=seconds))
+
+
+def _plain(part: Row | Curve) -> dict[str, Any]:
+    """As JSON has it: lists for tuples."""
+    plain: dict[str, Any] = json.loads(json.dumps(asdict(part)))
+    return plain
 
 
 def _row_record(row: Row) -> dict[str, Any]:
-    record = asdict(row)
+    record = _plain(row)
     record["ratio"] = row.ratio
     record["best"] = row.best.name if row.best else None
     return record

@@ -997,15 +997,15 @@ from retrieval_geometry.reporting.results import load_recorded
 from retrieval_geometry.reporting.tables import provenance_table
 
 recorded = load_recorded("geometric-cost", "full")
-rows_by_key = {row["key"]: row for row in recorded.extra["rows"]}
-curves = {curve["key"]: curve for curve in recorded.extra["growth"]}
+rows_by_key = {row.key: row for row in recorded.details.rows}
+curves = {curve.key: curve for curve in recorded.details.growth}
 searches = {key: row for key, row in rows_by_key.items() if key.startswith("search")}
 works = {key: row for key, row in rows_by_key.items() if key not in searches}
 
 
 # %% tags=["hide-input", "remove-output"]
 def best_peer(row):
-    return next((side for side in row["peers"] if side["name"] == row["best"]), None)
+    return next((side for side in row.peers if side.name == row.best), None)
 
 
 def factor(value):
@@ -1013,15 +1013,15 @@ def factor(value):
 
 
 def error(side):
-    return "–" if side is None or side["error"] is None else f"{side['error']:.0e}"
+    return "–" if side is None or side.error is None else f"{side.error:.0e}"
 
 
 def pair_cells(row):
-    peer, ours = best_peer(row), row["ours"]
-    share = "–" if row["gemm_share"] is None else f"{row['gemm_share']:.0%}"
-    peer_cells = ("–", "–") if peer is None else (peer["name"], format_seconds(peer["time"]["seconds"]))
-    times = [format_seconds(ours["time"]["seconds"]), *peer_cells, factor(row["ratio"]), factor(row["mark"])]
-    return [f"{row['work']} ({row['unit']})", *times, error(ours), error(peer), share]
+    peer, ours = best_peer(row), row.ours
+    share = "–" if row.gemm_share is None else f"{row.gemm_share:.0%}"
+    peer_cells = ("–", "–") if peer is None else (peer.name, format_seconds(peer.time.seconds))
+    times = [format_seconds(ours.time.seconds), *peer_cells, factor(row.ratio), factor(row.mark)]
+    return [f"{row.work} ({row.unit})", *times, error(ours), error(peer), share]
 
 
 header = [
@@ -1037,11 +1037,11 @@ header = [
 ]
 table = markdown_table(header, [pair_cells(row) for row in works.values()])
 glue("tab-06-pairs", Markdown(table), display=False)
-glue("06-gemm", recorded.extra["gemm_rate"] / 1e9, display=False)
+glue("06-gemm", recorded.details.gemm_rate / 1e9, display=False)
 glue("tab-06-provenance", Markdown(provenance_table(recorded)), display=False)
 by_commit = {}
 for entry in (*rows_by_key.values(), *curves.values()):
-    by_commit.setdefault(entry["commit"][:12], []).append(entry["key"])
+    by_commit.setdefault(entry.commit[:12], []).append(entry.key)
 listed = "; ".join(f"{commit}: {', '.join(keys)}" for commit, keys in by_commit.items())
 glue("06-commits", listed, display=False)
 
@@ -1057,10 +1057,10 @@ glue("06-commits", listed, display=False)
 
 # %% tags=["hide-input", "remove-output"]
 def search_cells(row):
-    ours, same = row["ours"]["time"]["seconds"], "yes" if row["identical"] else "NO"
-    memory = "–" if row["memory_mb"] is None else f"{row['memory_mb'] / 1000:.1f} GB"
-    cells = [format_seconds(ours), f"{row['evaluated']:.1%}", same, row["best"] or "–"]
-    return [row["work"], *cells, factor(row["ratio"]), factor(row["mark"]), memory]
+    ours, same = row.ours.time.seconds, "yes" if row.identical else "NO"
+    memory = "–" if row.memory_mb is None else f"{row.memory_mb / 1000:.1f} GB"
+    cells = [format_seconds(ours), f"{row.evaluated:.1%}", same, row.best or "–"]
+    return [row.work, *cells, factor(row.ratio), factor(row.mark), memory]
 
 
 header = [
@@ -1101,17 +1101,17 @@ glue("tab-06-search", Markdown(table), display=False)
 
 # %% tags=["hide-input", "remove-output"]
 def missed_marks(table):
-    short = [row for row in table if row["mark"] and row["ratio"] and row["ratio"] < row["mark"]]
-    return "; ".join(f"{row['work']} ({factor(row['ratio'])} of {factor(row['mark'])})" for row in short)
+    short = [row for row in table if row.mark and row.ratio and row.ratio < row.mark]
+    return "; ".join(f"{row.work} ({factor(row.ratio)} of {factor(row.mark)})" for row in short)
 
 
-marked = [row for row in rows_by_key.values() if row["mark"]]
+marked = [row for row in rows_by_key.values() if row.mark]
 glue("06-marks", len(marked), display=False)
 glue("06-marks-missed", missed_marks(marked) or "none", display=False)
 sinkhorn = rows_by_key["sinkhorn_16"]
-glue("06-sinkhorn-ours", sinkhorn["ours"]["error"] or 0.0, display=False)
-glue("06-sinkhorn-best", best_peer(sinkhorn)["error"], display=False)
-glue("06-sinkhorn-note", sinkhorn["note"], display=False)
+glue("06-sinkhorn-ours", sinkhorn.ours.error or 0.0, display=False)
+glue("06-sinkhorn-best", best_peer(sinkhorn).error, display=False)
+glue("06-sinkhorn-note", sinkhorn.note, display=False)
 
 # %% [markdown]
 # Of the {glue:text}`06-marks` marks these were missed in the recorded run: {glue:text}`06-marks-missed`. The Sinkhorn divergence, which the paper names as a way out, needs a word of its own. Its price depends on
@@ -1148,11 +1148,9 @@ for key, curve in curves.items():
         continue
     label, colour = labels.get(work, ("search", VERMILION))
     for side, style in (("ours", "-"), ("peer", "--")):
-        if side in curve["seconds"]:
-            times = [1e3 * seconds for seconds in curve["seconds"][side]]
-            (line,) = panels[panel].loglog(
-                curve["sizes"], times, style, marker="o", ms=3, lw=1.5, color=colour
-            )
+        if side in curve.seconds:
+            times = [1e3 * seconds for seconds in curve.seconds[side]]
+            (line,) = panels[panel].loglog(curve.sizes, times, style, marker="o", ms=3, lw=1.5, color=colour)
             handles.setdefault(label, line)
 for panel, name in zip(panels, ("dimensions", "components", "images in the database"), strict=True):
     panel.set_xlabel(name)
@@ -1178,18 +1176,16 @@ theory = {
 rows = []
 for key, power in theory.items():
     curve = curves[key]
-    peer = curve["exponents"].get("peer")
-    measured = [f"{curve['exponents']['ours']:.1f}", "–" if peer is None else f"{peer:.1f}"]
-    rows.append(
-        [curve["work"], curve["over"], f"{curve['sizes'][0]:,} to {curve['sizes'][-1]:,}", power, *measured]
-    )
+    peer = curve.exponents.get("peer")
+    measured = [f"{curve.exponents['ours']:.1f}", "–" if peer is None else f"{peer:.1f}"]
+    rows.append([curve.work, curve.over, f"{curve.sizes[0]:,} to {curve.sizes[-1]:,}", power, *measured])
 header = ["Work", "over", "sizes", "operations", "ours", "library"]
 glue("tab-06-growth", Markdown(markdown_table(header, rows)), display=False)
 search_curve = curves["search_wasserstein-database"]
-glue("06-database-last", f"{search_curve['sizes'][-1]:,}", display=False)
-glue("06-query-last", format_seconds(search_curve["seconds"]["ours"][-1]), display=False)
-glue("06-share-first", 100 * search_curve["evaluated"][0], display=False)
-glue("06-share-last", 100 * search_curve["evaluated"][-1], display=False)
+glue("06-database-last", f"{search_curve.sizes[-1]:,}", display=False)
+glue("06-query-last", format_seconds(search_curve.seconds["ours"][-1]), display=False)
+glue("06-share-first", 100 * search_curve.evaluated[0], display=False)
+glue("06-share-last", 100 * search_curve.evaluated[-1], display=False)
 
 # %% [markdown]
 # ````{table} Fitted powers: what counting operations predicts, and what was measured over the larger half of the sizes.
@@ -1213,8 +1209,8 @@ glue("06-share-last", 100 * search_curve["evaluated"][-1], display=False)
 # %% tags=["hide-input", "remove-output"]
 def all_in(side):
     """Seconds of one pair of 94 x 3,760 with its share of the preparation of both sides."""
-    prepare = side["prepare"]["seconds"] if side["prepare"] else 0.0
-    return side["time"]["seconds"] + prepare * (QUERIES + DATABASE) / pairs
+    prepare = side.prepare.seconds if side.prepare else 0.0
+    return side.time.seconds + prepare * (QUERIES + DATABASE) / pairs
 
 
 full_rank, riemannian = "search_wasserstein2_full_rank", "search_affine_invariant_full_rank"
@@ -1233,21 +1229,21 @@ rows = []
 for method, (label, key, search) in [*sources.items(), (None, thin)]:
     row = rows_by_key[key]
     printed = TABLE1[method]["seconds"] if method else None
-    library = best_peer(row)["time"]["seconds"] if best_peer(row) else None
-    found = rows_by_key[search]["ours"]["time"]["seconds"] if search else None
-    rows.append([label, *(format_seconds(t) for t in (printed, library, all_in(row["ours"]), found))])
+    library = best_peer(row).time.seconds if best_peer(row) else None
+    found = rows_by_key[search].ours.time.seconds if search else None
+    rows.append([label, *(format_seconds(t) for t in (printed, library, all_in(row.ours), found))])
 header = ["Method", "paper", "best library", "package", "exact search"]
 glue("tab-06-times", Markdown(markdown_table(header, rows)), display=False)
 
 # %% tags=["remove-cell"]
 wasserstein, kl = rows_by_key["wasserstein_full_rank"], rows_by_key["symmetric_kl"]
-found = rows_by_key[full_rank]["ours"]["time"]["seconds"]
-thin_found = rows_by_key[f"search_wasserstein_{typical}"]["ours"]["time"]["seconds"]
+found = rows_by_key[full_rank].ours.time.seconds
+thin_found = rows_by_key[f"search_wasserstein_{typical}"].ours.time.seconds
 printed = TABLE1["gmm-wasserstein"]["seconds"]
-library = best_peer(wasserstein)["time"]["seconds"]
+library = best_peer(wasserstein).time.seconds
 glue("06-paper-ratio", printed / TABLE1["gmm-normal-kl"]["seconds"], display=False)
-glue("06-our-ratio", all_in(wasserstein["ours"]) / all_in(kl["ours"]), display=False)
-glue("06-search-ratio", found / all_in(kl["ours"]), display=False)
+glue("06-our-ratio", all_in(wasserstein.ours) / all_in(kl.ours), display=False)
+glue("06-search-ratio", found / all_in(kl.ours), display=False)
 glue("06-library-gain", printed / library, display=False)
 glue("06-own-gain", library / found, display=False)
 glue("06-paper-hours", printed * pairs / 3600, display=False)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -15,6 +14,7 @@ from benchmarks.measure import exponent, side_by_side, stages
 from benchmarks import reference
 from retrieval_geometry.distances import symmetric_kl
 from retrieval_geometry.image_models import fit_gaussian
+from retrieval_geometry.reporting.details import CostRow
 from retrieval_geometry.reporting.results import Result
 
 ROWS = {
@@ -53,18 +53,18 @@ def result(tmp_path_factory: pytest.TempPathFactory) -> Result:
 
 
 @pytest.fixture(scope="module")
-def rows(result: Result) -> dict[str, dict[str, Any]]:
-    return {row["key"]: row for row in result.extra["rows"]}
+def rows(result: Result) -> dict[str, CostRow]:
+    return {row.key: row for row in result.details.rows}
 
 
-def test_every_row_is_there_with_times(rows: dict[str, dict[str, Any]]) -> None:
+def test_every_row_is_there_with_times(rows: dict[str, CostRow]) -> None:
     assert rows.keys() == ROWS
     for key, row in rows.items():
-        for side in (row["ours"], *row["peers"]):
-            time = side["time"]
-            assert 0 < time["low"] <= time["seconds"] <= time["high"], key
-            assert time["repeats"] >= 1
-        assert row["peers"] or key == "bag_of_words"
+        for side in (row.ours, *row.peers):
+            time = side.time
+            assert 0 < time.low <= time.seconds <= time.high, key
+            assert time.repeats >= 1
+        assert row.peers or key == "bag_of_words"
 
 
 def test_some_rows_are_brought_up_to_date(result: Result, tmp_path: Path) -> None:
@@ -75,45 +75,45 @@ def test_some_rows_are_brought_up_to_date(result: Result, tmp_path: Path) -> Non
     finally:
         torch.set_num_threads(threads)
     found = Result.read(path)
-    before, after = ({row["key"]: row for row in r.extra["rows"]} for r in (result, found))
+    before, after = ({row.key: row for row in r.details.rows} for r in (result, found))
     assert before.keys() == after.keys()
-    assert after["stein"]["ours"]["time"] != before["stein"]["ours"]["time"]
-    assert after["smt"]["ours"] == before["smt"]["ours"]
-    assert after["smt"]["commit"] == result.provenance.commit
-    assert len(found.extra["growth"]) == len(result.extra["growth"])
+    assert after["stein"].ours.time != before["stein"].ours.time
+    assert after["smt"].ours == before["smt"].ours
+    assert after["smt"].commit == result.provenance.commit
+    assert len(found.details.growth) == len(result.details.growth)
     assert found.provenance.seconds > result.provenance.seconds
 
 
-def test_our_errors_are_those_of_float32(rows: dict[str, dict[str, Any]]) -> None:
-    errors = {key: row["ours"]["error"] for key, row in rows.items() if row["ours"]["error"] is not None}
+def test_our_errors_are_those_of_float32(rows: dict[str, CostRow]) -> None:
+    errors = {key: row.ours.error for key, row in rows.items() if row.ours.error is not None}
     assert len(errors) >= 9
     assert max(errors.values()) < 1e-5, errors
 
 
-def test_searches_equal_the_full_sort_and_rotations_the_naive_search(rows: dict[str, dict[str, Any]]) -> None:
-    exact = {key for key, row in rows.items() if row["identical"]}
+def test_searches_equal_the_full_sort_and_rotations_the_naive_search(rows: dict[str, CostRow]) -> None:
+    exact = {key for key, row in rows.items() if row.identical}
     assert exact == {key for key in ROWS if key.startswith("search")} | {"smt"}
-    assert all(0 < row["evaluated"] <= 1 for key, row in rows.items() if key.startswith("search"))
+    assert all(0 < row.evaluated <= 1 for key, row in rows.items() if key.startswith("search"))
 
 
-def test_no_speed_up_is_claimed_for_mixtures(rows: dict[str, dict[str, Any]]) -> None:
+def test_no_speed_up_is_claimed_for_mixtures(rows: dict[str, CostRow]) -> None:
     assert rows["mixture_em"]["mark"] is None
 
 
 def test_growth_has_an_exponent_for_every_side(result: Result) -> None:
-    curves = {curve["key"]: curve for curve in result.extra["growth"]}
-    grown = {curve["over"] for curve in curves.values()}
+    curves = {curve.key: curve for curve in result.details.growth}
+    grown = {curve.over for curve in curves.values()}
     assert grown == {"dimensions", "descriptors", "components", "images in the database"}
     for curve in curves.values():
-        assert curve["exponents"].keys() == curve["seconds"].keys()
-        assert all(math.isfinite(value) for value in curve["exponents"].values())
-        assert all(len(values) == len(curve["sizes"]) for values in curve["seconds"].values())
+        assert curve.exponents.keys() == curve.seconds.keys()
+        assert all(math.isfinite(value) for value in curve.exponents.values())
+        assert all(len(values) == len(curve.sizes) for values in curve.seconds.values())
 
 
 def test_the_record_says_where_it_comes_from(result: Result) -> None:
     assert result.experiment == "geometric-cost"
     assert result.provenance.threads == 1
-    assert {"pyriemann", "geomloss", "POT", "scikit-learn"} <= result.extra["libraries"].keys()
+    assert {"pyriemann", "geomloss", "POT", "scikit-learn"} <= result.details.libraries.keys()
 
 
 def test_exponent_of_a_power() -> None:

@@ -104,14 +104,39 @@ def time_table(
     return markdown_table(["Method", *(["comparison, paper"] if paper else []), *columns], rows)
 
 
-def claims_table(rows: Sequence[ClaimRow], evidence: bool = True) -> str:
-    """One line for each claim: what the paper says, where, our verdict, and the numbers it rests on."""
-    header = ["Claim", "Where", "Verdict", *(["Evidence"] if evidence else [])]
+def claims_table(rows: Sequence[ClaimRow]) -> str:
+    """One line for each claim: what the paper says, our verdict, by which rule, what decided, its reach."""
     cells = [
-        [row.claim.sentence, row.claim.where, f"**{row.verdict}**", *([row.evidence] if evidence else [])]
+        [f"{row.claim.sentence} ({row.claim.where})", row.marked, f"{row.claim.rule} {_because(row)}"]
         for row in rows
     ]
-    return markdown_table(header, cells).replace("---:", ":---")
+    return markdown_table(["Claim", "Verdict", "Rule, evidence, reach"], cells).replace("---:", ":---")
+
+
+def verdicts_table(runs: Mapping[str, Sequence[ClaimRow]]) -> str:
+    """The same claims judged by several runs: the sentence, and a verdict with its marks for each run."""
+    cells = [
+        [same[0].claim.sentence, *(row.marked for row in same)] for same in zip(*runs.values(), strict=True)
+    ]
+    return markdown_table(["Claim", *runs], cells).replace("---:", ":---")
+
+
+def evidence_list(runs: Mapping[str, Sequence[ClaimRow]]) -> str:
+    """For each claim its rule and, by run, what decided and how far that reaches: a definition list."""
+    items = []
+    for same in zip(*runs.values(), strict=True):
+        claim = same[0].claim
+        said = dict(zip(runs, (f"{row.marked}. {_because(row)}" for row in same), strict=True))
+        if len(set(said.values())) == 1:  # mathematics does not depend on the run
+            said = {"Any run": next(iter(said.values()))}
+        lines = [f"{claim.sentence} ({claim.where})", f": *Rule.* {claim.rule}"]
+        items.append("\n".join([*lines, *(f": *{run}.* {text}" for run, text in said.items())]))
+    return "\n\n".join(items)
+
+
+def _because(row: ClaimRow) -> str:
+    reach = f" *Holds for*: {row.reach}." if row.reach else ""
+    return f"*Decided by*: {row.evidence}.{reach}"
 
 
 def provenance_table(result: Result) -> str:
