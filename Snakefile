@@ -1,13 +1,16 @@
 # The book as a graph: experiments -> executed chapters -> HTML.
 # `make book` runs it; `retrieval-geometry build --help` lists its settings.
+# Sources are no inputs: an output carries a digest of what it was made from, and `build` forces those that are
+# stale (`retrieval_geometry.book.graph`). So only the order stands here.
 import shlex
 import sys
 from pathlib import Path
 
-from retrieval_geometry.book.graph import SOURCE, experiments_of, module_files, recorded_of
+from retrieval_geometry._sources import Sources
+from retrieval_geometry.book.graph import PAGES, experiments_of, result_of
 from retrieval_geometry.book.project import Project
 
-project = Project.find(Path(workflow.basedir))
+project, sources = Project.find(Path(workflow.basedir)), Sources()
 chapters = project.chapter_names()
 python = sys.executable
 profile = config.get("profile", "quick")
@@ -17,33 +20,24 @@ seed = int(config.get("seed", 0))
 settings = f"--profile {profile} --data-root {shlex.quote(data_root)} --device {device} --seed {seed}"
 
 
-def source_of(wildcards):
-    return project.chapters / f"{wildcards.chapter}.py"
-
-
-def experiment_source(name):
-    """An experiment called `paper-part` is defined in `experiments/paper.py`."""
-    source = SOURCE / "experiments" / f"{name.split('-')[0]}.py"
-    recorded = recorded_of(source, project.root / "book" / "results")
-    inputs = [str(source), *map(str, [*module_files(source), *recorded])]
-    if name.startswith(("wasserstein-", "rankmi-")):  # they change one thing of models of the comparison
-        inputs.append(f"build/results/learning-bench-{profile}.json")
-    return inputs
+def experiment_inputs(wildcards):
+    """Results that are made first: these experiments change one thing of models of the comparison."""
+    after = wildcards.experiment.startswith(("wasserstein-", "rankmi-"))
+    return [ancient(result_of("learning-bench", profile))] if after else []
 
 
 def chapter_inputs(wildcards):
-    results = [f"build/results/{name}-{profile}.json" for name in experiments_of(source_of(wildcards))]
-    recorded = recorded_of(source_of(wildcards), project.root / "book" / "results")
-    return [str(source_of(wildcards)), *map(str, [*module_files(source_of(wildcards)), *recorded]), *results]
+    script = project.chapters / f"{wildcards.chapter}.py"
+    return [result_of(name, profile) for name in experiments_of(sources, script)]
 
 
 rule book:
-    input: "build/html/.complete"
+    input: PAGES
     default_target: True
 
 
 rule experiment:
-    input: lambda wildcards: experiment_source(wildcards.experiment)
+    input: experiment_inputs
     output: "build/results/{experiment}-" + profile + ".json"
     params: settings=settings
     # One thread a job: small matrices gain nothing from more, and jobs side by side use the cores.
@@ -63,16 +57,9 @@ rule chapter:
 
 
 rule html:
-    input:
-        expand("build/executed/{chapter}.ipynb", chapter=chapters),
-        "_config.yml",
-        "_toc.yml",
-        "book/index.md",
-        "book/references.bib",
-        [str(path) for path in (project.root / "book" / "_static").glob("*")],
-        [str(path) for path in sorted((SOURCE / "book").glob("*.py"))],
+    input: expand("build/executed/{chapter}.ipynb", chapter=chapters)
     # Snakemake removes the output of a job that fails: a stamp, so that the pages of the last good build stay.
-    output: "build/html/.complete"
+    output: PAGES
     threads: workflow.cores
     message: "building the HTML pages"
     shell: "{python} -m retrieval_geometry.book html"

@@ -58,7 +58,8 @@ seed = 0
 # %%
 from IPython.display import Markdown
 from myst_nb import glue
-from retrieval_geometry.experiments import claims, load_or_run
+from retrieval_geometry.experiments import load_or_run
+from retrieval_geometry.experiments.geometric_claims import CLAIMS
 from retrieval_geometry.experiments.geometric_paper import TABLE1
 from retrieval_geometry.reporting import figures, tables
 from retrieval_geometry.reporting.results import load_recorded
@@ -418,7 +419,7 @@ glue("tab-04-robust", Markdown(tables.markdown_table(["Distance", "here", "DTD"]
 # %% tags=["hide-input", "remove-output"]
 from retrieval_geometry.reporting.claims import check_all
 
-decided = [claim for claim in claims("geometric") if claim.needs]
+decided = [claim for claim in CLAIMS if claim.needs]
 verdicts = {
     "here": check_all(decided, {run.experiment: run for run in (result, layers, robust)}, profile),
     "dtd": check_all(decided, {run.experiment: run for run in (recorded, layers_real, robust_real)}, "real"),

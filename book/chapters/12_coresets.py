@@ -646,7 +646,8 @@ glue("12-odd-r4", f"{float(numbers[odd, 1]):.3f}", display=False)
 # - *all images*, for the same steps: does the subset matter at all? What saves time is to make fewer steps. One can do that without any coreset.
 
 # %%
-from retrieval_geometry.experiments import claims, load_or_run
+from retrieval_geometry.experiments import load_or_run
+from retrieval_geometry.experiments.wasserstein_claims import CLAIMS
 from retrieval_geometry.reporting.claims import check_all
 from retrieval_geometry.reporting.results import load_recorded
 from retrieval_geometry.reporting.tables import claims_table
@@ -717,7 +718,7 @@ for share in shares:
 header = ["WCRAIG minus", "unpaired models", "paired by seed"]
 glue("tab-12-differences", Markdown(markdown_table(header, rows)), display=False)
 decided = check_all(
-    [c for c in claims("wasserstein-dml") if "coresets" in c.id or c.id.endswith("proposition")],
+    [c for c in CLAIMS if "coresets" in c.id or c.id.endswith("proposition")],
     {"wasserstein-coresets": result},
     profile,
 )

@@ -54,7 +54,8 @@ from torch.testing import assert_close
 
 from retrieval_geometry.datasets import class_split, glyphs
 from retrieval_geometry.evaluation import evaluate_embeddings, nearest_neighbours
-from retrieval_geometry.experiments import claims, load_or_run
+from retrieval_geometry.experiments import load_or_run
+from retrieval_geometry.experiments.rankmi_claims import CLAIMS
 from retrieval_geometry.experiments.rankmi_paper import TABLES
 from retrieval_geometry.features import load_embedding_network
 from retrieval_geometry.losses import RankMILoss, StatisticsNetwork, estimate_divergence
@@ -1036,7 +1037,7 @@ glue("13-open", len(against) - ahead - behind, display=False)
 glue("13-bench-protocol", bench.settings["protocol"], display=False)
 glue("13-bench-steps", bench.settings["steps"], display=False)
 glue("13-bench-models", bench.settings["models a method"], display=False)
-verdicts = check_all(claims("rankmi"), {r.experiment: r for r in (bench, distances)}, profile)
+verdicts = check_all(CLAIMS, {r.experiment: r for r in (bench, distances)}, profile)
 glue("tab-13-claims", Markdown(tables.claims_table(verdicts)), display=False)
 
 # %% [markdown]

@@ -40,7 +40,7 @@ seed = 0
 # %%
 from IPython.display import Markdown
 from myst_nb import glue
-from retrieval_geometry.experiments import claims, load_or_run
+from retrieval_geometry.experiments import load_or_run, rankmi_claims, wasserstein_claims
 from retrieval_geometry.experiments.learning_methods import METHODS, TEN_LOSSES
 from retrieval_geometry.experiments.rankmi_paper import TABLES
 from retrieval_geometry.experiments.wasserstein_paper import TABLE1
@@ -431,7 +431,7 @@ for key, run in (("14-time-ratio", omniglot), ("14-time-ratio-head", tiny)):
 from retrieval_geometry.reporting.claims import check_all
 
 bench_claims = [
-    c for paper in ("wasserstein-dml", "rankmi") for c in claims(paper) if c.needs == ("learning-bench",)
+    c for c in (*wasserstein_claims.CLAIMS, *rankmi_claims.CLAIMS) if c.needs == ("learning-bench",)
 ]
 judged = {
     title: check_all(bench_claims, {"learning-bench": run}, profile if run is bench else "real")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import sys
 
-from retrieval_geometry.book.execute import ChapterError, execute_chapter
+from retrieval_geometry.book.execute import PARAMETERS, ChapterError, execute_chapter
+from retrieval_geometry.book.graph import chapter_source, pages_source, stale
 from retrieval_geometry.book.pairs import out_of_step, sync
 from retrieval_geometry.book.project import Project
 from retrieval_geometry.book.stage import BookError, build_html
@@ -17,10 +18,12 @@ def main() -> int:
     steps = parser.add_subparsers(dest="step", required=True)
     execute = steps.add_parser("execute", help="execute one chapter")
     execute.add_argument("chapter")
-    execute.add_argument("--profile", default="quick")
-    execute.add_argument("--data-root", default="data")
-    execute.add_argument("--device", default="cpu")
-    execute.add_argument("--seed", type=int, default=0)
+    look = steps.add_parser("stale", help="list what a build would make again, and why")
+    for step in (execute, look):
+        step.add_argument("--profile", default="quick")
+        step.add_argument("--data-root", default="data")
+        step.add_argument("--device", default="cpu")
+        step.add_argument("--seed", type=int, default=0)
     steps.add_parser("html", help="build the pages from the executed chapters")
     steps.add_parser("sync", help="write the paired notebooks")
     steps.add_parser("check-pairs", help="fail if a paired notebook is out of step")
@@ -37,21 +40,25 @@ def main() -> int:
 
 
 def _run(arguments: argparse.Namespace, project: Project) -> int:
+    parameters = {key: value for key, value in vars(arguments).items() if key in PARAMETERS}
     if arguments.step == "execute":
-        parameters = {key: getattr(arguments, key) for key in ("profile", "data_root", "device", "seed")}
         script = project.chapters / f"{arguments.chapter}.py"
         output = project.executed / f"{arguments.chapter}.ipynb"
         print(f"chapter {arguments.chapter}: executing", flush=True)
-        seconds = execute_chapter(script, output, parameters, cwd=project.root)
+        source = chapter_source(project, arguments.chapter, parameters)
+        seconds = execute_chapter(script, output, parameters, project.root, source)
         print(f"chapter {arguments.chapter}: executed in {seconds:.0f} s", flush=True)
     elif arguments.step == "html":
         print("building the pages", flush=True)
-        build_html(project)
+        build_html(project, pages_source(project))
+    elif arguments.step == "stale":
+        for path, why in stale(project, parameters).items():
+            print(f"{path}: {why}")
     elif arguments.step == "sync":
         print("\n".join(f"wrote {name}.ipynb" for name in sync(project)) or "all notebooks are in step")
     elif arguments.step == "check-pairs":
-        if stale := out_of_step(project):
-            print(f"notebooks out of step with their chapters: {stale}; run `make sync`", file=sys.stderr)
+        if behind := out_of_step(project):
+            print(f"notebooks out of step with their chapters: {behind}; run `make sync`", file=sys.stderr)
             return 1
     elif arguments.step == "check-pages":
         from retrieval_geometry.book.pages import check_pages

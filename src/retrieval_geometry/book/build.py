@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from retrieval_geometry.book.graph import stale
 from retrieval_geometry.book.project import Project
 
 
@@ -38,22 +39,27 @@ def build(
     """
     project = project or Project.find()
     project.build.mkdir(exist_ok=True)
-    command = [
-        *(sys.executable, "-m", "snakemake", "--snakefile", str(project.root / "Snakefile")),
-        *("--cores", str(cores or os.cpu_count() or 1), "--directory", str(project.root)),
-        # Our own lock, released by the system even after a kill, stands in for Snakemake's.
-        *("--nolock", "--rerun-incomplete", "--keep-going", "--quiet", "host", "reason", "rules"),
-        *("--rerun-triggers", "mtime", "params", "input", "code"),
-        *("--config", f"profile={profile}", f"data_root={data_root}", f"device={device}", f"seed={seed}"),
-        *(("--", *targets) if targets else ()),
-    ]
-    environment = {
-        **os.environ,
-        "JUPYTER_PREFER_ENV_PATH": "1",
-        "PYTHONNOUSERSITE": "1",
-        "PYDEVD_DISABLE_FILE_VALIDATION": "1",
-    }
+    settings = {"profile": profile, "data_root": data_root, "device": device, "seed": seed}
     with _only_build(project.build / ".lock"):
+        again = stale(project, settings, targets)
+        for path, why in again.items():
+            print(f"{path} is made again: {why}", flush=True)
+        command = [
+            *(sys.executable, "-m", "snakemake", "--snakefile", str(project.root / "Snakefile")),
+            *("--cores", str(cores or os.cpu_count() or 1), "--directory", str(project.root)),
+            # Our own lock, released by the system even after a kill, stands in for Snakemake's.
+            *("--nolock", "--rerun-incomplete", "--keep-going", "--quiet", "host", "reason", "rules"),
+            *("--rerun-triggers", "mtime"),
+            *("--config", *(f"{key}={value}" for key, value in settings.items())),
+            *(("--forcerun", *again) if again else ()),
+            *(("--", *targets) if targets else ()),
+        ]
+        environment = {
+            **os.environ,
+            "JUPYTER_PREFER_ENV_PATH": "1",
+            "PYTHONNOUSERSITE": "1",
+            "PYDEVD_DISABLE_FILE_VALIDATION": "1",
+        }
         status = subprocess.run(command, env=environment, check=False).returncode
     if status == 0 and not targets:
         print(f"The book is ready: {project.html / 'index.html'}")

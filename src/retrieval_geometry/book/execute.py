@@ -23,7 +23,9 @@ class ChapterError(RuntimeError):
     """A chapter failed; the message names its cell and shows the error."""
 
 
-def execute_chapter(script: Path, output: Path, parameters: Mapping[str, Any], cwd: Path) -> float:
+def execute_chapter(
+    script: Path, output: Path, parameters: Mapping[str, Any], cwd: Path, source: str = ""
+) -> float:
     """Execute a chapter with papermill and write it to ``output``.
 
     Args:
@@ -31,6 +33,7 @@ def execute_chapter(script: Path, output: Path, parameters: Mapping[str, Any], c
         output: the executed notebook; replaced atomically.
         parameters: values of ``profile``, ``data_root``, ``device`` and ``seed``.
         cwd: working directory of the kernel.
+        source: digest of what the execution follows from; the notebook carries it.
 
     Returns:
         Seconds that the execution took.
@@ -73,7 +76,7 @@ def execute_chapter(script: Path, output: Path, parameters: Mapping[str, Any], c
     finally:
         source.unlink(missing_ok=True)
     seconds = time.perf_counter() - started
-    _finish(partial, parameters, seconds)
+    _finish(partial, parameters, seconds, source)
     os.replace(partial, output)
     return seconds
 
@@ -93,7 +96,7 @@ def _explain(script: Path, error: Any) -> str:
     )
 
 
-def _finish(path: Path, parameters: Mapping[str, Any], seconds: float) -> None:
+def _finish(path: Path, parameters: Mapping[str, Any], seconds: float, source: str) -> None:
     """Hide the parameter cells, drop run-time noise, and record what the execution cost."""
     notebook = json.loads(path.read_text())
     for cell in notebook["cells"]:
@@ -106,6 +109,7 @@ def _finish(path: Path, parameters: Mapping[str, Any], seconds: float) -> None:
     notebook["metadata"].pop("papermill", None)
     # Jupyter Book must show these outputs, not make its own.
     notebook["metadata"]["mystnb"] = {"execution_mode": "off"}
+    notebook["metadata"]["source"] = source
     notebook["metadata"]["cost"] = {
         "seconds": round(seconds, 1),
         "peak_memory_mb": _children_peak_mb(),

@@ -1,102 +1,140 @@
-"""What a chapter depends on: the package modules it imports, directly or not, and the experiments it reads.
+"""What the book is made from, and what of it is stale: executed chapters and results of experiments.
 
-Only a chapter that uses an edited module is executed again. The answer is read off the syntax tree, so
-nothing is imported and the graph costs milliseconds.
+An output carries a digest of what it was made from, and is stale where that of today differs: the code
+(:mod:`retrieval_geometry._sources`), the recorded results that are read, the settings, the versions of
+libraries. The times of files do not count.
 """
 
 from __future__ import annotations
 
 import ast
-from functools import cache
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
-PACKAGE = "retrieval_geometry"
-SOURCE = Path(__file__).resolve().parents[1]
+from retrieval_geometry._sources import Sources, combined, literal
+from retrieval_geometry.book.project import Project
+from retrieval_geometry.experiments.registry import EXPERIMENTS, find, folder_digest, recorded, why_stale
+from retrieval_geometry.reporting.provenance import library_versions
 
-
-def module_files(source: Path) -> list[Path]:
-    """Return the package files that ``source`` imports, directly or not, sorted and without ``source``."""
-    seen: set[Path] = set()
-    queue = list(_imports(source))
-    while queue:
-        path = queue.pop()
-        if path not in seen:
-            seen.add(path)
-            queue.extend(_imports(path))
-    return sorted(seen - {source.resolve()})
+PAGES = "build/html/.complete"
+"""A file that holds the digest of what the pages were made from, beside the chapters."""
 
 
-def experiments_of(chapter: Path) -> list[str]:
-    """Return the experiments that a chapter has run: the first arguments of its ``load_or_run`` calls.
+def chapter_files(sources: Sources, script: Path) -> list[Path]:
+    """The chapter and the package files that it depends on; what executes it is among them."""
+    return sources.closure(script, sources.file("retrieval_geometry.book.execute"))
+
+
+def experiments_of(sources: Sources, script: Path) -> list[str]:
+    """The experiments that a chapter has run: the first arguments of its ``load_or_run`` calls.
+
+    Where one is no literal string, the experiments of the claims that the chapter imports are meant.
 
     Raises:
-        ValueError: such an argument is not a literal string, so the graph cannot know the experiment.
+        ValueError: such an argument in a chapter that imports no claims, or an unknown experiment.
     """
-    names = _first_arguments(chapter, "load_or_run")
+    names = [literal(call, 0) for call in sources.calls([script.resolve()], "load_or_run")]
+    named = {find(name).name for name in names if name is not None}
     if None in names:
-        raise ValueError(f"{chapter.name}: load_or_run needs the experiment's name as a literal string")
-    return sorted(name for name in names if name)
+        found = named_by_claims(sources, script)
+        if not found:
+            raise ValueError(f"{script.name}: load_or_run needs the experiment's name as a literal string")
+        named |= found
+    return sorted(named)
 
 
-def recorded_of(chapter: Path, folder: Path) -> list[Path]:
-    """Return the recorded results in ``folder`` of the experiments that a chapter runs or loads."""
-    names = _first_arguments(chapter, "load_or_run") | _first_arguments(chapter, "load_recorded")
-    return sorted(path for name in names if name for path in folder.glob(f"{name}-*.json"))
+def named_by_claims(sources: Sources, script: Path) -> set[str]:
+    """The experiments whose names stand in the modules of claims that a chapter imports."""
+    files = [path for path in sources.closure(script) if path.stem.endswith("_claims")]
+    nodes = (node for path in files for node in ast.walk(sources.tree(path)))
+    return {str(node.value) for node in nodes if isinstance(node, ast.Constant)} & EXPERIMENTS.keys()
 
 
-def _first_arguments(chapter: Path, function: str) -> set[str | None]:
-    """Return the first arguments of the calls of ``function``; None stands for one that is no literal."""
-    calls = [node for node in ast.walk(_tree(chapter)) if isinstance(node, ast.Call)]
-    named = [
-        call for call in calls if function in (getattr(call.func, "id", ""), getattr(call.func, "attr", ""))
-    ]
-    first = [call.args[0] if call.args else None for call in named]
-    return {str(node.value) if isinstance(node, ast.Constant) else None for node in first}
+def chapter_source(
+    project: Project, name: str, settings: Mapping[str, Any], sources: Sources | None = None
+) -> str:
+    """The digest of what an execution of a chapter follows from."""
+    sources = sources or Sources()
+    script = project.chapters / f"{name}.py"
+    files = chapter_files(sources, script)
+    return combined(
+        [
+            script.read_text(encoding="utf-8"),  # all of it: the words stand on the page
+            sources.digest(files),
+            *(EXPERIMENTS[run].source(sources) for run in experiments_of(sources, script)),
+            *recorded(sources, files, project.recorded, named_by_claims(sources, script)),
+            json.dumps([_settings(settings), library_versions()], sort_keys=True),
+        ]
+    )
 
 
-def _tree(path: Path) -> ast.Module:
-    """Parse a module, or a chapter with its IPython magics blanked out."""
-    lines = path.read_text().splitlines()
-    plain = ["pass" if line.startswith(("%", "!")) else line for line in lines]
-    return ast.parse("\n".join(plain), filename=str(path))
+def pages_source(project: Project, sources: Sources | None = None) -> str:
+    """The digest of what the pages follow from, beside the executed chapters."""
+    sources = sources or Sources()
+    return combined(
+        [
+            sources.digest(sources.closure(sources.file("retrieval_geometry.book.stage"))),
+            *(_digest_of(path) for path in (project.root / "_config.yml", *project.page_files())),
+        ]
+    )
 
 
-@cache
-def _imports(path: Path) -> tuple[Path, ...]:
-    """Return the package files imported by the file at ``path``, with the ``__init__`` files on the way."""
-    found: set[Path] = set()
-    for node in ast.walk(_tree(path)):
-        for dotted in _imported_names(node, path):
-            found.update(_resolve(dotted))
-    return tuple(sorted(found))
+def stale(project: Project, settings: Mapping[str, Any], targets: Iterable[str] = ()) -> dict[str, str]:
+    """What there is and has to be made again, with the reason; paths are relative to the project.
+
+    Args:
+        project: the checkout.
+        settings: ``profile``, ``data_root``, ``device`` and ``seed``.
+        targets: outputs that are asked for; all by default.
+    """
+    sources, found = Sources(), {}
+    chapters = {_executed(name): name for name in project.chapter_names()}
+    wanted = set(targets)
+    asked = {path: name for path, name in chapters.items() if not wanted or path in wanted}
+    runs = {
+        run for name in asked.values() for run in experiments_of(sources, project.chapters / f"{name}.py")
+    }
+    for run in EXPERIMENTS:
+        path = result_of(run, settings["profile"])
+        if run in runs or path in wanted:
+            found[path] = why_stale(EXPERIMENTS[run], project.root / path, **settings, sources=sources)
+    for path, name in asked.items():
+        made = _made_from(project.root / path)
+        if made != chapter_source(project, name, settings, sources):
+            found[path] = "the chapter, or what it is made from, has changed"
+    if not wanted and _text(project.root / PAGES) != pages_source(project, sources):
+        found[PAGES] = "what the pages are made from has changed"
+    return {path: why for path, why in found.items() if why and (project.root / path).exists()}
 
 
-def _imported_names(node: ast.AST, path: Path) -> list[str]:
-    """Return dotted names of package modules (or names inside them) that one import statement mentions."""
-    if isinstance(node, ast.Import):
-        return [alias.name for alias in node.names if alias.name.split(".")[0] == PACKAGE]
-    if not isinstance(node, ast.ImportFrom):
-        return []
-    base = node.module or ""
-    if node.level:
-        parents = path.resolve().relative_to(SOURCE.parent).parent.parts
-        kept = parents[: len(parents) - node.level + 1]
-        base = ".".join((*kept, base)).rstrip(".")
-    if base.split(".")[0] != PACKAGE:
-        return []
-    return [f"{base}.{alias.name}" for alias in node.names]
+def result_of(experiment: str, profile: str) -> str:
+    """Where the build keeps a result, relative to the project."""
+    return f"build/results/{experiment}-{profile}.json"
 
 
-def _resolve(dotted: str) -> list[Path]:
-    """Return the files that importing ``dotted`` executes; a trailing name that is no module is ignored."""
-    files, folder = [], SOURCE
-    for part in dotted.split(".")[1:]:
-        if (folder / part / "__init__.py").is_file():
-            folder = folder / part
-            files.append(folder / "__init__.py")
-        elif (folder / f"{part}.py").is_file():
-            files.append(folder / f"{part}.py")
-            break
-        else:
-            break
-    return [SOURCE / "__init__.py", *files]
+def _settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {**settings, "data_root": folder_digest(settings["profile"], settings["data_root"])}
+
+
+def _executed(chapter: str) -> str:
+    return f"build/executed/{chapter}.ipynb"
+
+
+def _made_from(notebook: Path) -> str | None:
+    """The digest that an executed chapter carries."""
+    try:
+        source = json.loads(_text(notebook))["metadata"].get("source")
+    except (ValueError, KeyError):
+        return None
+    return str(source)
+
+
+def _digest_of(path: Path) -> str:
+    return f"{path.name} {hashlib.sha256(path.read_bytes()).hexdigest()}"
+
+
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8") if path.is_file() else ""

@@ -40,6 +40,11 @@ class Project:
         return self.root / "book" / "notebooks"
 
     @property
+    def recorded(self) -> Path:
+        """Recorded results that come with the book."""
+        return self.root / "book" / "results"
+
+    @property
     def build(self) -> Path:
         """Everything the build makes."""
         return self.root / "build"
@@ -58,6 +63,16 @@ class Project:
     def html(self) -> Path:
         """The finished pages."""
         return self.build / "html"
+
+    def page_files(self) -> dict[Path, str]:
+        """What Jupyter Book reads beside the configuration and the chapters, and where it lies for it."""
+        book = self.root / "book"
+        return {
+            self.root / "_toc.yml": "_toc.yml",
+            **{path: path.name for path in sorted(book.glob("*.md"))},
+            book / "references.bib": "references.bib",
+            **{path: f"_static/{path.name}" for path in sorted((book / "_static").iterdir())},
+        }
 
     def chapter_names(self) -> list[str]:
         """Names of the chapters in the order of ``_toc.yml``.

@@ -25,8 +25,10 @@ class BookError(RuntimeError):
     """Jupyter Book reported an error or a warning."""
 
 
-def build_html(project: Project) -> Path:
+def build_html(project: Project, source: str = "") -> Path:
     """Stage the executed chapters, build the HTML, and return the path of its first page.
+
+    ``source`` is left beside the pages: the digest of what they were made from.
 
     Pages are built inside the staging folder and replace ``build/html`` only when Jupyter Book ends without
     an error or a warning.
@@ -47,7 +49,7 @@ def build_html(project: Project) -> Path:
     shutil.copytree(made, fresh)
     for page in fresh.rglob("*.html"):
         page.write_text(THEBE.sub("", page.read_text()))
-    (fresh / ".complete").touch()
+    (fresh / ".complete").write_text(source)
     shutil.rmtree(project.html, ignore_errors=True)
     os.replace(fresh, project.html)
     return project.html / "index.html"
@@ -55,13 +57,7 @@ def build_html(project: Project) -> Path:
 
 def stage(project: Project) -> None:
     """Copy configuration, texts and executed chapters to the staging folder; only what changed is written."""
-    files = {
-        project.root / "_toc.yml": "_toc.yml",
-        **{path: path.name for path in (project.root / "book").glob("*.md")},
-        project.root / "book" / "references.bib": "references.bib",
-        **{path: f"_static/{path.name}" for path in (project.root / "book" / "_static").iterdir()},
-    }
-    contents = {name: source.read_bytes() for source, name in files.items()}
+    contents = {name: source.read_bytes() for source, name in project.page_files().items()}
     contents["_config.yml"] = _config(project).encode()
     for name in project.chapter_names():
         notebook = json.loads((project.executed / f"{name}.ipynb").read_text())

@@ -1,16 +1,17 @@
 """Finished parts of a long run, kept so that an interrupted run goes on behind the last of them."""
 
-import hashlib
+import copy
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 
-import retrieval_geometry
 from retrieval_geometry._files import replacing
+from retrieval_geometry._sources import PACKAGE, combined, loaded_sources
 from retrieval_geometry.reporting._decode import decode
 from retrieval_geometry.reporting.results import MethodResult, results_dir
 
@@ -30,14 +31,30 @@ Kept = TypeVar("Kept")
 class Checkpoints:
     """The parts of one run, by name.
 
-    They are kept under a hash of all that they depend on: whatever the caller names, torch, and the source
-    of this package. After any change a run begins anew.
+    They are kept under a digest of all that they depend on: whatever the caller names, torch, and the modules
+    of the functions that make them with all that these import. After a change of any of it a part is made
+    anew.
+
+    Args:
+        make: a function that makes parts.
+        identity: what else the parts depend on, as JSON values.
     """
 
-    def __init__(self, **identity: Any) -> None:
-        everything = [identity, torch.__version__, _sources()]
-        digest = hashlib.sha256(json.dumps(everything, sort_keys=True).encode()).hexdigest()
-        self.folder = results_dir().parent / "cache" / "parts" / digest[:32]
+    def __init__(self, make: Callable[..., Any], **identity: Any) -> None:
+        self._modules = frozenset({_module_of(make)})
+        self._identity = json.dumps([identity, torch.__version__], sort_keys=True)
+
+    def made_by(self, make: Callable[..., Any]) -> "Checkpoints":
+        """The same for parts that this function has a hand in as well."""
+        more = copy.copy(self)
+        more._modules = self._modules | {_module_of(make)}
+        return more
+
+    @property
+    def folder(self) -> Path:
+        """Where the parts lie."""
+        digest = combined([self._identity, _source(self._modules)])
+        return results_dir().parent / "cache" / "parts" / digest
 
     def get(self, name: str, kind: type[Kept] = Part) -> Kept | None:  # type: ignore[assignment]
         """A part that was finished, of this kind; None if it was not, or if its file is damaged."""
@@ -52,11 +69,16 @@ class Checkpoints:
             file.write_text(json.dumps(asdict(part)), encoding="utf-8")
 
 
+def _module_of(function: Callable[..., Any]) -> str:
+    while isinstance(function, partial):
+        function = function.func
+    return function.__module__
+
+
 @cache
-def _sources() -> str:
-    """A hash of the package's source."""
-    root = Path(retrieval_geometry.__file__).parent
-    digest = hashlib.sha256()
-    for path in sorted(root.rglob("*.py")):
-        digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
-    return digest.hexdigest()
+def _source(modules: frozenset[str]) -> str:
+    """A digest of the modules and of what they import; others than this package's are named only."""
+    sources = loaded_sources()
+    own = {name for name in modules if name.split(".")[0] == PACKAGE}
+    files = sources.closure(*map(sources.file, own))
+    return combined([sources.digest(files), *sorted(modules - own)])

@@ -15,7 +15,7 @@ from retrieval_geometry.datasets import (
     photo_textures,
     query_database_split,
 )
-from retrieval_geometry.experiments import check_profile
+from retrieval_geometry.experiments.profiles import check_profile
 from retrieval_geometry.reporting.results import results_dir
 
 QUERIES_PER_CLASS = 10

@@ -18,15 +18,11 @@ from retrieval_geometry.experiments.common import (
     settings_of,
 )
 from retrieval_geometry.experiments.data import Setting, load_setting
-from retrieval_geometry.experiments.geometric_layers import run_layers
 from retrieval_geometry.experiments.geometric_methods import CONTROLS, MODELS, PAPER_METHODS, Method
-from retrieval_geometry.experiments.geometric_robustness import run_robustness
 from retrieval_geometry.experiments.retrieval import draws, rank_setting, score, timed
 from retrieval_geometry.features import SiftBagOfWords
 from retrieval_geometry.reporting.details import Gallery, Ranked
 from retrieval_geometry.reporting.results import MethodResult, Result
-
-__all__ = ["run_layers", "run_rectified", "run_robustness", "run_table1"]
 
 GALLERY_QUERIES = 4
 SIFT_WORDS = 500
@@ -55,6 +51,7 @@ def _table(experiment: str, setting: Setting, profile: str, device: str, seed: i
     backbone, descriptors = describe(setting, device)
     settings, dataset = settings_of(setting, descriptors, backbone), dataset_info(setting)
     checkpoints = Checkpoints(
+        compare,
         dataset=dataset.sha256,
         settings=settings,
         weights=backbone.weights_sha256,

@@ -153,6 +153,7 @@ def run_once(
     name: str, work: Callable[[], LearningRun], checkpoints: Checkpoints, progress: str
 ) -> LearningRun:
     """Do the work unless an interrupted run has done it, and say what it reached."""
+    checkpoints = checkpoints.made_by(work)
     found = checkpoints.get(name, LearningRun)
     if found is None:
         found = work()
@@ -179,6 +180,7 @@ def run_seeds(
     def one(seed: int) -> LearningRun:
         return measure(train_one(method, value, setting, seed), setting)
 
+    checkpoints = checkpoints.made_by(method.make)
     return [
         run_once(run_name(method, value, s), partial(one, s), checkpoints, progress)
         for s in range(seed, seed + setting.seeds)
@@ -230,7 +232,7 @@ def rows_of(means: GroupMeans) -> Rows:
 
 def checkpoints_of(setting: LearningSetting) -> Checkpoints:
     """Where the models of a setting are remembered; all experiments with that setting share them."""
-    return Checkpoints(learning=setting.identity)
+    return Checkpoints(train_one, learning=setting.identity)
 
 
 def total_seconds(started: float, runs: Iterable[Sequence[LearningRun]]) -> float:

@@ -19,6 +19,7 @@ LIBRARIES = (
     "scikit-image",
     "opencv-python-headless",
     "POT",
+    "pytorch-metric-learning",
 )
 
 
@@ -31,7 +32,7 @@ def collect_provenance(
         package_version=__version__,
         commit=commit,
         dirty=dirty,
-        libraries={"python": platform.python_version(), **_versions()},
+        libraries=library_versions(),
         device=device,
         cpu=_cpu_name(),
         threads=threads,
@@ -41,8 +42,9 @@ def collect_provenance(
     )
 
 
-def _versions() -> dict[str, str]:
-    found = {}
+def library_versions() -> dict[str, str]:
+    """The versions of Python and of the libraries that numbers may hang on."""
+    found = {"python": platform.python_version()}
     for name in LIBRARIES:
         try:
             found[name] = version(name)

@@ -180,7 +180,10 @@ class WeightsInfo:
 
 @dataclass(frozen=True)
 class Provenance:
-    """What ran, on what, and what it cost. ``dirty`` means that the checkout differed from ``commit``."""
+    """What ran, on what, and what it cost. ``dirty`` means that the checkout differed from ``commit``.
+
+    ``source`` is a digest of the code that the numbers follow from, ``folder`` one of the data folder's name.
+    """
 
     package_version: str
     commit: str
@@ -192,6 +195,8 @@ class Provenance:
     seconds: float
     peak_memory_mb: float | None
     weights: tuple[WeightsInfo, ...] = ()
+    source: str = ""
+    folder: str = ""
 
 
 @dataclass(frozen=True)
