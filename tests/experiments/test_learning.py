@@ -16,15 +16,17 @@ from retrieval_geometry.experiments import (
     wasserstein,
 )
 from retrieval_geometry.experiments import claims as all_claims
+from retrieval_geometry.experiments.comparisons import compare, other_side, side, transport_sides
 from retrieval_geometry.experiments.learning_data import LearningSetting, learning_setting
 from retrieval_geometry.experiments.learning_methods import METHODS, TEN_LOSSES
-from retrieval_geometry.experiments.rankmi_claims import overlap
+from retrieval_geometry.experiments.rankmi_claims import AS_GOOD
 from retrieval_geometry.experiments.rankmi_paper import TABLES
-from retrieval_geometry.experiments.wasserstein_claims import bench_difference
 from retrieval_geometry.experiments.wasserstein_paper import TABLE1
 from retrieval_geometry.features import extract_descriptors
 from retrieval_geometry.reporting import Result
-from retrieval_geometry.reporting.claims import Verdict, check_all
+from retrieval_geometry.reporting.claims import check_all
+from retrieval_geometry.reporting.details import Ablated, Compared, Separated, Subsets, Tuned
+from retrieval_geometry.reporting.findings import Verdict
 from retrieval_geometry.training import TrainingConfig
 
 
@@ -63,32 +65,42 @@ def test_the_bench_runs_end_to_end(setting, monkeypatch, tmp_path):
         for metric in ("R@1", "AP@R", "NMI", "F1"):
             found = entry.metrics[metric]
             assert found.low <= found.value <= found.high
-            spread = result.extra["seeds"][entry.method].get(metric)
-            if spread:
-                assert len(spread) == 2
-                assert found.value == pytest.approx(sum(spread) / 2, abs=1e-4)
+            assert len(entry.models.means[metric]) == 2
+            assert found.value == pytest.approx(sum(entry.models.means[metric]) / 2, abs=1e-4)
         assert 0 < entry.metrics["R@1"].value <= 1
-    value, low, high = result.extra["differences"]["rankmi"]["npair"]["R@1"]
+        assert entry.seconds_training > 0
+        assert entry.seconds_model is None
+        for metric in ("R@1", "R@4", "AP@R"):  # the groups say the same as the queries
+            means = side(result, entry.method, metric).means
+            assert means.by_model == pytest.approx(entry.models.means[metric], abs=2e-5)
+    assert result.groups.name == "classes"
+    assert sum(result.groups.sizes) == result.scope.queries == len(setting.split.query)
+    assert (result.scope.steps, result.scope.models) == (2, 2)
+    (found,) = compare(result, [("rankmi", "npair", "R@1")])
     gap = result["rankmi"].metrics["R@1"].value - result["npair"].metrics["R@1"].value
-    assert low <= value <= high
-    assert value == pytest.approx(gap, abs=1e-4)
-    assert set(result.extra["transport"]) == {"w-triplet", "w-contrastive"}
-    against = result.extra["transport"]["w-triplet"]["against"]
-    assert set(against) == set(learning.QUICK_METHODS) - {"w-triplet"}
-    assert all(low <= value <= high for other in against.values() for value, low, high in other.values())
+    assert found.low <= found.value <= found.high
+    assert found.value == pytest.approx(gap, abs=1e-4)
+    transport = result.told(Compared).transport
+    assert set(transport.by_transport) == set(transport.by_mean) == {"w-triplet", "w-contrastive"}
+    assert set(transport.others) == set(learning.QUICK_METHODS) - {"rankmi"}
+    assert sum(transport.sizes) == transport.queries == 5
+    by_mean = transport_sides(result, transport, "w-triplet", "R@1")[1].means
+    first_model = other_side(result, transport, "w-triplet", "R@1").means.values[:1]
+    assert by_mean.values == pytest.approx(first_model)  # one model, asked twice in one way
     assert Result.read(result.write(tmp_path / "result.json")) == result
     rows = check_all(all_claims("rankmi"), {"learning-bench": result}, "quick")
     by_id = {row.claim.id: row for row in rows}
     assert by_id["rankmi-margin"].verdict is Verdict.NOT_TESTED  # the margin loss was not run
-    best = max(("proxynca", "npair"), key=lambda name: result[name].metrics["R@1"].value)
-    value, low, high = result.extra["differences"]["rankmi"][best]["R@1"]
-    assert f"R@1 {value:+.3f} [{low:+.3f}, {high:+.3f}]" in by_id["rankmi-best"].evidence
+    looked_at = compare(result, [("rankmi", name, "R@1") for name in ("proxynca", "npair")], bound=-AS_GOOD)
+    assert list(by_id["rankmi-best"].finding.parts) == looked_at
+    assert "2 intervals at once" in by_id["rankmi-best"].evidence
+    assert "2 steps, 2 models of each" in str(by_id["rankmi-best"].reach)
     assert by_id["rankmi-separation"].evidence == "no result of rankmi-distances with profile quick"
 
 
 def test_a_run_that_was_interrupted_trains_only_what_is_missing(setting, monkeypatch):
     monkeypatch.setattr(learning, "QUICK_METHODS", ("w-triplet", "w-contrastive", "rankmi"))
-    monkeypatch.setattr(learning, "transport_retrieval", lambda *_: {})
+    monkeypatch.setattr(learning, "transport_retrieval", lambda *_: None)
     trained, train_one = [], learning_run.train_one
 
     def interrupted(method, value, setting, seed, **others):
@@ -109,9 +121,10 @@ def test_a_run_that_was_interrupted_trains_only_what_is_missing(setting, monkeyp
 def test_tuning_takes_the_best_value_on_classes_of_the_training_set(setting, monkeypatch):
     monkeypatch.setattr(learning, "METHODS", {name: METHODS[name] for name in ("triplet", "supcon")})
     result = learning.run_tuning("quick", "data", "cpu", 0)
-    for name, scores in result.extra["scores"].items():
+    tuned = result.told(Tuned)
+    for name, scores in tuned.scores.items():
         assert len(scores) == 5
-        assert scores[f"{result.extra['chosen'][name]:g}"] == max(scores.values())
+        assert scores[f"{tuned.chosen[name]:g}"] == max(scores.values())
     validation = setting.for_validation().split
     assert set(validation.query.labels.tolist()) <= set(setting.split.train.labels.tolist())
     assert not set(validation.query.labels.tolist()) & set(validation.train.labels.tolist())
@@ -139,7 +152,7 @@ def test_wasserstein_ablations_change_one_thing_each(setting, monkeypatch):
     monkeypatch.setattr(wasserstein, "ABLATION_SEEDS", 1)
     result = wasserstein.run_ablations("quick", "data", "cpu", 0)
     assert [entry.method for entry in result.methods] == list(wasserstein.variants())
-    assert set(result.extra["differences"]) == set(wasserstein.variants()) - {"base"}
+    assert result.told(Ablated).parameter == "margin"
 
 
 def test_coresets_take_a_share_of_every_class(setting):
@@ -159,10 +172,12 @@ def test_coresets_run_end_to_end(setting, monkeypatch):
         wasserstein, "learning_setting", lambda *_: replace(setting, config=replace(setting.config, steps=10))
     )
     result = wasserstein.run_coresets("quick", "data", "cpu", 0)
-    assert set(result.extra["differences"]) == {
-        f"{way}-{share}" for way in ("weighted", "random", "all") for share in (0.1, 0.3)
-    }
-    assert result["full"].seconds_model > 0
+    subsets = {f"{way}-{share}" for way in ("wcraig", "weighted", "random", "all") for share in (0.1, 0.3)}
+    assert {entry.method for entry in result.methods} == subsets | {"full"}
+    assert result.told(Subsets).shares == (0.1, 0.3)
+    assert result["full"].seconds_training > 0
+    (row,) = check_all([c for c in all_claims() if "coresets" in c.id], {result.experiment: result}, "quick")
+    assert len(row.finding.parts) == 4
 
 
 def test_pooled_measures_have_fewer_points():
@@ -180,24 +195,18 @@ def test_rankmi_ablations_and_distances(setting, monkeypatch):
     monkeypatch.setattr(rankmi, "variants", lambda: few)
     monkeypatch.setattr(rankmi, "ABLATION_SEEDS", 1)
     result = rankmi.run_ablations("quick", "data", "cpu", 0)
-    assert set(result.extra["differences"]) == set(few) - {"base"}
-    found = rankmi.run_distances("quick", "data", "cpu", 0).extra
-    for when in ("before", "after"):
-        for pairs in ("matching", "other"):
-            assert sum(found[when][pairs]) == pytest.approx(1, abs=1e-3)
-    assert 0 < overlap(found["after"]) <= 1
-    assert len(found["statistic"]) == len(found["edges"]) == rankmi.BINS + 1
-
-
-def test_a_difference_reads_the_same_from_both_ends(setting, monkeypatch):
-    monkeypatch.setattr(learning, "transport_retrieval", lambda *_: {})
-    monkeypatch.setattr(learning, "QUICK_METHODS", ("w-triplet", "w-contrastive", "rankmi"))
-    result = {"learning-bench": learning.run_bench("quick", "data", "cpu", 0)}
-    one = bench_difference(result, "rankmi", "w-contrastive", "R@1").evidence
-    other = bench_difference(result, "w-contrastive", "rankmi", "R@1").evidence
-    assert one.startswith("RankMI minus W-contrastive")
-    assert other.startswith("W-contrastive minus RankMI")
-    assert one.split()[-3].lstrip("+-") == other.split()[-3].lstrip("+-")
+    assert [entry.method for entry in result.methods] == list(few)
+    distances = rankmi.run_distances("quick", "data", "cpu", 0)
+    found = distances.told(Separated)
+    for heaps in (found.before, found.after):
+        for pairs in (heaps.matching, heaps.other):
+            assert sum(pairs) == pytest.approx(1, abs=1e-3)
+    assert 0 < found.after.overlap <= 1
+    assert len(found.statistic) == len(found.edges) == rankmi.BINS + 1
+    rows = check_all(all_claims("rankmi"), {distances.experiment: distances}, "quick")
+    (separation,) = (row for row in rows if row.claim.id == "rankmi-separation")
+    assert separation.verdict is Verdict.INCONCLUSIVE  # one model, whatever the overlap
+    assert "one trained model" in separation.evidence
 
 
 def test_heads_are_tuned_on_the_data_itself_and_stand_beside_the_trunk(setting, monkeypatch):
@@ -213,17 +222,34 @@ def test_heads_are_tuned_on_the_data_itself_and_stand_beside_the_trunk(setting, 
     monkeypatch.setattr(learning, "products", lambda data_root, device: frozen)
     result = learning.run_products("real", "data", "cpu", 0)
     assert [entry.method for entry in result.methods] == [*names, "trunk"]
-    for name, scores in result.extra["scores"].items():
-        assert scores[f"{result.extra['chosen'][name]:g}"] == max(scores.values())
+    told = result.told(Compared)
+    for name, scores in told.scores.items():
+        assert scores[f"{told.chosen[name]:g}"] == max(scores.values())
     trunk = learning_run.load_embedding_network(**frozen.trunk, dim=8).trunk
     features = [extract_descriptors(side, trunk)[:, 0] for side in (query, gallery)]
     distances = torch.cdist(*(vectors / vectors.norm(dim=1, keepdim=True) for vectors in features))
     found = gallery.labels[distances.argmin(dim=1)] == query.labels
     assert result["trunk"].metrics["R@1"].value == pytest.approx(float(found.float().mean()), abs=1e-4)
     gap = result["trunk"].metrics["R@1"].value - result["triplet"].metrics["R@1"].value
-    value, low, high = result.extra["differences"]["trunk"]["triplet"]["R@1"]
-    assert low <= value <= high
-    assert value == pytest.approx(gap, abs=1e-4)
+    (found,) = compare(result, [("trunk", "triplet", "R@1")])
+    assert found.low <= found.value <= found.high
+    assert found.value == pytest.approx(gap, abs=1e-4)
+    assert found.models == 2  # the trunk is no trained model
+    assert result["trunk"].seconds_training is None
+    trainings = sum(entry.seconds_training * 2 for entry in result.methods if entry.seconds_training)
+    assert result.provenance.seconds > trainings  # the choice of hyper-parameters costs as well
+
+
+def test_queries_of_one_alphabet_are_one_group(setting):
+    query = setting.split.query
+    names = tuple(f"{'Greek' if i % 2 else 'Futurama'}/{name}" for i, name in enumerate(query.classes))
+    changed = replace(setting, split=replace(setting.split, query=replace(query, classes=names)))
+    assert len(changed.groups.sizes) == 8  # classes
+    groups = replace(changed, grouped_by="alphabets").groups
+    even = sum(label % 2 == 0 for label in query.labels.tolist())
+    assert groups.name == "alphabets"
+    assert groups.sizes == (even, len(query) - even)
+    assert groups.of_query == tuple(label % 2 for label in query.labels.tolist())
 
 
 @pytest.mark.parametrize("name", ["products", "photographs"])

@@ -257,7 +257,8 @@ def _transport_run(
 ) -> LearningRun:
     trained = train_one(method, value, setting, seed)
     # The model is that of the comparison: what it reaches by mean vectors is kept for it.
-    checkpoints.put(run_name(method, value, seed), measure(trained, setting))
+    shared = checkpoints.made_by(method.make).made_by(measure)
+    shared.put(run_name(method, value, seed), measure(trained, setting))
     by_way = rank_both_ways(trained.network, setting)
     values = {
         f"{metric} {way}": tuple(round(v, 5) for v in of_queries.tolist())
