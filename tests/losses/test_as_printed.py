@@ -13,6 +13,7 @@ from torch import Tensor
 
 from retrieval_geometry.coresets import craig, facility_location
 from retrieval_geometry.distances import pairwise_sinkhorn_divergence, sinkhorn_divergence
+from retrieval_geometry.experiments.wasserstein_paper import METRICS, TABLE1
 from retrieval_geometry.losses import RankMILoss, estimate_divergence
 from retrieval_geometry.losses.as_printed import (
     distances_as_printed,
@@ -75,6 +76,20 @@ def test_the_printed_algorithm_returns_what_it_does_not_move() -> None:
     assert torch.equal(runs[0][0], runs[1][0])
     assert len(runs[0][0]) == 1  # no loop: one element, whatever n
     assert not torch.allclose(runs[0][1], runs[1][1], atol=1e-3)
+
+
+def test_two_rows_of_different_data_sets_agree_in_three_numbers() -> None:
+    """2.4, a suspicion: no other two rows of the paper's Table 1 share more than one."""
+    rows = {(data, name): row for data, group in TABLE1.items() for name, row in group.items()}
+    shared = {
+        (a, b): [metric for metric in METRICS if rows[a][metric] == rows[b][metric]]
+        for a, b in itertools.combinations(rows, 2)
+    }
+    most = max(shared, key=lambda pair: len(shared[pair]))
+    assert {name for _, name in most} == {"triplet", "w-contrastive"}
+    assert most[0][0] != most[1][0]
+    assert shared.pop(most) == ["R@1", "R@4", "F1"]
+    assert max(map(len, shared.values())) == 1
 
 
 def test_the_printed_distribution_of_negatives_forgets_one_image() -> None:
@@ -161,6 +176,11 @@ def test_twice_the_divergence_is_a_lower_bound_of_the_information() -> None:
     twice = float(optimal_bound(joint.flatten(), product.flatten()))
     assert information - gap == pytest.approx(twice, rel=1e-10)
     assert 0 < twice < information
+    prior = torch.tensor([0.5, 0.5], dtype=torch.float64)  # negatives of a batch, two classes: not M
+    apart = torch.eye(2, dtype=torch.float64)
+    negatives = negative_pair_distribution(apart, prior) * 2
+    value = 2 * jensen_shannon((apart / 2).flatten(), negatives.flatten())
+    assert float(value) == pytest.approx(2 * math.log(2))  # where the information is log 2
 
 
 def test_without_minus_signs_descent_goes_the_wrong_way() -> None:
