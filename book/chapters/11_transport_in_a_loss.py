@@ -461,7 +461,7 @@ figure
 #
 # ## Entropic transport: the dual
 #
-# Exact transport is a linear program, and its plan jumps when a point moves. So the paper adds entropy.
+# Exact transport is a linear program, too dear for the paper; and its plan jumps when a point moves. So entropy is added.
 # {doc}`03_divergences_and_distances` introduced it; in short, with masses $a_i$, $b_j$, costs
 # $C_{ij} = \norm{x_i - y_j}^p$ and a strength $\varepsilon > 0$ {cite:p}`c11-cuturi2013sinkhorn`,
 #

@@ -435,7 +435,7 @@ glue("tab-13-beta", Markdown(tables.markdown_table(header, rows)), display=False
 # ## Margins, sampling, and the order of things
 #
 # With $\beta$ at hand the paper adds what had proved useful elsewhere. For the *embedding* step it keeps matching pairs with $d > \beta - \alpha$ and others with $d < \beta + \alpha$, where $\alpha = 0.2$: the easy ones drop out. Of the
-# others it draws one for each matching pair, distance-weighted ([chapter 10](10_learning_a_metric)). For the *statistics* step it uses all pairs, as it must: the bound holds for the distributions, not for what a sampler makes of them. One turn of Algorithm 1, on the pairs of section 3.2 (erratum
+# others it draws by distance-weighted sampling, here one for each matching pair ([chapter 10](10_learning_a_metric)). For the *statistics* step it uses all pairs, as it must: the bound holds for the distributions, not for what a sampler makes of them. One turn of Algorithm 1, on the pairs of section 3.2 (erratum
 # 3.5), is
 #
 # 1. embed the batch; compute the distances of all pairs $i < j$;
@@ -688,7 +688,7 @@ record("3.3", "a descent step moves a pair the wrong way", *wrong_way)
 # %% [markdown]
 # ### 3.4 The special case (eq. 13)
 #
-# **As printed.** With the $V$ of eq. {eq}`eq-13-fixed` "the value being optimized reduces to the quadruplet term".
+# **As printed.** With the $V$ of eq. {eq}`eq-13-fixed` "the value being optimized" reduces to the quadruplet term, but for constants and with a margin $\gamma$ that retains all quadruplets.
 #
 # **Why it fails.** First, $x$ has to mean $d - \beta$, and $\beta$ has to be given: this $V$ has two zeros, $\pm \log 2$, and is undefined at 0, so $V(\beta) = 0$ does not say what $\beta$ is. Second, $V$ leaps from $-\infty$ to $+\infty$ at 0 and so breaks the condition of eq. 9. Third,
 # the losses agree on margin violators only. The first test draws two distances and asks whether $V$ falls from the nearer to the farther; beside it stands $V = -x$. The second compares the weights of pairs with those of a quadruplet loss that keeps all quadruplets: on all pairs of
