@@ -215,8 +215,8 @@ figure
 # ````
 #
 # `fit_gaussian` returns these estimates for a batch of images, here checked against the definition. It
-# divides by $N$. The paper calls $S$ unbiased; it is so only if the mean is known to be zero, and with an
-# estimated mean it is too small by the factor $(N-1)/N$, which changes no ranking.
+# divides by $N$. The paper assumes a mean of zero, and then its $\frac1N A A^\top$ is unbiased, as it says. With
+# an estimated mean $S$ is too small by the factor $(N-1)/N$ on average, the same for all images.
 
 # %%
 deviations = one - one.mean(dim=0)
@@ -249,8 +249,8 @@ factor.shape
 # of a VGG-M network {cite:p}`c02-chatfield2014return`. Its covariances have rank 168 at most. In the other
 # 344 directions the fitted Gaussian is flat: no volume, no density, $|S| = 0$ and no inverse. What follows
 # for the distances can be read off their formulas. The KL divergence contains $\Sigma^{-1}$ and
-# $\log|\Sigma|$ and is infinite; so is the affine-invariant distance. The Wasserstein distance contains
-# neither, and is not disturbed.
+# $\log|\Sigma|$ and is infinite, unless both Gaussians are flat in the same directions; so is the
+# affine-invariant distance. The Wasserstein distance contains neither, and is not disturbed.
 #
 # {numref}`fig-02-rank` counts the rank for more and more descriptors of one patch. The third line comes from
 # a convolutional network. In the profile `quick` its weights are random, since the rank does not depend on
@@ -742,7 +742,7 @@ glue("c02-gap-1", 100 * float(median[0]), display=False)
 # The last factor of the product is $E_K$, not $E_k$. The pair of coordinates is $(i_k, j_k)$, not
 # $(i_k, i_j)$. And after $K$ steps $\hat\Lambda = \diag(S_{K+1})$, the matrix after the *last* rotation. The
 # paper gives the signs {eq}`eq-02-givens` but no angle; with these signs it is {eq}`eq-02-theta`, and the
-# opposite sign does not remove the correlation (exercise 4).
+# opposite sign does not remove the correlation, unless the variances are equal (exercise 4).
 # ````
 #
 # {numref}`fig-02-givens` shows the first step for our patch: the two most correlated of its dimensions, and

@@ -387,7 +387,7 @@ assert_close(variational_kl(one, two)[0, 0], naive_variational_kl(one, two))
 #
 # Both terms are bounded *from below*, and then one bound is taken from the other. So the difference is bounded from neither
 # side. It is exact when each mixture has one component, where the shares are all 1; it is 0 when $p = q$; and it is good
-# when the components lie far apart, where $\log$ of a sum is the log of its largest term. Elsewhere it can be too
+# when each component of $p$ is near one of $q$ and far from all others, where $\log$ of a sum is the log of its largest term. Elsewhere it can be too
 # large, too small, and even negative. In one dimension the true divergence is an integral that a fine grid computes to many digits, so we
 # can look.
 
@@ -1048,7 +1048,7 @@ figure
 # ```
 #
 # and in the end $\mathrm{OT}_\varepsilon = \sum_i \alpha_i f_i + \sum_j \beta_j g_j$. One flaw remains: $\mathrm{OT}_\varepsilon(\alpha, \alpha)$ is not 0, because the charge forbids the plan that leaves all in place. Taking the
-# self terms away repairs it {cite:p}`c03-feydy2019interpolating`:
+# self terms away repairs it, for $p = 1$ and $p = 2$ {cite:p}`c03-feydy2019interpolating`:
 #
 # ```{math}
 # :label: eq-03-sinkhorn-divergence
@@ -1129,7 +1129,7 @@ figure
 
 # %% [markdown]
 # What does the bias do? Let a cloud follow the gradient of each cost towards a target. A cost whose minimum is at the target leads there. The biased one prefers a cloud that has *shrunk*: if
-# all mass must be shared out anyway, it is cheaper to stand in the middle. For retrieval this means that the biased cost would find a concentrated image nearer to everything.
+# all mass must be shared out anyway, it is cheaper to stand in the middle. For retrieval this means that the biased cost may find a concentrated image nearer to everything.
 
 
 # %%

@@ -131,8 +131,8 @@ def log_density(mixtures):
 #
 # **Why it fails.** The divergence is a difference of expected *log*-densities. Without the logarithm the first formula is
 # $\int V_a^2 - \int V_a V_b$: a number with the units of a density, which changes if the descriptors are measured in other units and
-# is negative whenever $V_b$ is concentrated where $V_a$ is high. In the second formula a number stands on the left and a function of $x$
-# on the right; the integral is missing.
+# may be negative where $V_b$ is concentrated where $V_a$ is high. In the second formula a number stands on the left and a function of $x$
+# on the right; the integral is missing. The lines that follow in the paper have both: it is a slip of the pen, and costs only who copies the first line.
 #
 # **Corrected.**
 #
@@ -287,8 +287,8 @@ figure
 #   \frac{\sum_{a'} \omega_{a'} e^{-\KL(V_a \| V_{a'})}}{\sum_b \omega_b\, e^{-\KL(V_a \| V_b)}} .
 # ```
 #
-# **What is wrong.** The formula is right, and a few lines later the paper says itself that it is "not a bound in itself". The name stays, and the consequences are not
-# drawn. Numerator and denominator come from two lower bounds; their difference is bounded on neither side. It can be negative, and then an image is *nearer to the query than the query
+# **What is wrong.** The formula is right, and a few lines later the paper says itself that it is "not a bound in itself". Only the name in the quoted sentence is wrong, and what follows
+# for a ranking is left open. Numerator and denominator come from two lower bounds; their difference is bounded on neither side. It can be negative, and then an image is *nearer to the query than the query
 # itself*, whose own value is 0.
 #
 # Again one can do without chance. Let $V_a = \tfrac12 \N(-m, 1) + \tfrac12 \N(m, 1)$ and let $V_b = \N(0, 1 + m^2)$ be its collapse. All terms are explicit:
@@ -358,7 +358,7 @@ figure
 # %% [markdown]
 # On the 400 pairs on the line the approximation lies above the truth {glue:text}`vkl-above` times, below it {glue:text}`vkl-below` times, and below zero {glue:text}`printed-3` times. In many dimensions components
 # drift apart, the sums in eq. {eq}`eq-05-10` are ruled by their largest terms, and negative values become rare ({numref}`fig-05-negative`). So in the paper's 512 dimensions the slip is unlikely to have
-# moved a rank; in a low-dimensional embedding it would.
+# moved a rank; in a low-dimensional embedding it could.
 #
 # ## 0.4 The distance is squared (eq. 13)
 #
@@ -425,7 +425,7 @@ record("0.5", "eq. 2 cannot tell two rotations apart", same_sum, same_product)
 # ```
 #
 # because the new off-diagonal entry is $\tfrac12 \sin 2\theta\, (S_{ii} - S_{jj}) + \cos 2\theta\, S_{ij}$, which this angle makes zero. With the other sign, the one that
-# textbooks give for the transposed rotation, it stays.
+# textbooks give for the transposed rotation, it does not vanish (but for $S_{ii} = S_{jj}$).
 #
 # **The pair.** Which two coordinates should a step rotate? The greedy answer is exact.
 #

@@ -977,7 +977,7 @@ figure
 # - Some weights have a sign that one would not expect: SupCon pushes a match away that is closer than its share.
 # - On the sphere nearly all distances are $\sqrt 2$. Random negatives teach little; distance-weighted ones are spread over distances. With one maximum for the whole batch, one
 #   close pair takes the negatives of nearly all anchors in high dimensions.
-# - A network that starts with all images in one corner is close to collapse, and the hardest negatives press it further. A start that spreads the images helps as much as a better sampler.
+# - A network that starts with all images in one corner is close to collapse, and the hardest negatives press it further. A start that spreads the images avoided that, here with either sampler.
 # - One embedding has many scores. The same retrieval is perfect or worth a half, depending on whether the query counts itself; NMI is far from 0 for clusters that know nothing.
 #
 # ## Exercises

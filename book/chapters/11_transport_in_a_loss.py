@@ -10,7 +10,7 @@
 # # Optimal transport in a loss
 #
 # A network that learns a metric usually ends in one vector per image, and the loss compares vectors. The paper of this
-# chapter {cite:p}`c11-dou2022optimal` changes one word in that sentence. Its loss compares *measures*: an image is a
+# chapter {cite:p}`c11-dou2022optimal` changes one word in that sentence. Its loss compares *measures*: an image, as we read it, is a
 # heap of local features, and the distance of two images is the cost of moving one heap onto the other.
 #
 # You will learn
@@ -461,7 +461,7 @@ figure
 #
 # ## Entropic transport: the dual
 #
-# Exact transport is a linear program, and its plan jumps when a point moves. So the paper adds entropy.
+# Exact transport is a linear program, too dear for the paper; and its plan jumps when a point moves. So entropy is added.
 # {doc}`03_divergences_and_distances` introduced it; in short, with masses $a_i$, $b_j$, costs
 # $C_{ij} = \norm{x_i - y_j}^p$ and a strength $\varepsilon > 0$ {cite:p}`c11-cuturi2013sinkhorn`,
 #
@@ -1160,8 +1160,8 @@ glue("11-bench-data", bench.dataset.name, display=False)
 #
 # - The idea is sound and simple: two known losses, another distance. The paper leaves open what the measure of an image
 #   is; of three readings only local features do not depend on the names of coordinates.
-# - "W-triplet is the best of ten" is **{glue:text}`11-verdict-w-triplet-best`** here, "the triplet loss gains by it"
-#   **{glue:text}`11-verdict-w-triplet-triplet`**, and "it takes much more time" **{glue:text}`11-verdict-time`**. All of
+# - That W-triplet is the best of ten in most metrics is **{glue:text}`11-verdict-w-triplet-best`** here, that the triplet loss gains by it
+#   **{glue:text}`11-verdict-w-triplet-triplet`**, and that it takes much more time **{glue:text}`11-verdict-time`**. All of
 #   that is for retrieval by mean vectors.
 # - What one retrieves with matters more. By transport the same W-triplet model reaches {glue:text}`11-transport-w-triplet` in R@1
 #   over the mean. In the short runs of this page, W-triplet asked by transport minus the triplet loss on means asked by means is

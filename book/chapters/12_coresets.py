@@ -74,7 +74,7 @@ BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, BLACK = OKABE_ITO
 # $\big| \int f\, d\mu - \int f\, d\nu \big| \le \epsilon$ for all $f \in \mathcal F$.
 # ````
 #
-# Everything depends on $\mathcal F$. If it held all functions, only $\mu$ itself would do. The paper's Proposition 1 takes functions that do not change
+# Everything depends on $\mathcal F$. If it held all functions, only $\mu$ itself would do. The paper's Proposition 1 leaves $\mathcal F$ to the work that it follows. Its condition fits functions that do not change
 # quickly: $|f(x) - f(y)| \le \norm{x - y}$, the *1-Lipschitz* functions. For them the answer is a distance that we know.
 #
 # ````{prf:theorem} Proposition 1, and its converse
@@ -177,7 +177,7 @@ along = [w1(cloud, points) for points in path]
 # %% [markdown]
 # How does the error fall with the number of points? There is a lower limit on what can be hoped for. In $d$ dimensions $m$ balls must cover the cloud, so the error of the
 # best points cannot fall faster than $m^{-1/d}$ {cite:p}`c12-graf2000foundations`; a random subset has the error of a sample, of order $m^{-1/2}$ on the line and hardly better than $m^{-1/d}$ in high dimensions
-# {cite:p}`c12-dereich2013constructive`. On the line moving points should win by a whole order, in the plane by a constant.
+# {cite:p}`c12-dereich2013constructive`. On the line moving points should win by a factor $m^{1/2}$, in the plane by little more than a constant.
 # We fit the exponents. Beside the moving points and random subsets stand the subsets of the next section, with their weights.
 
 # %%
@@ -498,9 +498,9 @@ glue("12-craig", f"{100 * means['distances (CRAIG)']:.1f}", display=False)
 # Output: Subset S
 # ```
 #
-# **Why it fails.** Four things, each of which stops it.
+# **Why it fails.** Four things.
 #
-# - The second line is a condition without a verb: a `while` is missing. Taken as it stands, *one* element is chosen, whatever $n$ is.
+# - The second line is a condition without a verb: a `while` is missing, at least in the transcription that we read. Taken as it stands, *one* element is chosen, whatever $n$ is.
 # - $s_0 = 0$ is a number where an element is needed, one that is far from all others, so that $L(\{s_0\})$ is the largest cover.
 # - With eq. 6, $F_w$ is infinite after the first element, so even with the `while` the loop ends there.
 # - The points $x_i$ move in the last line. The output is $S$, which they never touch. Two algorithms, CRAIG and Claici's descent, have been printed into one.
@@ -634,7 +634,7 @@ glue("12-odd-r4", f"{float(numbers[odd, 1]):.3f}", display=False)
 #   {glue:text}`12-other-nmi`. If {glue:text}`12-odd-r4` were an R@2 and {glue:text}`12-odd-nmi` the R@4, both would look like the rest: as if a column had slipped.
 #
 # We report this as suspicious, and not as fact. An ordinary slip in typesetting, of the kind that every author of tables knows, would explain all of it. For the reader it has one
-# consequence: the row *Triplet* of the paper, the one that W-triplet is to be measured against, should not be relied on in either half of the table.
+# consequence: the row *Triplet* of the paper, the one that W-triplet is to be measured against, should not be relied on in either half of the table, nor *W-contrastive* on CUB: which of the two is the copy, the table does not say.
 #
 # ## Coresets inside training
 #
@@ -843,9 +843,9 @@ figure
 # ## What we found
 #
 # - Proposition 1 is true (**{glue:text}`12-verdict-proposition`**), with a converse that makes $W_1$ the right quantity for Lipschitz functions. Whether training is such a function is left open.
-# - Two algorithms hide behind one name. Points that move reach the best rate, but are no images. Subsets are images, and greed chooses them well: near the best where we could check, and never below $1 - 1/e$.
+# - Two algorithms hide behind one name. Points that move reach the best rate, but are no images. Subsets are images, and greed chooses them well: near the best where we could check, and never below $1 - 1/e$ of the largest $F$.
 # - Eq. 6 divides by zero, so that all subsets tie, and Algorithm 1 as printed returns one image. Both can be repaired, and the repaired `wcraig` does what the text describes.
-# - That coresets bring the cost of training down to advantage (better than as many steps on random subsets or on all images) is **{glue:text}`12-verdict-coresets`** here ({numref}`tab-12-claims`; {numref}`tab-12-provenance` has what made the numbers). The decisive control is the plain one: all images, fewer steps. Our runs are short and on small images; on data with many near-duplicates a subset may have
+# - That coresets bring the cost of training with a Wasserstein loss down, which is all that the paper says of them, is **{glue:text}`12-verdict-coresets`** here ({numref}`tab-12-claims`; {numref}`tab-12-provenance` has what made the numbers). Whether they are worth more than as many steps without them is our question, not the paper's. The decisive control is the plain one: all images, fewer steps. Our runs are short and on small images; on data with many near-duplicates a subset may have
 #   more to give.
 # - The *Triplet* rows of the paper's Table 1 look damaged. That is a suspicion, with its reasons on this page.
 #

@@ -191,6 +191,7 @@ for r in rho:
     pairs = log_ratio(x, r * x + (1 - r**2).sqrt() * noise, r)
     assert_close(pairs.mean(), -0.5 * torch.log1p(-(r**2)), atol=0.05, rtol=0)
     saturating.append(float(divergence_bound(pairs, log_ratio(x, y, r))))
+assert (torch.tensor(saturating) < information + 0.05).all()  # a lower bound: see erratum 3.2
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Twice the Jensen–Shannon divergence of joint and product distribution against mutual information, for two normal variables of growing correlation. One grows with the other, but saturates below the dotted line at 2 log 2.", "name": "fig-13-saturation"}, "image": {"alt": "A rising concave curve that flattens below a dotted horizontal line."}}
 figure = new_figure(5.0, 2.5)
@@ -202,7 +203,7 @@ axes.spines[["top", "right"]].set_visible(False)
 figure
 
 # %% [markdown]
-# In this family they are ({numref}`fig-13-saturation`). The saturation is an advantage, says {cite:t}`c13-hjelm2019learning`: gradients stay bounded.
+# In this family they are ({numref}`fig-13-saturation`). The saturation is no drawback: {cite:t}`c13-hjelm2019learning` found this form the easier one to optimise.
 #
 # ## The variational bound
 #
@@ -251,7 +252,7 @@ for t in (-3.0, -1.0, 0.0, 0.5, 0.65):
 # \E_+ [T] + \E_- [\log (2 - e^T)] = 2\, \mathrm{JSD}(p_+, p_-) - \E_+ \big[ \ell \big] - \E_- \big[ \ell \big] \le 2\, \mathrm{JSD}(p_+, p_-),
 # ```
 #
-# where $\ell(d) = \KL \big( \sigma^*(d) \,\|\, \sigma(V(d)) \big) \ge 0$ is the divergence of two coins and $\sigma^* = p_+ / (p_+ + p_-)$. Equality holds if and only if $V = \log (p_+ / p_-)$.
+# where $\ell(d) = \KL \big( \sigma^*(d) \,\|\, \sigma(V(d)) \big) \ge 0$ is the divergence of two coins and $\sigma^* = p_+ / (p_+ + p_-)$. Equality holds if and only if $V = \log (p_+ / p_-)$ almost everywhere (infinite where one density is zero).
 # ````
 #
 # ````{prf:proof}
@@ -260,8 +261,8 @@ for t in (-3.0, -1.0, 0.0, 0.5, 0.65):
 # $\int p_+ \log \frac{2 p_+}{p_+ + p_-} + p_- \log \frac{2 p_-}{p_+ + p_-} = \KL(p_+ \| m) + \KL(p_- \| m)$. And $\sigma(V) = \sigma^*$ means $V = \log (p_+ / p_-)$.
 # ````
 #
-# Three remarks. The best value is exactly *twice* the divergence, not the divergence (erratum 3.2). The log 2 of eq. 7 sees to that: written with softplus alone, as code often has it, the optimum is
-# $2\, \mathrm{JSD} - 2 \log 2$, which moves nothing but is negative. And the bound is an old acquaintance: it is $2 \log 2$ minus twice the cross-entropy of a *logistic regression* that guesses
+# Three remarks. The best value is exactly *twice* the divergence (erratum 3.2). The log 2 of eq. 7 sees to it that no constant is left: written with softplus alone, as code often has it, the optimum is
+# $2\, \mathrm{JSD} - \log 4$, which moves nothing but is negative. And the bound is an old acquaintance: it is $2 \log 2$ minus twice the cross-entropy of a *logistic regression* that guesses
 # from the distance whether the pair matches.
 
 # %%
@@ -435,7 +436,7 @@ glue("tab-13-beta", Markdown(tables.markdown_table(header, rows)), display=False
 # ## Margins, sampling, and the order of things
 #
 # With $\beta$ at hand the paper adds what had proved useful elsewhere. For the *embedding* step it keeps matching pairs with $d > \beta - \alpha$ and others with $d < \beta + \alpha$, where $\alpha = 0.2$: the easy ones drop out. Of the
-# others it draws one for each matching pair, distance-weighted ([chapter 10](10_learning_a_metric)). For the *statistics* step it uses all pairs, as it must: the bound holds for the distributions, not for what a sampler makes of them. One turn of Algorithm 1, corrected (erratum
+# others it draws by distance-weighted sampling, here one for each matching pair ([chapter 10](10_learning_a_metric)). For the *statistics* step it uses all pairs, as it must: the bound holds for the distributions, not for what a sampler makes of them. One turn of Algorithm 1, on the pairs of section 3.2 (erratum
 # 3.5), is
 #
 # 1. embed the batch; compute the distances of all pairs $i < j$;
@@ -444,7 +445,7 @@ glue("tab-13-beta", Markdown(tables.markdown_table(header, rows)), display=False
 # 4. keep the pairs within the margins, sample the others;
 # 5. a step of the embedding down the loss, with $V$ held fixed.
 #
-# `RankMILoss` keeps this order: `train` calls its `inner_step` (2 and 3) before its loss (4 and 5). We look at one batch, with the statistics trained on it for a while.
+# The listing counts from $t = 0$ and so begins with 4 and 5, which does no harm (erratum 3.5). `RankMILoss` begins with 2: `train` calls its `inner_step` (2 and 3) before its loss (4 and 5). We look at one batch, with the statistics trained on it for a while.
 
 # %%
 objective = RankMILoss(updates=200, seed=seed)
@@ -495,7 +496,7 @@ glue("13-batch-anchors", int((chances.sum(dim=1) > 0).sum()), display=False)
 # the mean of the differences is the difference of the means.
 # ````
 #
-# A margin $\gamma$ adds a constant as long as every quadruplet is kept. The *triplet* loss is the same sum over the quadruplets whose two pairs share an image: one $\beta$ for each anchor. The page asserts both.
+# With $\alpha = 0$ the filter of Algorithm 1 keeps exactly such pairs; with $\alpha > 0$ it keeps others too. A margin $\gamma$ adds a constant as long as every quadruplet is kept. The *triplet* loss is the same sum over the quadruplets whose two pairs share an image: one $\beta$ for each anchor. The page asserts both.
 
 # %%
 far, near = 1 + torch.rand(40, generator=generator), torch.rand(60, generator=generator)
@@ -533,7 +534,7 @@ for axes in (left, right):
 figure
 
 # %% [markdown]
-# On all other pairs it is not the quadruplet loss at all. A matching pair just *within* $\beta$, which the hinge leaves in peace, costs infinitely much ({numref}`fig-13-fixed`). The honest special case is a simpler one. For $V = -x$, straight and falling,
+# On all other pairs it is not the quadruplet loss at all. A matching pair just *within* $\beta$, which the hinge leaves in peace, costs infinitely much ({numref}`fig-13-fixed`). A simpler special case holds for all pairs. For $V = -x$, straight and falling,
 #
 # ```{math}
 # :label: eq-13-soft
@@ -596,30 +597,84 @@ for K in (2, 10, 100):
     assert_close(float(variation), 1 / K)
 
 # %% [markdown]
-# ### 3.2 At least, or equal? And to what? (eq. 2)
+# ### 3.2 A factor of two (eq. 2)
 #
-# **As printed.** $\hat I^{(\mathrm{JSD})} \ge \sup_\phi \{ \E_{\mathbb{J}} [T_\phi] - \E_{\mathbb{M}} [-\log (2 - e^{T_\phi})] \}$, introduced as a lower bound on the Jensen–Shannon divergence.
+# **As printed.** $\hat I_\phi^{(\mathrm{JSD})} \ge \sup_{\phi \in \Phi} \{ \E_{\mathbb{J}} [T_\phi] - \E_{\mathbb{M}} [-\log (2 - e^{T_\phi})] \}$, a lower bound on the mutual information, and what is maximised is called "a lower bound on JSD".
 #
-# **Why it fails.** By {prf:ref}`thm-13-bound` the supremum over all $T$ *equals* $2\, \mathrm{JSD}$: it is no lower bound of JSD, but twice it. Each single $T$ gives a lower bound of $2\, \mathrm{JSD}$.
+# **What is right.** The direction: $\phi$ are the weights of a network, so the supremum runs over a *family* of functions. By {prf:ref}`thm-13-bound` it stays at or below the best value, which only a family that has the log-ratio attains. And it is a lower bound on the mutual
+# information, for
+#
+# ```{math}
+# :label: eq-13-below-information
+# 2\, \mathrm{JSD}(p, q) = \KL(p \,\|\, q) - 2 \KL(m \,\|\, q) \le \KL(p \,\|\, q), \qquad m = \tfrac12 (p + q) .
+# ```
+#
+# (Write out the logarithms: what is left over is $\int p \log \frac{m}{q} + q \log \frac{m}{q} = 2 \int m \log \frac{m}{q}$.) This is for pairs of $\mathbb{M}$. The others of a batch come from $\mathbb{J}^-$, which the paper takes to be close to it, as it is with many classes. With two
+# classes that share no image the value reaches $\log 4$, and the information is $\log 2$.
+#
+# **What is missing.** The factor 2. The best value is $2\, \mathrm{JSD}$, with no constant thanks to the log 2 of eq. 3, and $2\, \mathrm{JSD} - \log 4$ without it. So the value may exceed the JSD that it is said to bound. The factor is inherited: the $f$ that
+# {cite:t}`c13-nowozin2016fgan` list for the Jensen–Shannon divergence is that of twice the divergence. Nothing in the training depends on it.
+#
+# The test draws 400 pairs of normal distributions, computes all integrals on a grid, and takes a family that is easy to search: straight lines $V(d) = a + b d$. It has the log-ratio only where both widths are equal.
 
 # %%
-above = []
-for _ in range(400):
-    p, q = torch.rand(2, 8, generator=generator, dtype=torch.float64).softmax(1)
-    best, divergence = optimal_bound(p, q), jensen_shannon(p, q)
-    assert_close(best, 2 * divergence)
-    V = p.log() - q.log()
-    softplus_only = -(p * functional.softplus(-V)).sum() - (q * functional.softplus(V)).sum()
-    assert_close(softplus_only, 2 * divergence - 2 * math.log(2))
-    above.append([bool(best > divergence + 1e-12), bool(best > 2 * divergence + 1e-12)])
-record("3.2", "the lower bound exceeds the divergence", *torch.tensor(above).T)
+grid = torch.linspace(-8, 10, 601, dtype=torch.float64)
+width = float(grid[1] - grid[0])
+shift, *deviations = torch.rand(3, 400, 1, generator=generator, dtype=torch.float64)
+p, q = normal(grid, 0, 0.5 + deviations[0]), normal(grid, 2 * shift, 0.5 + deviations[1])
+a, b = (torch.zeros(400, 1, dtype=torch.float64, requires_grad=True) for _ in range(2))
+
+
+def value_of(V):
+    """The braces of eq. 2 by quadrature, for each pair of densities."""
+    return (p * positive_score(V) + q * negative_score(V)).sum(1) * width
+
+
+def climb():
+    search.zero_grad()
+    loss = -value_of(a + b * grid).sum()
+    loss.backward()
+    return loss
+
+
+search = torch.optim.LBFGS([a, b], max_iter=300, line_search_fn="strong_wolfe")
+search.step(climb)
+climb()
+assert max(a.grad.abs().max(), b.grad.abs().max()) < 1e-3  # concave: this is the supremum
+supremum = value_of(a + b * grid).detach()
+divergence = torch.stack([jensen_shannon(*pair, width) for pair in zip(p, q, strict=True)])
+record("3.2", "the supremum exceeds the divergence", supremum > divergence, supremum > 2 * divergence + 1e-9)
+
+ratio = p.log() - q.log()
+assert_close(value_of(ratio), 2 * divergence, atol=1e-6, rtol=0)  # the rich family
+without_log_2 = -(p * functional.softplus(-ratio) + q * functional.softplus(ratio)).sum(1) * width
+assert_close(without_log_2, 2 * divergence - math.log(4), atol=1e-6, rtol=0)
+u = ratio.exp()
+generator_of_fgan = u * ratio - (u + 1) * ((u + 1) / 2).log()
+assert_close((q * generator_of_fgan).sum(1) * width, 2 * divergence, atol=1e-6, rtol=0)
+m = (p + q) / 2
+left_over = (p * ratio - 2 * m * (m / q).log()).sum(1) * width
+assert_close(left_over, 2 * divergence, atol=1e-6, rtol=0)
+
+# %% [markdown]
+# And a family that the paper uses: for both networks of {numref}`fig-13-estimate` the integrals put the value between the two, above JSD and below twice it.
+
+# %%
+d = torch.linspace(-6, 8, 2_001, dtype=torch.float64)
+for name, deviation in (("equal", 1.0), ("wide", 0.5)):
+    p, q, width = normal(d, 0, 1), normal(d, 1, deviation), 14 / 2_000
+    with torch.no_grad():
+        V = learnt[name](d)
+    value = float((p * positive_score(V) + q * negative_score(V)).sum() * width)
+    half = float(jensen_shannon(p, q, width))
+    assert half < value < 2 * half, (half, value)
 
 # %% [markdown]
 # ### 3.3 Two lost signs (section 3.3, Figure 3)
 #
 # **As printed.** The loss of a positive pair is "calculated as $T$", that of a negative pair "as $\log (2 - e^T)$".
 #
-# **Why it fails.** These are what eq. 6 *maximises*. The losses are $-T$ and $-\log (2 - e^T)$. Whoever descends on the printed ones, with a $V$ that falls, drives matching pairs apart.
+# **Why it fails.** Eq. 6 itself has the signs, and these are what it *maximises*. The losses are $-T$ and $-\log (2 - e^T)$. Whoever descends on the printed ones, with a $V$ that falls, drives matching pairs apart.
 
 # %%
 d = 2 * torch.rand(400, generator=generator, dtype=torch.float64)
@@ -634,7 +689,7 @@ record("3.3", "a descent step moves a pair the wrong way", *wrong_way)
 # %% [markdown]
 # ### 3.4 The special case (eq. 13)
 #
-# **As printed.** With the $V$ of eq. {eq}`eq-13-fixed` "the value being optimized reduces to the quadruplet term".
+# **As printed.** With the $V$ of eq. {eq}`eq-13-fixed` "the value being optimized" reduces to the quadruplet term, but for constants and with a margin $\gamma$ that retains all quadruplets.
 #
 # **Why it fails.** First, $x$ has to mean $d - \beta$, and $\beta$ has to be given: this $V$ has two zeros, $\pm \log 2$, and is undefined at 0, so $V(\beta) = 0$ does not say what $\beta$ is. Second, $V$ leaps from $-\infty$ to $+\infty$ at 0 and so breaks the condition of eq. 9. Third,
 # the losses agree on margin violators only. The first test draws two distances and asks whether $V$ falls from the nearer to the farther; beside it stands $V = -x$. The second compares the weights of pairs with those of a quadruplet loss that keeps all quadruplets: on all pairs of
@@ -667,12 +722,13 @@ record("3.4", "the weights are not those of the quadruplet loss", *torch.tensor(
 # %% [markdown]
 # ### 3.5 An image is its own best match (Algorithm 1)
 #
-# **As printed.** Lines 6 to 8 take the distances of *all* $(i, j)$ and call those with $c_i = c_j$ positive. Line 9 updates the statistics where $t \bmod (k + 1) \ne 0$, and $t$ starts at 0.
+# **As printed.** Section 3.2 defines $\mathcal{P}$ and $\mathcal{N}$ with $i \ne j$. The listing forgets it: lines 6 to 8 take the distances of all $(i, j)$ and call those with $c_i = c_j$ positive.
 #
-# **Why it fails.** The pairs $(i, i)$ have distance 0. They are no evidence of anything, pull the estimate up, and the root has no derivative at 0: the gradient is NaN, in every batch. And the first step is one of the embedding, against statistics that have seen nothing.
+# **Why the listing fails.** The pairs $(i, i)$ have distance 0. They are no evidence of anything, yet the statistics of line 11 learn to recognise them. And who types line 6 as a root of a sum of squares has no derivative at 0: the gradient is NaN. (PyTorch's `norm` and `cdist`
+# put a 0 there, and the fault stays hidden.) In the embedding step line 19 drops the zeros wherever $\beta > \alpha$, but not the NaN.
 
 # %%
-nan, higher = [], []
+nan = []
 for _ in range(400):
     points = functional.normalize(torch.randn(24, 8, generator=generator)).requires_grad_(True)
     matches, rest = as_printed.distances_as_printed(points, labels)
@@ -681,12 +737,38 @@ for _ in range(400):
     right = -divergence_bound(0.7 - table[same], 0.7 - table[other])
     grads = [torch.autograd.grad(loss, points)[0] for loss in (wrong, right)]
     nan.append([bool(grad.isnan().any()) for grad in grads])
-    higher.append(float((right - wrong).detach()))
-record("3.5", "the gradient is NaN", *torch.tensor(nan).T)
-print(as_printed.updates_as_printed(5, k=1))
+record("3.5", "the gradient of the root is NaN", *torch.tensor(nan).T)
+
+# %% [markdown]
+# How much do the zeros pretend? With $n$ images of each class in the batch they are a share $s = 1 / n$ of the matching pairs. Let there be nothing to tell, all distances from one density. Then the heap with zeros has an atom of mass $s$ that the other lacks, and
+# twice the divergence is $s \log 2 + (1 - s) \log \frac{2 (1 - s)}{2 - s} + \log \frac{2}{2 - s}$ instead of zero. The estimator finds it, for four images of each class:
+
+# %%
+s = 1 / 4
+pretended = s * math.log(2) + (1 - s) * math.log(2 * (1 - s) / (2 - s)) + math.log(2 / (2 - s))
+nothing = 1.3 + 0.2 * torch.randn(2, 4_000, generator=generator)
+with_zeros = torch.cat([nothing[0], torch.zeros(4_000 // 3)])[torch.randperm(5_333, generator=generator)]
+honest = estimate_divergence(*nothing, steps=250, seed=seed).value
+flattered = estimate_divergence(with_zeros, nothing[1], steps=250, seed=seed).value
+assert abs(honest) < 0.02
+assert abs(flattered - pretended) < 0.06
+
+# %% [markdown]
+# **What does no harm.** Line 9 updates the statistics where $t \bmod (k + 1) \ne 0$, and $t$ starts at 0: the embedding takes the first step, against a $V$ that has seen nothing. But by eq. 10 that $V$ is nearly $-x$, the soft hinge of eq. {eq}`eq-13-soft`, which pulls
+# matching pairs and pushes the others that the margin keeps. With $k = 1$ both networks take turns from then on, whoever began.
+
+# %%
+d = torch.linspace(0.02, 2, 100, dtype=torch.float64)
+with torch.random.fork_rng():
+    for fresh in range(20):
+        torch.manual_seed(fresh)
+        V = StatisticsNetwork().double().requires_grad_(False)(d)
+        assert (V + d).abs().max() < 0.5  # of up to 2
+        assert (V.diff() < 0).all()  # eq. 9 holds at the start
 
 # %% tags=["remove-input"]
-glue("13-diagonal", sum(higher) / 400, display=False)
+glue("13-pretended", pretended, display=False)
+glue("13-flattered", flattered, display=False)
 rows = [[number, failure, *count(printed), *count(right)] for number, failure, printed, right in tests]
 header = ["erratum", "failure", "as printed", "95 %", "corrected", "95 %"]
 glue("tab-13-errata", Markdown(tables.markdown_table(header, rows)), display=False)
@@ -703,8 +785,8 @@ for _, _, printed, right in tests:
 # ```
 # ````
 #
-# No corrected form fails on any draw ({numref}`tab-13-errata`). In random batches of 24 the diagonal alone pretends {glue:text}`13-diagonal:.3f` nats of divergence. Software that computes distances with a safe root
-# hides the NaN, and keeps the zeros.
+# No corrected form fails on any draw ({numref}`tab-13-errata`). That eq. 2's value exceeds JSD on some draws only is as it should be: where the widths differ much, lines are too poor a family. Where there is nothing to tell, the diagonal alone pretends
+# {glue:text}`13-pretended:.3f` nats of divergence with four images of each class; the estimator found {glue:text}`13-flattered:.3f`.
 #
 # ## The learnt loss
 #
@@ -753,7 +835,7 @@ glue("13-beta", beta, display=False)
 # ````{prf:theorem} Blind to order
 # :label: thm-13-blind
 #
-# Let $h$ be invertible. The divergence between the distributions of $h(d^+)$ and $h(d^-)$ is that of $d^+$ and $d^-$. In particular nothing changes under $h(d) = 2 - d$, which turns every ranking round.
+# Let $h$ be smooth and invertible. The divergence between the distributions of $h(d^+)$ and $h(d^-)$ is that of $d^+$ and $d^-$. In particular nothing changes under $h(d) = 2 - d$, which turns every ranking round.
 # ````
 #
 # ````{prf:proof}
@@ -1096,8 +1178,8 @@ glue("13-crossed-share", 100 * float(share), display=False)
 # ```
 # ````
 #
-# - The bound is right, tight, and easy to estimate. It is twice the Jensen–Shannon divergence, it is a logistic regression on distances, and it equals the information in one distance about one toss of a coin, not that between two images.
-# - The triplet and quadruplet losses are inside the formula only for pairs that all violate the margin, and with a $V$ that the method itself forbids. The straight $V$, with which training begins, is the binomial deviance.
+# - The bound is right, tight, and easy to estimate. For a rich family it is twice the Jensen–Shannon divergence, it is a logistic regression on distances, and it equals the information in one distance about one toss of a coin, not that between two images.
+# - The triplet and quadruplet losses are inside the formula only for pairs that all violate the margin, and with a $V$ that leaps upwards at $\beta$, against the method's own condition. The straight $V$, with which training begins, is the binomial deviance.
 # - A divergence is blind to order. From a start in which matching pairs are far, RankMI reaches a perfect bound and an R@1 of zero. On our glyphs and with our start it does not happen; a penalty, or a $V$ that cannot rise, makes sure of it.
 # - How RankMI compares with the other losses of its tables on the data of this build is said by {numref}`tab-13-bench`, with intervals. It says little about birds and cars.
 #

@@ -101,6 +101,37 @@ def log_density(m: GaussianMixture, x: np.ndarray) -> np.ndarray:
     return scipy.special.logsumexp(terms, axis=0)
 
 
+def test_erratum_equation_8_without_logarithms_is_no_divergence() -> None:
+    """Erratum 0.1, by quadrature: E[p] - E[q] is negative on some draws and grows tenfold in other units."""
+    p, q = mixtures(100, 3, 1, 40, spread=1.0), mixtures(100, 3, 1, 41, spread=1.0)
+    x = np.linspace(-25, 25, 10_001)
+    values = []
+    for scale in (1.0, 0.1):
+        for i in range(100):
+            parts = [
+                GaussianMixture(m.weights[[i]], scale * m.means[[i]], scale**2 * m.variances[[i]])
+                for m in (p, q)
+            ]
+            a, b = (log_density(m, scale * x) for m in parts)
+            terms = np.exp(a) - np.exp(b), a - b
+            values.append([np.trapezoid(np.exp(a) * term, scale * x) for term in terms])
+    printed, corrected = np.array(values).reshape(2, 100, 2).transpose(2, 0, 1)
+    assert (printed[0] < 0).sum() > 10
+    assert (corrected >= 0).all()
+    np.testing.assert_allclose(printed[1], 10 * printed[0], rtol=1e-6)
+    np.testing.assert_allclose(corrected[1], corrected[0], rtol=1e-6, atol=1e-9)
+
+
+def test_erratum_one_univariate_normal_is_another_model() -> None:
+    """Erratum 0.7: one normal for all numbers cannot tell channels apart, a multivariate one can."""
+    x = torch.tensor([1.0, 5.0, 9.0]) + normal(source(42), 1, 50, 3)
+    swapped = x[..., [2, 0, 1]]
+    one_number = [fit_gaussian(points.flatten(1).unsqueeze(2)) for points in (x, swapped)]
+    multivariate = [fit_gaussian(points) for points in (x, swapped)]
+    assert abs(float(symmetric_kl(*one_number))) < 1e-9
+    assert float(symmetric_kl(*multivariate)) > 1
+
+
 def test_erratum_equation_9_against_quadrature_on_200_draws() -> None:
     """Erratum 0.2 without sampling error: the integral of p log q in one dimension is known to 1e-8."""
     p, q = mixtures(200, 3, 1, 28, spread=1.0), mixtures(200, 3, 1, 29, spread=1.0)

@@ -80,6 +80,21 @@ def test_angle_of_equation_4_zeroes_the_entry_only_with_the_corrected_sign():
     assert float(fit.rotations[0].angles[0]) == pytest.approx(theta)
 
 
+def test_the_printed_product_of_rotations_does_not_lead_to_the_variances():
+    # Erratum 0.5: eq. 3 prints E_1 E_1 ... for E_1 E_2 ...; and the bars of eq. 2 cannot be the sum.
+    x = _sample(1, 60, 8)
+    s = np.cov(x[0].numpy().T, bias=True)
+    products = [fit_smt(x, order=order, shrinkage=1.0).rotations[0].matrix(8).numpy() for order in (1, 2, 3)]
+    first, third = products[0], products[1].T @ products[2]
+    variances = np.diag(products[2].T @ s @ products[2])
+    printed = np.diag((first @ first @ third).T @ s @ (first @ first @ third))
+    fitted = fit_smt(x, order=3, shrinkage=1.0).gaussian.cov[0].numpy()
+    np.testing.assert_allclose(products[2] @ np.diag(variances) @ products[2].T, fitted, atol=1e-9)
+    assert np.abs(printed / variances - 1).max() > 0.01
+    assert variances.sum() == pytest.approx(np.trace(s))
+    assert variances.prod() < 0.999 * np.diag(s).prod()
+
+
 def test_rotations_are_orthonormal():
     e = fit_smt(_sample(1, 30, 40), order=213, shrinkage=1.0).rotations[0].matrix(40)
     torch.testing.assert_close(e.mT @ e, torch.eye(40, dtype=torch.float64), rtol=0, atol=1e-12)

@@ -164,8 +164,10 @@ def jensen_shannon(p: Tensor, q: Tensor, step: float = 1.0) -> Tensor:
 def optimal_bound(p: Tensor, q: Tensor, step: float = 1.0) -> Tensor:
     r"""The largest value of the bound in [rankmi] eq. 2, at :math:`V = \log(p / q)` (erratum 3.2).
 
-    It is 2 JSD. Eq. 2 sets the estimate "at least" this supremum: as an estimate of JSD it is below, by half,
-    and as an estimate of 2 JSD it is equal.
+    It is 2 JSD, and the supremum over any family of functions, a network's say, is at most this: the ">=" of
+    eq. 2 is right. What is missing is the factor 2: the value may exceed JSD, which it is said to bound. (The
+    JSD generator of f-GAN has the same factor.) For joint and product distribution it stays a lower bound of
+    the mutual information, as 2 JSD(p, q) = KL(p | q) - 2 KL((p + q) / 2 | q).
 
     Args:
         p: ``(X,)`` positive values of a density, or masses.
@@ -205,8 +207,9 @@ def pair_losses_as_printed(values: Tensor) -> tuple[Tensor, Tensor]:
 def distances_as_printed(embeddings: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     r"""Distances of [rankmi] Algorithm 1, lines 6-8, as printed, **wrong**: i = j is a match (erratum 3.5).
 
-    B zeros are among the distances of matching pairs; they pull the estimate up, and the gradient of
-    :math:`\sqrt{\sum (z_i - z_i)^2}` is NaN.
+    Section 3.2 of the paper leaves i = j out; only the listing forgets to. Then B zeros are among the
+    distances of matching pairs: they pull the estimate up, and the gradient of
+    :math:`\sqrt{\sum (z_i - z_i)^2}`, typed like this, is NaN (PyTorch's ``norm`` and ``cdist`` take 0).
 
     Args:
         embeddings: ``(B, D)``.
@@ -219,16 +222,3 @@ def distances_as_printed(embeddings: Tensor, labels: Tensor) -> tuple[Tensor, Te
     distances = gaps.square().sum(dim=2).sqrt()
     same = labels.unsqueeze(1) == labels
     return distances[same], distances[~same]
-
-
-def updates_as_printed(n: int, k: int) -> list[str]:
-    """Which network the first n steps of [rankmi] Algorithm 1 update (erratum 3.5).
-
-    By line 9 the statistics are updated where t mod (k + 1) is not 0: the embedding comes first, at t = 0,
-    against statistics that have seen nothing.
-
-    Example:
-        >>> updates_as_printed(4, k=1)
-        ['embedding', 'statistics', 'embedding', 'statistics']
-    """
-    return ["statistics" if t % (k + 1) else "embedding" for t in range(n)]

@@ -28,9 +28,10 @@ class RankMILoss(BaseMetricLossFunction):
 
     .. math:: \mathcal{L} = -\frac1{|P|} \sum_{P} T(d_{ij}) - \frac1{|N|} \sum_{N} \log(2 - e^{T(d_{ij})})
 
-    Call :meth:`inner_step` before each step of the embedding (Algorithm 1 as corrected by erratum 3.5:
-    statistics first, i = j left out): it climbs the bound on all pairs of the batch and finds
-    :math:`\beta`. The loss then keeps matching pairs beyond :math:`\beta - \alpha` and others within
+    Call :meth:`inner_step` before each step of the embedding: it climbs the bound on all pairs i < j of the
+    batch (as section 3.2; the listing of Algorithm 1 forgets to leave i = j out, erratum 3.5) and finds
+    :math:`\beta`. Algorithm 1 begins with the embedding, which is harmless; here the statistics come first.
+    The loss then keeps matching pairs beyond :math:`\beta - \alpha` and others within
     :math:`\beta + \alpha`, and draws of the latter one for each matching pair. With several updates they
     share the batch of the embedding step, where the paper takes a batch for each.
 

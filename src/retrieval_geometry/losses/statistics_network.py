@@ -82,8 +82,8 @@ def divergence_bound(positive: Tensor, negative: Tensor) -> Tensor:
     .. math:: \mathrm{E}_+[T] + \mathrm{E}_-[\log(2 - e^T)] \le 2\, \mathrm{JSD}(p_+, p_-)
 
     With equality at :math:`V = \log(p_+ / p_-)`. The log 2 of eq. 7 makes up for the constant: written with
-    softplus alone, as other code has it, the optimum is 2 JSD - 2 log 2. Either way it is twice the
-    divergence, and eq. 2 means "=" where it prints ">= sup" (erratum 3.2).
+    softplus alone, as other code has it, the optimum is 2 JSD - log 4. The supremum over the networks is a
+    lower bound, as eq. 2 says, of twice the divergence (erratum 3.2).
 
     Args:
         positive: V of the distances of matching pairs, any shape.
