@@ -104,7 +104,7 @@ def against_each(
     return {other: {metric: next(rows) for metric in metrics} for other in others}
 
 
-def count(comparisons: Iterable[Comparison]) -> tuple[int, int, int]:
+def tally(comparisons: Iterable[Comparison]) -> tuple[int, int, int]:
     """How many are decided for the first, open, and decided for the second."""
     found = Counter(comparison.verdict for comparison in comparisons)
     return found[Verdict.REPRODUCED], found[Verdict.INCONCLUSIVE], found[Verdict.CONTRADICTED]
