@@ -12,7 +12,8 @@ from retrieval_geometry.experiments import (
 from retrieval_geometry.experiments.checkpoints import Checkpoints
 from retrieval_geometry.experiments.geometric_methods import METHODS, MODELS, PAPER_METHODS
 from retrieval_geometry.experiments.geometric_paper import TABLE1
-from retrieval_geometry.reporting import Result
+from retrieval_geometry.reporting import Groups, Result
+from retrieval_geometry.reporting.details import Dealt, Ranked
 
 
 def use(module, setting, monkeypatch) -> None:
@@ -35,9 +36,11 @@ def test_table1_runs_end_to_end(small_setting, monkeypatch, tmp_path):
         assert entry.seconds_per_comparison > 0
         if entry.method != "sift-bow-euclidean":
             assert entry.metrics["P@10"].value > 0.7, entry.label  # an astronaut is no brick wall
-    gallery = result.extra["gallery"]
-    assert set(gallery["neighbours"]) == set(METHODS)
-    assert gallery["queries"][0] not in gallery["neighbours"]["gmm-wasserstein"][0]
+    gallery = result.told(Ranked).gallery
+    assert set(gallery.neighbours) == set(METHODS)
+    assert gallery.queries[0] not in gallery.neighbours["gmm-wasserstein"][0]
+    assert result.groups == Groups("classes", (3, 3), (0, 0, 0, 1, 1, 1))
+    assert (result.scope.queries, result.scope.possible) == (6, 24)
     assert Result.read(result.write(tmp_path / "result.json")) == result
 
 
@@ -113,10 +116,12 @@ def test_robustness_runs_end_to_end(small_setting, monkeypatch):
     monkeypatch.setitem(geometric_robustness.DEALS, "quick", 2)
     result = geometric_robustness.run_robustness("quick", "data", "cpu", 0)
     assert len(result.methods) == len(geometric_robustness.METHODS)
-    images = result.extra["images"]["gmm-wasserstein"]
-    assert len(images["variation"]) == 6
+    images = result.told(Dealt).images["gmm-wasserstein"]
+    assert len(images.variation) == 6
+    assert result.groups.sizes == (3, 3)
+    assert (result.scope.queries, result.scope.possible) == (6, 24)
     assert result["gmm-wasserstein"].metrics["variation"].value == pytest.approx(
-        sum(images["variation"]) / 6, rel=1e-3
+        sum(images.variation) / 6, rel=1e-3
     )
 
 

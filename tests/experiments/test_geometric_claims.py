@@ -3,10 +3,23 @@ import dataclasses
 import numpy as np
 import pytest
 
+from retrieval_geometry.evaluation import paired_bootstrap_difference
 from retrieval_geometry.experiments import EXPERIMENTS, PAPERS, claims
+from retrieval_geometry.experiments.comparisons import compare
 from retrieval_geometry.experiments.geometric_claims import CLAIMS
 from retrieval_geometry.experiments.geometric_paper import TABLE1
-from retrieval_geometry.reporting import Claim, MethodResult, Metric, Relevance, Result, Verdict, check_all
+from retrieval_geometry.reporting import (
+    Claim,
+    Groups,
+    MethodResult,
+    Metric,
+    Relevance,
+    Result,
+    Verdict,
+    check_all,
+)
+from retrieval_geometry.reporting.details import CloseRange, Dealt
+from retrieval_geometry.reporting.findings import RULES, every
 
 from ..reporting.conftest import make_result
 
@@ -17,8 +30,11 @@ def by_id(name: str) -> Claim:
     return next(claim for claim in CLAIMS if claim.id == f"geometric-{name}")
 
 
+CLASSES = Groups("classes", (20,) * 20, tuple(i // 20 for i in range(400)))
+
+
 def table(precision: dict[str, float], seconds: dict[str, float] | None = None) -> dict[str, Result]:
-    """A result in which every method finds each neighbour with the given chance, 400 queries."""
+    """A result in which every method finds each neighbour with the given chance, 20 queries of 20 classes."""
     rng = np.random.default_rng(0)
     entries = []
     for name, value in precision.items():
@@ -26,7 +42,7 @@ def table(precision: dict[str, float], seconds: dict[str, float] | None = None) 
         metrics = {f"P@{k}": Metric(float(hits[:, :k].mean()), 0, 1, 400) for k in (1, 5, 10)}
         time = (seconds or {}).get(name, 1e-3)
         entries.append(MethodResult(name, name, metrics, time, None, Relevance.pack(hits)))
-    return {TABLE: make_result(experiment=TABLE, methods=tuple(entries))}
+    return {TABLE: make_result(experiment=TABLE, methods=tuple(entries), groups=CLASSES)}
 
 
 AS_PRINTED = {name: row["P@1"] for name, row in TABLE1.items()} | {
@@ -46,6 +62,7 @@ def test_claims_are_well_formed():
         assert set(claim.needs) <= EXPERIMENTS.keys()
         assert set(claim.expected) <= {"quick", "real", "paper"}
         assert claim.sentence.endswith(".")
+        assert any(rule.partition(" worse by")[0] in claim.rule for rule in RULES.values())
     check_all(claims(), {}, "quick")  # ids differ
 
 
@@ -85,7 +102,7 @@ def test_stein_is_compared_with_the_riemannian_distance():
     results = table(AS_PRINTED | {"smt-stein": 0.5}, {"smt-riemannian": 5e-3})
     finding = by_id("stein-cheaper").predicate(results)
     assert finding.verdict is Verdict.REPRODUCED
-    assert "5.0 times" in finding.evidence
+    assert "5.00 times" in finding.evidence
 
 
 @pytest.mark.parametrize("better", [True, False])
@@ -97,6 +114,7 @@ def test_layers_are_compared_under_three_distances(better):
         for part in ("last", "all")
     }
     results = {LAYERS: table(methods)[TABLE]}
+    assert len(by_id("layers-better").predicate(results).parts) == 3
     expected = Verdict.REPRODUCED if better else Verdict.CONTRADICTED
     assert by_id("layers-better").predicate(results).verdict is expected
 
@@ -105,10 +123,68 @@ def test_robustness_is_compared_image_by_image():
     rng = np.random.default_rng(0)
     spread = {"gmm-wasserstein": 0.1, "smt-wasserstein": 0.1}
     names = ("gmm-wasserstein", "smt-wasserstein", "gmm-normal-kl", "smt-normal-kl", "smt-riemannian")
-    images = {name: {"variation": (spread.get(name, 0.3) + 0.01 * rng.random(30)).tolist()} for name in names}
+    images = {
+        name: CloseRange(tuple((spread.get(name, 0.3) + 0.01 * rng.random(30)).tolist()), (), ())
+        for name in names
+    }
     methods = tuple(MethodResult(name, name, {"variation": Metric(0.1, 0.1, 0.1, 30)}) for name in names)
-    result = make_result(experiment=ROBUSTNESS, methods=methods, extra={"images": images})
+    groups = Groups("classes", (3,) * 10, tuple(i // 3 for i in range(30)))
+    result = make_result(experiment=ROBUSTNESS, methods=methods, groups=groups, details=Dealt(images))
     assert by_id("wasserstein-robust").predicate({ROBUSTNESS: result}).verdict is Verdict.REPRODUCED
+
+
+def of_two_methods(first: np.ndarray, second: np.ndarray, classes: list[int]) -> dict[str, Result]:
+    """GMM- and SMT-Wasserstein with these hits (queries,) of the nearest image, repeated for all ten."""
+    sizes = tuple(np.bincount(classes).tolist())
+    entries = [
+        MethodResult(name, name, {}, relevance=Relevance.pack(np.repeat(hits[:, None], 10, axis=1)))
+        for name, hits in (("gmm-wasserstein", first), ("smt-wasserstein", second))
+    ]
+    groups = Groups("classes", sizes, tuple(classes))
+    return {TABLE: make_result(experiment=TABLE, methods=tuple(entries), groups=groups)}
+
+
+def test_queries_of_one_class_are_no_independent_witnesses():
+    """Two classes of five speak for the first method with one voice each; forty queries would decide."""
+    classes = [i // 20 for i in range(100)]
+    second = np.zeros(100, bool)
+    first = np.isin(classes, [0, 1])
+    by_query = paired_bootstrap_difference(first, second)
+    assert by_query.low > 0.25  # as if there were a hundred independent witnesses
+    clustered = by_id("gmm-beats-smt").predicate(of_two_methods(first, second, classes))
+    assert clustered.verdict is Verdict.INCONCLUSIVE
+    assert clustered.parts[0].groups == 5
+    spread = by_id("gmm-beats-smt").predicate(of_two_methods(first, second, list(range(100))))
+    assert spread.verdict is Verdict.REPRODUCED
+
+
+def test_the_best_of_seven_is_held_to_all_comparisons_at_once():
+    """A lead that would be decided if it alone were looked at is open among eighteen."""
+    finding = by_id("gmm-wasserstein-best").predicate(table(AS_PRINTED))
+    assert len(finding.parts) == 18
+    assert {part.at_once for part in finding.parts} == {18}
+    (alone,) = compare(table(AS_PRINTED)[TABLE], [("gmm-wasserstein", "smt-wasserstein", "P@1")])
+    (same,) = (p for p in finding.parts if (p.second, p.metric) == ("smt-wasserstein", "P@1"))
+    assert same.value == alone.value
+    assert same.high - same.low > 1.3 * (alone.high - alone.low)
+
+
+def test_equal_methods_are_rarely_decided():
+    """Ten equal methods on clustered queries: the rival is chosen after looking, and yet few are decided."""
+    rng = np.random.default_rng(0)
+    decided = 0
+    for _ in range(200):
+        chance = rng.beta(4, 4, (10, 1)) + 0.15 * rng.standard_normal((10, 10))
+        values = {f"m{i}": (rng.random((10, 15)) < chance[:, i : i + 1]).ravel() for i in range(10)}
+        entries = tuple(
+            MethodResult(name, name, {}, relevance=Relevance.pack(hits[:, None]))
+            for name, hits in values.items()
+        )
+        groups = Groups("classes", (15,) * 10, tuple(i // 15 for i in range(150)))
+        result = make_result(experiment=TABLE, methods=entries, groups=groups)
+        found = every(compare(result, [("m0", f"m{i}", "P@1") for i in range(1, 10)]))
+        decided += found.verdict is not Verdict.INCONCLUSIVE
+    assert decided <= 10  # 5 %
 
 
 def test_without_single_queries_nothing_is_claimed():

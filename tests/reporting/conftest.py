@@ -5,13 +5,16 @@ import pytest
 
 from retrieval_geometry.reporting import (
     DatasetInfo,
+    Groups,
     MethodResult,
     Metric,
     Provenance,
     Relevance,
     Result,
+    Scope,
     WeightsInfo,
 )
+from retrieval_geometry.reporting.details import Gallery, Ranked
 
 
 def method(name: str, label: str, hits: np.ndarray, seconds: float = 1e-3) -> MethodResult:
@@ -47,9 +50,11 @@ def make_result(profile: str = "quick", experiment: str = "toy-table", **changes
             method("bad", "Bad | worse", rng.random((20, 10)) < 0.3, 5.1),
         ),
         "provenance": made,
-        "extra": {
-            "gallery": {"queries": ["a/1"], "neighbours": {"good": [["a/2", "b/1"]], "bad": [["b/1", "b/2"]]}}
-        },
+        "scope": Scope("scattering", 20, 40),
+        "groups": Groups("classes", (12, 8), (0,) * 12 + (1,) * 8),
+        "details": Ranked(
+            gallery=Gallery(("a/1",), {"good": (("a/2", "b/1"),), "bad": (("b/1", "b/2"),)}),
+        ),
     }
     return Result(**{**values, **changes})
 

@@ -2,25 +2,58 @@ from dataclasses import replace
 
 import pytest
 
-from retrieval_geometry.reporting import Claim, ClaimError, Finding, Verdict, check_all, require_expected
-from retrieval_geometry.reporting.claims import all_of, from_interval
+from retrieval_geometry.reporting import (
+    Claim,
+    ClaimError,
+    Finding,
+    Scope,
+    Verdict,
+    check_all,
+    require_expected,
+)
+from retrieval_geometry.reporting.claims import SMALL_STEPS, check, needed
+from retrieval_geometry.reporting.findings import Comparison, every
 
 from .conftest import make_result
+
+RULE = "Good must be good."
 
 
 def claim(
     verdict: Verdict, expected: dict[str, Verdict] | None = None, name: str = "c", needs=("toy-table",)
-):
-    return Claim(
-        name, "toy", "Table 1", "Good is good.", lambda _: Finding(verdict, "0.8"), needs, expected or {}
-    )
+) -> Claim:
+    finding = Finding(verdict, remark="0.8")
+    return Claim(name, "toy", "Table 1", "Good is good.", RULE, lambda _: finding, needs, expected or {})
 
 
 def test_a_claim_without_its_result_is_not_tested():
-    (row,) = check_all([claim(Verdict.REPRODUCED, {"quick": Verdict.REPRODUCED})], {}, "quick")
+    (row,) = check_all([claim(Verdict.REPRODUCED)], {}, "quick")
     assert row.verdict is Verdict.NOT_TESTED
     assert not row.changed
     assert "toy-table" in row.evidence
+    require_expected([row])
+
+
+def test_a_registered_claim_that_was_not_tested_is_an_error():
+    (row,) = check_all([claim(Verdict.REPRODUCED, {"quick": Verdict.REPRODUCED})], {}, "quick")
+    assert row.verdict is Verdict.NOT_TESTED
+    assert row.changed
+    with pytest.raises(ClaimError, match=r"c \(quick\): now not tested here, registered reproduced"):
+        require_expected([row])
+
+
+def test_a_predicate_that_finds_no_numbers_is_an_error_as_well(result):
+    (row,) = check_all(
+        [claim(Verdict.NOT_TESTED, {"quick": Verdict.REPRODUCED})], {"toy-table": result}, "quick"
+    )
+    with pytest.raises(ClaimError, match="or run what was not tested"):
+        require_expected([row])
+
+
+def test_what_claims_need_is_listed_once():
+    claims = [claim(Verdict.REPRODUCED, name=name, needs=needs) for name, needs in
+              (("a", ("x", "y")), ("b", ()), ("c", ("y", "z")))]  # fmt: skip
+    assert needed(claims) == ["x", "y", "z"]
 
 
 def test_a_verdict_is_expected_only_of_the_images_it_was_found_on(result):
@@ -35,6 +68,7 @@ def test_a_verdict_is_expected_only_of_the_images_it_was_found_on(result):
 def test_mathematics_needs_no_result():
     (row,) = check_all([claim(Verdict.CONTRADICTED, needs=())], {}, "quick")
     assert row.verdict is Verdict.CONTRADICTED
+    assert row.reach is None
 
 
 def test_a_changed_verdict_fails_with_the_remedy(result):
@@ -73,23 +107,40 @@ def test_ids_are_unique(result):
         check_all([claim(Verdict.REPRODUCED)] * 2, {}, "quick")
 
 
-@pytest.mark.parametrize(
-    ("low", "high", "verdict"),
-    [
-        (0.1, 0.2, Verdict.REPRODUCED),
-        (-0.1, 0.2, Verdict.INCONCLUSIVE),
-        (0.0, 0.2, Verdict.INCONCLUSIVE),
-        (-0.2, -0.1, Verdict.CONTRADICTED),
-    ],
-)
-def test_an_interval_decides(low, high, verdict):
-    assert from_interval(low, high, "").verdict is verdict
+def judged(profile: str, scope: Scope, **more):
+    """A claim that rests on one comparison, under a result of that scope."""
+    found = Comparison("A", "B", "R@1", 0.2, 0.1, 0.3, **{"queries": 90, "groups": 9, **more})
+    entry = replace(claim(Verdict.REPRODUCED), predicate=lambda _: every([found]))
+    return check(entry, {"toy-table": make_result(profile, scope=scope)}, profile)
 
 
-def test_a_claim_of_parts_is_as_good_as_its_worst():
-    wanted = (Verdict.REPRODUCED, Verdict.INCONCLUSIVE, Verdict.CONTRADICTED)
-    yes, open_, no = (Finding(verdict, str(verdict)) for verdict in wanted)
-    assert all_of([yes, yes]).verdict is Verdict.REPRODUCED
-    assert all_of([yes, open_]).verdict is Verdict.INCONCLUSIVE
-    assert all_of([open_, no, yes]).verdict is Verdict.CONTRADICTED
-    assert all_of([yes, no]).evidence == "reproduced; contradicted"
+def test_a_verdict_says_how_far_it_reaches():
+    row = judged("real", Scope("net", 90, 90, steps=SMALL_STEPS, models=3), group_name="alphabets", models=3)
+    assert str(row.reach) == "toys; net; 3,750 steps, 3 models of each; 90 queries in 9 alphabets"
+    assert row.marked == "**reproduced**"
+
+
+def test_a_small_budget_is_marked():
+    row = judged("real", Scope("net", 90, 90, steps=SMALL_STEPS - 1, models=3), models=3)
+    assert row.reach.small
+    assert str(row.reach).endswith("; a small budget")
+    assert row.marked == "**reproduced**†"
+    assert judged("quick", Scope("net", 90, 90)).marked == "**reproduced**†"  # stand-ins for images
+    assert not judged("paper", Scope("net", 90, 90)).reach.small
+
+
+def test_a_part_of_the_queries_and_a_single_model_are_marked():
+    row = judged("real", Scope("net", 90, 1200))
+    assert "90 of 1,200 queries in 9 classes" in str(row.reach)
+    assert row.marked == "**reproduced**\\*"
+    row = judged("real", Scope("net", 6590, 6590, steps=9_000, models=3), models=1)  # 90 of them, one model
+    assert "1 model of each; 90 of 6,590 queries" in str(row.reach)
+    assert row.marked == "**inconclusive**\\*"
+
+
+def test_without_comparisons_the_result_says_how_far():
+    result = make_result("real", scope=Scope("net", 100, 1200))
+    (row,) = check_all([claim(Verdict.REPRODUCED)], {"toy-table": result}, "real")
+    assert str(row.reach) == "toys; net; 100 of 1,200 queries"
+    untested = claim(Verdict.NOT_TESTED)
+    assert check(untested, {"toy-table": result}, "real").reach is None

@@ -90,7 +90,7 @@ def test_the_gallery_marks_right_and_wrong(result):
 
 def test_the_gallery_needs_recorded_neighbours(result):
     with pytest.raises(ValueError, match="no neighbours for a gallery"):
-        gallery(make_result(extra={}), Toys())
+        gallery(make_result(details=None), Toys())
     with pytest.raises(ValueError, match="query must be between 0 and 0, got 3"):
         gallery(result, Toys(), query=3)
 

@@ -8,7 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from retrieval_geometry.reporting import (
+    MethodResult,
     Metric,
+    Models,
     Relevance,
     Result,
     ResultError,
@@ -19,6 +21,20 @@ from retrieval_geometry.reporting import (
     recorded_dir,
     result_path,
     results_dir,
+)
+from retrieval_geometry.reporting.details import (
+    Ablated,
+    CloseRange,
+    Compared,
+    Cost,
+    CostCurve,
+    Dealt,
+    Heaps,
+    Ranked,
+    Separated,
+    Subsets,
+    Transport,
+    Tuned,
 )
 
 from .conftest import make_result
@@ -56,7 +72,18 @@ def _changed(path: Path, change) -> None:
         (lambda d: d["methods"][0]["metrics"]["P@1"].update(low=2.0), "needs low <= high"),
         (lambda d: d["methods"][0].update(notes="x"), r"methods\[0\].notes should be a list"),
         (lambda d: d.update(dataset=[]), "dataset should be an object"),
-        (lambda d: d.update(schema=99), "has schema 99, this version reads 1"),
+        (lambda d: d.update(schema=1), "has schema 1, this version reads 2: run its experiment again"),
+        (
+            lambda d: d["details"].update(kind="other"),
+            r"details.kind should be one of ranked, .* got str",
+        ),
+        (lambda d: d["details"].pop("kind"), r"details.kind should be one of ranked, dealt"),
+        (lambda d: d.update(details=[]), r"details.kind should be one of ranked, dealt"),
+        (lambda d: d["details"].update(colour=1), "details.colour is not a known field"),
+        (lambda d: d["details"]["gallery"].update(queries="a/1"), "details.gallery.queries should be a list"),
+        (lambda d: d["groups"].update(sizes=[12, 0]), "every group needs at least one query"),
+        (lambda d: d["groups"].update(sizes=[11, 9]), "do not have the sizes"),
+        (lambda d: d["scope"].update(queries=1.5), "scope.queries should be int, got float"),
     ],
 )
 def test_a_file_of_another_shape_is_refused_by_name(tmp_path, result, change, message):
@@ -115,6 +142,68 @@ def test_packing_relevance_loses_nothing(k, queries, seed):
 def test_precision_beyond_what_was_recorded_is_refused():
     with pytest.raises(ValueError, match="between 1 and 2"):
         Relevance.pack(np.ones((3, 2), bool)).precision(3)
+
+
+ALL_DETAILS = {
+    "tuned": Tuned({"a": {"0.5": 0.1}}, {"a": 0.5}, "best"),
+    "compared": Compared({"a": 0.5}, Transport(3, (2, 1), {"a": {"R@1": ((0.5, 1.0),)}}, {}, {})),
+    "ablated": Ablated("margin", 0.4),
+    "subsets": Subsets(0.4, 30, (0.1, 0.3)),
+    "separated": Separated(
+        1, (0.0, 2.0), Heaps((1.0,), (1.0,)), Heaps((1.0,), (1.0,)), (0.1,), (0.1,), (0.1,), 0.5, 0.1, (1.0,)
+    ),
+    "dealt": Dealt({"a": CloseRange((0.1, 0.2), (0.1, 0.2), (1.0, 0.5))}),
+    "cost": Cost(
+        (), (CostCurve("k", "w", "o", (1, 2), {"a": (0.1, 0.2)}, {"a": 1.0}, "pair", None),), {}, 1e9
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", ALL_DETAILS)
+def test_what_an_experiment_says_beyond_its_table_is_read_back(tmp_path, kind):
+    made = make_result(details=ALL_DETAILS[kind])
+    found = Result.read(made.write(tmp_path / "toy.json"))
+    assert found == made
+    assert found.told(type(ALL_DETAILS[kind])) == ALL_DETAILS[kind]
+
+
+def test_details_of_another_kind_are_refused(result):
+    with pytest.raises(ResultError, match=r"toy-table \(quick\) holds no Tuned beyond its table, but Ranked"):
+        result.told(Tuned)
+    with pytest.raises(ResultError, match="holds no Ranked beyond its table, but nothing"):
+        make_result(details=None).told(Ranked)
+
+
+def test_models_and_times_of_training_are_read_back(tmp_path):
+    models = Models({"R@1": (0.5, 0.6)}, {"R@1": ((0.5, 0.5), (0.7, 0.4))}, (1.0, 0.5), trained=False)
+    entry = MethodResult("m", "M", {}, seconds_training=2.5, models=models)
+    made = make_result(methods=(entry,))
+    found = Result.read(made.write(tmp_path / "toy.json"))
+    assert found["m"] == entry
+    assert found["m"].seconds_model is None
+
+
+def test_numbers_of_a_list_stand_on_one_line_and_words_stay_as_they_are(tmp_path):
+    made = make_result(settings={"steps": [1, 2.5, -3e-7], "note": "from [0.1,  0.2] and [\n 3 ]"})
+    path = made.write(tmp_path / "toy.json")
+    assert "[1,2.5,-3e-07]" in path.read_text()
+    assert Result.read(path) == made
+
+
+RECORDED = sorted((Path(__file__).parents[2] / "book" / "results").glob("*.json"))
+
+
+@pytest.mark.parametrize("path", RECORDED, ids=lambda path: path.stem)
+def test_every_recorded_result_is_readable_and_small(path):
+    result = Result.read(path)
+    assert path.name == f"{result.experiment}-{result.profile}.json"
+    assert path.stat().st_size < 200_000
+    for entry in result.methods:
+        if entry.relevance is not None:
+            assert len(entry.relevance.unpack()) == len(result.groups.of_query) == result.scope.queries
+        for rows in entry.models.by_group.values() if entry.models else ():
+            assert {len(row) for row in rows} == {len(result.groups.sizes)}
+            assert len(rows) == len(entry.models.means["R@1"])
 
 
 def test_methods_are_found_by_name(result):

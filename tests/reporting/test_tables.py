@@ -1,14 +1,17 @@
 import pytest
 
 from retrieval_geometry.reporting import Claim, ClaimRow, Finding, MethodResult, Metric, Verdict
+from retrieval_geometry.reporting.claims import Reach
 from retrieval_geometry.reporting.tables import (
     claims_table,
+    evidence_list,
     format_metric,
     format_seconds,
     markdown_table,
     provenance_table,
     retrieval_table,
     time_table,
+    verdicts_table,
 )
 
 from .conftest import make_result
@@ -86,8 +89,35 @@ def test_provenance_says_what_ran(result):
     assert "with local changes" not in text
 
 
-def test_claims_are_listed_with_their_evidence():
-    claim = Claim("c", "toy", "Table 1", "Good is good.", lambda _: Finding(Verdict.REPRODUCED, ""), (), {})
-    row = ClaimRow(claim, "quick", Verdict.REPRODUCED, "0.8 > 0.3", None)
-    assert cells(claims_table([row]))[2] == ["Good is good.", "Table 1", "**reproduced**", "0.8 > 0.3"]
-    assert len(cells(claims_table([row], evidence=False))[0]) == 3
+def row_of(verdict: Verdict, reach: Reach | None, remark: str = "0.8 > 0.3") -> ClaimRow:
+    finding = Finding(verdict, remark=remark)
+    claim = Claim("c", "toy", "Table 1", "Good is good.", "Rule.", lambda _: finding, (), {})
+    return ClaimRow(claim, "quick", finding, None, reach)
+
+
+HERE = Reach("toys", "net", None, None, 20, 40, " in 2 classes", small=True)
+
+
+def test_claims_are_listed_with_rule_evidence_and_reach():
+    table = cells(claims_table([row_of(Verdict.REPRODUCED, HERE)]))
+    assert table[2] == [
+        "Good is good. (Table 1)",
+        "**reproduced**†\\*",
+        "Rule. *Decided by*: 0.8 > 0.3. *Holds for*: toys; net; 20 of 40 queries in 2 classes; "
+        "a small budget.",
+    ]
+
+
+def test_verdicts_of_several_runs_stand_side_by_side():
+    runs = {"here": [row_of(Verdict.REPRODUCED, HERE)], "recorded": [row_of(Verdict.CONTRADICTED, None)]}
+    assert cells(verdicts_table(runs))[0] == ["Claim", "here", "recorded"]
+    assert cells(verdicts_table(runs))[2] == ["Good is good.", "**reproduced**†\\*", "**contradicted**"]
+    lines = evidence_list(runs).splitlines()
+    assert lines[:2] == ["Good is good. (Table 1)", ": *Rule.* Rule."]
+    assert lines[2].startswith(": *here.* **reproduced**†\\*. *Decided by*: 0.8 > 0.3. *Holds for*: toys")
+    assert lines[3] == ": *recorded.* **contradicted**. *Decided by*: 0.8 > 0.3."
+
+
+def test_mathematics_is_said_once():
+    runs = {name: [row_of(Verdict.REPRODUCED, None)] for name in ("here", "recorded")}
+    assert evidence_list(runs).splitlines()[2:] == [": *Any run.* **reproduced**. *Decided by*: 0.8 > 0.3."]
