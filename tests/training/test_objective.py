@@ -131,9 +131,8 @@ def test_parts_of_the_librarys_losses_count(other: dict[str, Any], message: str,
 def test_a_part_that_is_another_one_is_named_alone(tmp_path: Path) -> None:
     path = tmp_path / "run.pt"
     run(losses.TripletMarginLoss, 1, path)
-    with pytest.raises(ValueError) as caught:
+    with pytest.raises(ValueError, match="TripletMarginLoss") as caught:
         run(losses.ContrastiveLoss, 2, path)
-    assert "TripletMarginLoss" in str(caught.value)
     assert "margin was" not in str(caught.value)
 
 
@@ -212,21 +211,21 @@ def test_odd_objects_do_no_harm() -> None:
     assert "0x" not in repr(describe(objective))
 
 
+def odd_one() -> Own:
+    return Own(f=lambda x: x in {"a", "b", "c", "d"}, s={"a", "b", "c"}, g=power_by(2), t=torch.rand)
+
+
 def test_the_description_is_that_of_another_process() -> None:
     code = (
-        "from tests.training.test_objective import *\n"
-        "odd = Own(f=lambda x: x in {'a', 'b', 'c', 'd'}, s={'a', 'b', 'c'}, g=power_by(2), t=torch.rand)\n"
-        "print(sorted({**describe(odd), **describe(RankMILoss())}.items()))"
+        "from tests.training.test_objective import RankMILoss, describe, odd_one\n"
+        "print({**describe(RankMILoss()), **describe(odd_one())})"
     )
-    found = [
-        subprocess.run(
-            [sys.executable, "-c", code],
-            cwd=ROOT,
-            env=os.environ | {"PYTHONHASHSEED": seed},
-            text=True,
-            capture_output=True,
-            check=True,
-        ).stdout
-        for seed in ("1", "2")
-    ]
-    assert found[0] == found[1]
+    found = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONHASHSEED": "7"},
+        text=True,
+        capture_output=True,
+        check=True,
+    )
+    assert found.stdout.strip() == repr({**describe(RankMILoss()), **describe(odd_one())})
