@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from retrieval_geometry._check import (
+    ImageName,
     check_count,
     check_finite,
     check_floating,
@@ -66,7 +67,7 @@ def facility_location(similarity: Tensor, size: int) -> Tensor:
         tensor([0, 2])
     """
     check_shape(check_floating(similarity, "similarity"), "similarity", ("elements", "candidates"))
-    check_finite(similarity, "similarity", "element {}".format)
+    check_finite(similarity, "similarity", ImageName(kind="element"))
     if (similarity < 0).any():
         raise ValueError("similarity must not be negative, as the empty set counts 0; subtract its minimum")
     check_count(size, "size", at_most=similarity.shape[1])
@@ -268,7 +269,8 @@ def wasserstein_coreset(
         >>> wasserstein_coreset(x, 1, p=2)  # the mean
         tensor([[1., 1.]])
     """
-    check_finite(check_shape(check_floating(x, "x"), "x", ("points", "dimensions")), "x", "point {}".format)
+    check_shape(check_floating(x, "x"), "x", ("points", "dimensions"))
+    check_finite(x, "x", ImageName(kind="point"))
     check_count(size, "size", at_most=len(x))
     check_count(steps, "steps", at_least=0)
     check_number(step_size, "step_size", above=0)

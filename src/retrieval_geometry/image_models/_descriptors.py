@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from retrieval_geometry._check import check_finite, check_floating, check_shape
+from retrieval_geometry._check import ImageError, check_finite, check_floating, check_shape
 
 
 def check_descriptors(x: Tensor, name: str = "x") -> Tensor:
@@ -25,5 +25,5 @@ def check_varied(x: Tensor, name: str = "x") -> Tensor:
     constant = (x == x[:, :1]).flatten(1).all(dim=1)
     if constant.any():
         image = int(constant.nonzero()[0])
-        raise ValueError(f"all descriptors of image {image} of {name} are equal; leave that image out")
+        raise ImageError("all descriptors of ", image, f" of {name} are equal; leave that image out")
     return x

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from retrieval_geometry._check import check_count, check_number
+from retrieval_geometry._check import ImageError, check_count, check_number
 from retrieval_geometry.image_models._descriptors import check_descriptors, check_varied
 from retrieval_geometry.image_models._em import (
     expectation_maximisation,
@@ -72,14 +72,14 @@ class GaussianMixture:
         off = ~((weights >= 0).all(dim=1) & ((weights.sum(dim=1) - 1).abs() < 1e-3))
         if off.any():
             image = int(off.nonzero()[0])
-            raise ValueError(
-                f"weights of image {image} must be non-negative and sum to 1, got {weights[image]}"
-            )
+            after = f" must be non-negative and sum to 1, got {weights[image]}"
+            raise ImageError("weights of ", image, after)
         flat = ~((variances > 0) & variances.isfinite()).flatten(1).all(dim=1)
         if flat.any():
-            raise ValueError(f"variances of image {int(flat.nonzero()[0])} must be positive and finite")
-        if not self.means.detach().isfinite().all():
-            raise ValueError("means must be finite, got a NaN or infinity")
+            raise ImageError("variances of ", int(flat.nonzero()[0]), " must be positive and finite")
+        wild = ~self.means.detach().isfinite().flatten(1).all(dim=1)
+        if wild.any():
+            raise ImageError("means of ", int(wild.nonzero()[0]), " must be finite, got a NaN or infinity")
 
     def __len__(self) -> int:
         return self.weights.shape[0]

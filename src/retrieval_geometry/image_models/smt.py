@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from retrieval_geometry._check import check_count, check_number
+from retrieval_geometry._check import ImageError, ImageName, check_count, check_number
 from retrieval_geometry.image_models._descriptors import check_descriptors, check_varied
 from retrieval_geometry.image_models._smt_kernels import rotate_rows
 from retrieval_geometry.image_models._smt_search import (
@@ -257,7 +257,8 @@ def _cross_validate(
 def _check_positive_definite(cov: Tensor, n_before: int) -> None:
     singular = torch.linalg.cholesky_ex(cov).info != 0
     if singular.any():
-        raise ValueError(
-            f"the covariance of image {n_before + int(singular.nonzero()[0])} is not positive definite in "
-            f"{cov.dtype}; take a larger shrinkage or variance_floor, or float64 descriptors"
+        after = (
+            f" is not positive definite in {cov.dtype}; take a larger shrinkage or variance_floor, "
+            "or float64 descriptors"
         )
+        raise ImageError("the covariance of ", int(singular.nonzero()[0]), after, ImageName(start=n_before))
