@@ -115,7 +115,7 @@ def check_finite(tensor: Tensor, name: str, image_name: ImageName = IMAGE) -> Te
     return tensor
 
 
-def check_scale(tensor: Tensor, name: str, image_name: ImageName = IMAGE) -> Tensor:
+def check_coordinates(tensor: Tensor, name: str, image_name: ImageName = IMAGE) -> Tensor:
     """Refuse finite coordinates whose squares leave the range of their dtype, see :data:`SCALES`.
 
     Raises:

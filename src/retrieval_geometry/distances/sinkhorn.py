@@ -6,11 +6,11 @@ from torch import Tensor
 from retrieval_geometry._check import (
     ImageError,
     ImageName,
+    check_coordinates,
     check_finite,
     check_floating,
     check_number,
     check_same_kind,
-    check_scale,
     check_shape,
 )
 from retrieval_geometry.distances._point_transport import PointTransport
@@ -149,7 +149,7 @@ def check_points(x: Tensor, y: Tensor, p: int) -> None:
         check_shape(
             check_floating(points, name), name, (len(points) if points.ndim else 0, "points", "dimensions")
         )
-        check_scale(check_finite(points, name), name)
+        check_coordinates(check_finite(points, name), name)
     check_same_kind([x, y], "x and y")
     check_shape(y, "y", (len(y), "points", x.shape[2]))
     if isinstance(p, bool) or p not in (1, 2):

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from retrieval_geometry._check import ImageError, check_finite, check_floating, check_scale, is_whole
+from retrieval_geometry._check import ImageError, check_coordinates, check_finite, check_floating, is_whole
 
 
 def check_batch(embeddings: Tensor, labels: Tensor) -> Tensor:
@@ -27,7 +27,7 @@ def check_batch(embeddings: Tensor, labels: Tensor) -> Tensor:
             "embeddings must have shape (images, dimensions) or (images, features, dimensions) without an "
             f"empty axis, got {tuple(embeddings.shape)}"
         )
-    check_scale(check_finite(embeddings, "embeddings"), "embeddings")
+    check_coordinates(check_finite(embeddings, "embeddings"), "embeddings")
     if not is_whole(labels) or labels.dtype == torch.bool or labels.shape != (len(embeddings),):
         is_tensor = isinstance(labels, Tensor)
         kind = f"{labels.dtype} of shape {tuple(labels.shape)}" if is_tensor else type(labels).__name__

@@ -8,11 +8,11 @@ from torch import Tensor
 
 from retrieval_geometry._check import (
     check_choice,
+    check_coordinates,
     check_count,
     check_finite,
     check_floating,
     check_number,
-    check_scale,
     check_shape,
 )
 from retrieval_geometry.distances import pairwise_exact_transport_cost, pairwise_sinkhorn_divergence
@@ -113,7 +113,8 @@ class SinkhornDistance(BaseDistance):
             axes = ("images", "features", "dimensions")
         for embeddings in (query_emb,) if ref_emb is None else (query_emb, ref_emb):
             name = f'embeddings (read as measure="{self.measure}")'
-            check_scale(check_finite(check_shape(check_floating(embeddings, name), name, axes), name), name)
+            check_shape(check_floating(embeddings, name), name, axes)
+            check_coordinates(check_finite(embeddings, name), name)
             if self.measure == "atoms" and embeddings.shape[1] % self.atoms:
                 raise ValueError(
                     f"atoms={self.atoms} must divide the {embeddings.shape[1]} dimensions of the embeddings"
