@@ -127,7 +127,7 @@ def test_coordinates_have_a_range(dtype: torch.dtype) -> None:
         assert _check.check_coordinates(scale * x, "x") is not None
     with pytest.raises(ValueError, match=r"x of image 1 has a coordinate of size .* squares overflow"):
         _check.check_coordinates(1.01 * high * x, "x")
-    with pytest.raises(ValueError, match=r"x of image 1 has the largest coordinate of all, .* squares vanish"):
+    with pytest.raises(ValueError, match=r"x of image 1 has the largest coordinate .* squares vanish"):
         _check.check_coordinates(0.99 * low * x, "x")
     assert (x * high).square().sum().isfinite()
     assert (x * low * torch.finfo(dtype).eps).square().sum() > 0
