@@ -13,13 +13,16 @@ ready := $(VENV)/.ready-$(TORCH_BACKEND)
 uv_version := $(shell sed -n 's/^uv==\([0-9.]*\).*/\1/p' requirements.lock)
 
 .DEFAULT_GOAL := help
-.PHONY: book test lint sync format check-pages bench serve lock clean distclean help setup
+.PHONY: book test processors lint sync format check-pages bench serve lock clean distclean help setup
 
 book: setup  ## set up, execute all chapters, build the HTML: build/html/index.html
 	@$(bin)/retrieval-geometry build --profile $(PROFILE) --data-root "$(DATA_ROOT)" --device $(DEVICE) --seed $(SEED)
 
 test: setup  ## set up, run all tests
 	@$(bin)/python -m pytest -n auto
+
+processors: setup  ## run tests and quick results as on other processors (ON="--short" for a short run)
+	@$(bin)/python -m tests.on_processors $(ON)
 
 lint: setup  ## style, types, and notebooks in step with their chapters
 	@$(bin)/ruff check . && $(bin)/ruff format --check . && $(bin)/mypy && $(bin)/python -m retrieval_geometry.book check-pairs

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+
 import pytest
 import torch
 
@@ -36,7 +39,7 @@ def test_finite_names_the_image(value: float, shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="x of image 2 has a NaN or infinite value"):
         _check.check_finite(x, "x")
     with pytest.raises(ValueError, match="x of picture 2 has"):
-        _check.check_finite(x, "x", "picture {}".format)
+        _check.check_finite(x, "x", _check.ImageName(kind="picture"))
 
 
 def test_finite_is_not_misled_by_sums() -> None:
@@ -114,3 +117,53 @@ def test_singular_is_refused_even_where_rounding_hides_it(dim: int, dtype: torch
         with pytest.raises(ValueError, match=r"cov of image 0 is not positive definite.*shrink"):
             _check.cholesky_factor(cov.double(), precision=dtype)
     assert hidden > 0
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_coordinates_have_a_range(dtype: torch.dtype) -> None:
+    low, high = _check.SCALES[dtype]
+    x = torch.tensor([[0.0, 0.0], [-1.0, 0.5]], dtype=dtype)
+    for scale in (0.0, 1.01 * low, 1.0, 0.99 * high):
+        assert _check.check_coordinates(scale * x, "x") is not None
+    with pytest.raises(ValueError, match=r"x of image 1 has a coordinate of size .* squares overflow"):
+        _check.check_coordinates(1.01 * high * x, "x")
+    with pytest.raises(ValueError, match=r"x of image 1 has the largest coordinate .* squares vanish"):
+        _check.check_coordinates(0.99 * low * x, "x")
+    assert (x * high).square().sum().isfinite()
+    assert (x * low * torch.finfo(dtype).eps).square().sum() > 0
+
+
+def test_an_image_error_carries_side_and_index() -> None:
+    """A caller that knows files names them, without a look at the words."""
+    x = torch.eye(3).repeat(3, 1, 1)
+    x[1, 0, 0] = torch.nan
+    for name, image, side in ((_check.IMAGE, 1, None), (_check.ImageName("p", 4), 5, "p")):
+        with pytest.raises(_check.ImageError) as caught:
+            _check.check_finite(x, "cov of image 7", name)
+        for error in (caught.value, pickle.loads(pickle.dumps(caught.value)), copy.copy(caught.value)):
+            assert (error.image, error.side) == (image, side)
+            assert str(error).startswith(f"cov of image 7 of image {image}")
+            assert str(error.called("image 3 of p.png")) == (
+                "cov of image 7 of image 3 of p.png has a NaN or infinite value; remove that image or mend it"
+            )
+
+
+@pytest.mark.parametrize(
+    ("refuse", "words"),
+    [
+        (lambda x, name: _check.check_symmetric(x, "cov", name), "is not symmetric"),
+        (lambda x, name: _check.cholesky_factor(x, "cov", image_name=name), "is not positive definite"),
+    ],
+)
+def test_matrices_are_refused_by_image(refuse: object, words: str) -> None:
+    x = torch.eye(2).repeat(3, 1, 1)
+    x[2] = torch.tensor([[1.0, 2.0], [3.0 if "symmetric" in words else 2.0, 1.0]])
+    with pytest.raises(_check.ImageError, match=f"cov of image 12 of q {words}") as caught:
+        refuse(x, _check.ImageName("q", 10))  # type: ignore[operator]
+    assert (caught.value.side, caught.value.image) == ("q", 12)
+
+
+def test_whole_labels() -> None:
+    assert _check.is_whole(torch.zeros(2).long())
+    for labels in (torch.zeros(2), torch.zeros(2) + 1j, [1, 2], None):
+        assert not _check.is_whole(labels)

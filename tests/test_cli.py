@@ -172,6 +172,42 @@ def test_bad_input_is_one_clear_line(pictures, capsys, arguments, message):
     assert "Traceback" not in out + err
 
 
+@pytest.mark.parametrize("model", ["gaussian", "mixture", "smt"])
+@pytest.mark.parametrize(("of_query", "name"), [(True, "stripes4.png"), (False, "flat.png")])
+def test_what_is_wrong_with_a_picture_names_its_file(pictures, monkeypatch, capsys, model, of_query, name):
+    """By side and index, not by a look at the message."""
+    import torch
+
+    from retrieval_geometry.experiments import own_pictures
+
+    def broken(images, _):
+        x = torch.rand(len(images), 9, 4, generator=torch.Generator().manual_seed(0))
+        if (len(images) == 1) == of_query:
+            x[0 if of_query else 1] = torch.inf
+        return x
+
+    monkeypatch.setattr(own_pictures, "extract_descriptors", broken)
+    assert run("rank", pictures / "stripes4.png", pictures, "--model", model, "--no-plot") == 2
+    assert f"x of {name} has a NaN or infinite value; remove that image" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("of_query", "name"), [(True, "stripes4.png"), (False, "deeper/noise.png")])
+def test_what_a_distance_refuses_names_the_file(pictures, monkeypatch, capsys, of_query, name):
+    import torch
+
+    from retrieval_geometry.experiments import own_pictures
+    from retrieval_geometry.image_models import Gaussian
+
+    def indefinite(x, *_):
+        sign = -1.0 if (len(x) == 1) == of_query else 1.0
+        return Gaussian(x[:, 0], torch.diag(x.new_tensor([sign, 1, 1, 1])).expand(len(x), -1, -1))
+
+    monkeypatch.setattr(own_pictures, "extract_descriptors", lambda images, _: torch.rand(len(images), 9, 4))
+    monkeypatch.setattr(own_pictures, "_fit", indefinite)
+    assert run("rank", pictures / "stripes4.png", pictures, "--no-plot") == 2
+    assert f"the covariance of {name} has the negative eigenvalue -1" in capsys.readouterr().err
+
+
 def test_an_interrupt_ends_quietly(monkeypatch, capsys):
     def interrupted(self: Experiment, *_: object) -> Result:
         raise KeyboardInterrupt

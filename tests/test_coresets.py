@@ -27,20 +27,53 @@ def value(similarity: torch.Tensor, subset: list[int]) -> float:
     return float(similarity[:, subset].amax(dim=1).sum())
 
 
-def naive_greedy(similarity: torch.Tensor, size: int) -> list[int]:
-    chosen: list[int] = []
+def plain_greedy(similarity: torch.Tensor, size: int) -> list[int]:
+    """Every gain anew at every step, and the stated rule: the lowest index within 1e-6, or rounding."""
+    columns, rounding = similarity.double().numpy().T, 16 * torch.finfo(similarity.dtype).eps
+    best, chosen = np.zeros(columns.shape[1]), list[int]()
+    floor = rounding * columns.sum(axis=1).max()
     for _ in range(size):
-        left = [j for j in range(similarity.shape[1]) if j not in chosen]
-        chosen.append(left[int(np.argmax([value(similarity, [*chosen, j]) for j in left]))])
+        gains = np.maximum(columns - best, 0).sum(axis=1)
+        gains[chosen] = -1
+        enough = gains.max() - max(1e-6 * gains.max(), floor)
+        chosen.append(next(j for j in range(len(gains)) if gains[j] >= enough and j not in chosen))
+        best = np.maximum(best, columns[chosen[-1]])
     return chosen
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_lazy_greedy_chooses_what_greedy_chooses(seed: int) -> None:
     similarity = normal(20, 15, seed=seed).abs()
-    assert facility_location(similarity, 8).tolist() == naive_greedy(similarity, 8)
-    ties = similarity.mul(2).round()
-    assert facility_location(ties, 15).tolist() == naive_greedy(ties, 15)
+    whole = similarity.mul(2).round()
+    noise = normal(20, 15, seed=seed + 50)
+    cases = [similarity, whole, whole.float(), torch.zeros(20, 15), whole[:, torch.arange(15) // 2]]
+    cases += [(whole + size * noise).abs() for size in (1e-15, 1e-9, 3e-7, 1e-6, 1e-3)]
+    for case in cases:
+        for size in (1, 8, 15):
+            assert facility_location(case, size).tolist() == plain_greedy(case, size)
+
+
+def test_the_choice_does_not_hang_on_last_bits() -> None:
+    """Two that are nearest to each other gain the same, but for rounding: the lower index is chosen."""
+    for seed in range(40):
+        x = normal(12, 2, seed=seed)
+        d = torch.cdist(x, x)
+        expected = craig(d, 6)
+        for size in (1e-15, 1e-12):
+            found = craig(d * (1 + size * normal(12, 12, seed=seed + 100)), 6)
+            assert torch.equal(found.indices, expected.indices)
+            assert torch.equal(found.weights, expected.weights)
+    x = torch.tensor([[0.0, 0.3], [1.0, 0.3], [0.0, 1.3], [1.0, 1.3], [0.5, 0.8]])  # the square's corners tie
+    assert craig(torch.cdist(x, x), 3).indices.tolist() == [4, 0, 1]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_an_image_between_two_chosen_belongs_to_the_first(dtype: torch.dtype) -> None:
+    for share in (0.0, 1.0, -1.0):
+        noise = share * torch.finfo(dtype).eps
+        d = torch.tensor([[0, 9, 9], [9, 0, 9], [1 + noise, 1 - noise, 0]], dtype=dtype)
+        found = craig(d, 2)
+        assert (found.indices.tolist(), found.weights.tolist()) == ([0, 1], [2, 1])
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -72,11 +105,11 @@ def test_craig_is_the_facility_location_with_an_auxiliary_element() -> None:
         nearest = torch.cat([d[:, subset], auxiliary.unsqueeze(1)], dim=1).amin(dim=1)
         return float(auxiliary.sum() - nearest.sum())
 
-    chosen: list[int] = []
-    for _ in range(4):
-        chosen.append(max((j for j in range(12) if j not in chosen), key=lambda j: gain([*chosen, j])))
     found = craig(d, 4)
-    assert found.indices.tolist() == chosen
+    chosen = found.indices.tolist()
+    for step in range(4):  # gains, not indices: two that are nearest to each other gain the same
+        best = max(gain([*chosen[:step], j]) for j in range(12) if j not in chosen[:step])
+        assert gain(chosen[: step + 1]) == pytest.approx(best, rel=1e-6)
     nearest = d[:, chosen].argmin(dim=1)
     assert found.weights.tolist() == torch.bincount(nearest, minlength=4).tolist()
 

@@ -6,12 +6,66 @@ argument (or what was computed on the way), so that a check reads as part of the
 
 import math
 import numbers
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 SHRINK = "shrink it, for example with fit_gaussian(x, shrinkage=0.1)"
+
+
+SCALES = {torch.float32: (1e-12, 1e15), torch.float64: (1e-140, 1e150)}
+"""Between these the largest coordinate must lie where squares of differences are summed, or be 0."""
+
+
+@dataclass(frozen=True)
+class ImageName:
+    """How messages call an image of a batch, or of a block of it that begins at ``start``.
+
+    Attributes:
+        side: the argument that holds the batch, such as "p" or "q", where there are several.
+        start: index of the block's first image in the batch.
+        kind: what the first axis counts.
+    """
+
+    side: str | None = None
+    start: int = 0
+    kind: str = "image"
+
+    def __call__(self, position: int) -> str:
+        where = "" if self.side is None else f" of {self.side}"
+        return f"{self.kind} {self.start + position}{where}"
+
+
+IMAGE = ImageName()
+
+
+class ImageError(ValueError):
+    """An input is refused for one image of a batch.
+
+    Args:
+        before: the message up to the name of the image.
+        position: of the image in its block.
+        after: the rest of the message.
+        name: how the image is called.
+
+    Attributes:
+        image: its index in the batch.
+        side: the argument that held the batch, or None where there is only one.
+    """
+
+    def __init__(self, before: str, position: int, after: str, name: ImageName = IMAGE) -> None:
+        super().__init__(f"{before}{name(position)}{after}")
+        self.image, self.side = name.start + position, name.side
+        self._parts = (before, position, after, name)
+
+    def called(self, name: str) -> ValueError:
+        """The same error with another name for the image, such as that of its file."""
+        return ValueError(f"{self._parts[0]}{name}{self._parts[2]}")
+
+    def __reduce__(self) -> tuple[type, tuple[str, int, str, ImageName]]:
+        return type(self), self._parts
 
 
 def check_floating(tensor: Tensor, name: str) -> Tensor:
@@ -46,20 +100,48 @@ def check_shape(tensor: Tensor, name: str, axes: tuple[str | int, ...]) -> Tenso
     return tensor
 
 
-def check_finite(tensor: Tensor, name: str, image_name: Callable[[int], str] = "image {}".format) -> Tensor:
+def check_finite(tensor: Tensor, name: str, image_name: ImageName = IMAGE) -> Tensor:
     """Refuse NaN and infinity, naming the first image (first axis) that has one.
 
     Raises:
-        ValueError: an entry is NaN or infinite.
+        ImageError: an entry is NaN or infinite.
     """
     rows = tensor.detach().flatten(1) if tensor.ndim > 1 else tensor.detach().reshape(-1, 1)
     # A sum is finite only if all its terms are; it spares a mask as large as the data.
     for image in (~rows.sum(dim=1).isfinite()).nonzero().flatten().tolist():
         if not rows[image].isfinite().all():
-            raise ValueError(
-                f"{name} of {image_name(image)} has a NaN or infinite value; remove that image or mend it"
-            )
+            after = f" has a NaN or infinite value; remove that {image_name.kind} or mend it"
+            raise ImageError(f"{name} of ", image, after, image_name)
     return tensor
+
+
+def check_coordinates(tensor: Tensor, name: str, image_name: ImageName = IMAGE) -> Tensor:
+    """Refuse finite coordinates whose squares leave the range of their dtype, see :data:`SCALES`.
+
+    Raises:
+        ImageError: an image (first axis) has a larger coordinate, or all have smaller ones.
+    """
+    values = tensor.detach().flatten(1)
+    if not values.numel():
+        return tensor
+    low, high = SCALES[tensor.dtype]
+    sizes = values.abs().amax(dim=1)
+    largest, image = float(sizes.max()), int(sizes.argmax())
+    if largest > high:
+        after = f" has a coordinate of size {largest:.3g}, above {high:g}, and squares overflow"
+    elif 0 < largest < low:
+        after = f" has the largest coordinate of all, {largest:.3g}; below {low:g} squares vanish"
+    else:
+        return tensor
+    after += f"; scale {name} and what is measured in its units" + (
+        ", or convert it with .double()" if tensor.dtype == torch.float32 else ""
+    )
+    raise ImageError(f"{name} of ", image, after, image_name)
+
+
+def is_whole(labels: object) -> bool:
+    """Whether this is a tensor of integers, truth values among them, and not of real or complex numbers."""
+    return isinstance(labels, Tensor) and not (labels.is_floating_point() or labels.is_complex())
 
 
 def check_same_kind(tensors: Iterable[Tensor], names: str) -> None:
@@ -115,20 +197,19 @@ def check_choice(value: str, name: str, choices: Iterable[str]) -> str:
     return value
 
 
-def check_symmetric(
-    matrices: Tensor, name: str = "cov", image_name: Callable[[int], str] = "image {}".format
-) -> Tensor:
+def check_symmetric(matrices: Tensor, name: str = "cov", image_name: ImageName = IMAGE) -> Tensor:
     """Refuse ``(B, D, D)`` matrices that differ from their transposes by over 1e-4 of their largest entry.
 
     Raises:
-        ValueError: a matrix is not symmetric; the image is named.
+        ImageError: a matrix is not symmetric.
     """
     values = matrices.detach()
     skew = (values - values.mT).abs().amax(dim=(-2, -1))
     wrong = skew > 1e-4 * values.abs().amax(dim=(-2, -1))
     if wrong.any():
         image = int(wrong.nonzero()[0])
-        raise ValueError(f"{name} of {image_name(image)} is not symmetric (by {float(skew[image]):.3g})")
+        after = f" is not symmetric (by {float(skew[image]):.3g})"
+        raise ImageError(f"{name} of ", image, after, image_name)
     return matrices
 
 
@@ -136,7 +217,7 @@ def cholesky_factor(
     cov: Tensor,
     name: str = "cov",
     precision: torch.dtype | None = None,
-    image_name: Callable[[int], str] = "image {}".format,
+    image_name: ImageName = IMAGE,
 ) -> Tensor:
     """Cholesky factors ``(B, D, D)`` of positive definite covariances, or a refusal that names the image.
 
@@ -149,16 +230,17 @@ def cholesky_factor(
         image_name: how the message calls the image at a position of the batch.
 
     Raises:
-        ValueError: a covariance is singular or indefinite; the image and the remedy are named.
+        ImageError: a covariance is singular or indefinite; the remedy is named.
     """
     factor, info = torch.linalg.cholesky_ex(cov)
     wrong = (info != 0) | ~pivots_are_positive(factor, cov, precision or cov.dtype)
     if wrong.any():
         image = int(wrong.nonzero()[0])
-        raise ValueError(
-            f"{name} of {image_name(image)} is not positive definite (singular or indefinite), and this "
-            f"distance needs an inverse or a logarithm of it: {SHRINK}"
+        after = (
+            " is not positive definite (singular or indefinite), and this distance needs an inverse or a "
+            f"logarithm of it: {SHRINK}"
         )
+        raise ImageError(f"{name} of ", image, after, image_name)
     return factor
 
 

@@ -1,6 +1,5 @@
 """Few images, or few points, that stand for many: facility location, WCRAIG, Wasserstein coresets."""
 
-import heapq
 from typing import NamedTuple
 
 import numpy as np
@@ -9,6 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from retrieval_geometry._check import (
+    ImageName,
     check_count,
     check_finite,
     check_floating,
@@ -19,6 +19,12 @@ from retrieval_geometry._check import (
 from retrieval_geometry.distances import pairwise_sinkhorn_divergence, sinkhorn_divergence
 
 Floats = NDArray[np.float64]
+
+TIE = 1e-6
+"""Gains, and distances, that differ by less than this share of the better one count as equal."""
+
+ROUNDING = 16
+"""So do those that differ by so many units in the last place of the largest number in the comparison."""
 
 
 class Coreset(NamedTuple):
@@ -40,8 +46,10 @@ def facility_location(similarity: Tensor, size: int) -> Tensor:
 
     F is monotone and submodular, so the greedy choice reaches at least 1 - 1/e of the best F of that size
     (Nemhauser et al. 1978). Gains only fall as S grows, so an old gain is a bound of the new one and most
-    need not be computed again (lazy greedy, Minoux 1978); the choice is that of the plain greedy algorithm,
-    with the lowest index among equals.
+    need not be computed again (lazy greedy, Minoux 1978). The choice is that of the plain greedy algorithm
+    with the lowest index among equals. Gains within 1e-6 of the best, relatively, or within 16 units in the
+    last place (of the dtype of the similarities) of the largest gain of all, are equal: the choice does not
+    hang on the order in which a processor adds.
 
     Args:
         similarity: ``(n, m)``, at least 0: of each of n elements to each of m candidates.
@@ -59,29 +67,45 @@ def facility_location(similarity: Tensor, size: int) -> Tensor:
         tensor([0, 2])
     """
     check_shape(check_floating(similarity, "similarity"), "similarity", ("elements", "candidates"))
-    check_finite(similarity, "similarity", "element {}".format)
+    check_finite(similarity, "similarity", ImageName(kind="element"))
     if (similarity < 0).any():
         raise ValueError("similarity must not be negative, as the empty set counts 0; subtract its minimum")
     check_count(size, "size", at_most=similarity.shape[1])
     columns = np.ascontiguousarray(similarity.detach().double().cpu().numpy().T)
-    return torch.tensor(_lazy_greedy(columns, size), device=similarity.device)
+    chosen = _lazy_greedy(columns, size, ROUNDING * torch.finfo(similarity.dtype).eps)
+    return torch.tensor(chosen, device=similarity.device)
 
 
-def _lazy_greedy(columns: Floats, size: int) -> list[int]:
-    """Greedy choice among candidates ``(m, n)``; the heap holds gains that are up to date or too high."""
+def _lazy_greedy(columns: Floats, size: int, rounding: float) -> list[int]:
+    """Greedy choice among candidates ``(m, n)``; a stale gain is one of an earlier step, and too high.
+
+    Not even by rounding is it too low: subtraction, maximum and sums in one order are monotone in floating
+    point as well.
+    """
     best = np.zeros(columns.shape[1])
-    heap = [(-gain, j) for j, gain in enumerate(columns.sum(axis=1).tolist())]
-    heapq.heapify(heap)
+    gains = np.array([_gain(column, best) for column in columns])
+    stale = np.zeros(len(columns), dtype=bool)
+    floor = rounding * gains.max()
+
+    def refreshed(j: int) -> float:
+        if stale[j]:
+            gains[j], stale[j] = _gain(columns[j], best), False
+        return float(gains[j])
+
     chosen: list[int] = []
     while len(chosen) < size:
-        _, j = heapq.heappop(heap)
-        gain = float(np.maximum(columns[j] - best, 0).sum())
-        if heap and (-gain, j) > heap[0]:
-            heapq.heappush(heap, (-gain, j))
-            continue
-        chosen.append(j)
-        best = np.maximum(best, columns[j])
+        while stale[top := int(gains.argmax())]:
+            refreshed(top)
+        enough = gains[top] - max(TIE * gains[top], floor)
+        winner = next(j for j in np.flatnonzero(gains >= enough).tolist() if refreshed(j) >= enough)
+        chosen.append(winner)
+        np.maximum(best, columns[winner], out=best)
+        stale[:], gains[winner] = True, -np.inf
     return chosen
+
+
+def _gain(column: Floats, best: Floats) -> float:
+    return float(np.maximum(column - best, 0).sum())
 
 
 def craig(distances: Tensor, size: int) -> Coreset:
@@ -98,8 +122,9 @@ def craig(distances: Tensor, size: int) -> Coreset:
         size: from 1 to n.
 
     Returns:
-        The subset; the weight of an element counts those nearest to it (its Voronoi region, ties to the one
-        chosen first).
+        The subset; the weight of an element counts those nearest to it (its Voronoi region). Ties, by the
+        rule of :func:`facility_location`, go to the lowest index among candidates, and to the one chosen
+        first among chosen elements that are equally near.
 
     Raises:
         ValueError: distances that are no square of non-negative finite numbers, or ``size`` out of range.
@@ -115,10 +140,14 @@ def craig(distances: Tensor, size: int) -> Coreset:
     if (distances < 0).any():
         raise ValueError("distances must not be negative; similarities go to facility_location")
     indices = facility_location(distances.max() - distances, size)
-    # A chosen image belongs to itself, also where another one has the same content.
     to_chosen = distances[:, indices].detach().clone()
-    to_chosen[indices, torch.arange(size, device=indices.device)] = -1
-    weights = torch.bincount(to_chosen.argmin(dim=1), minlength=size).double()
+    # A chosen image belongs to itself, also where another one has the same content.
+    to_chosen[indices, torch.arange(size, device=indices.device)] = -torch.inf
+    nearest = to_chosen.amin(dim=1, keepdim=True)
+    floor = ROUNDING * torch.finfo(distances.dtype).eps * distances.detach().max()
+    equally_near = to_chosen <= nearest + torch.maximum(TIE * nearest, floor)
+    # The first of equals: argmax is defined so.
+    weights = torch.bincount(equally_near.int().argmax(dim=1), minlength=size).double()
     return Coreset(indices, weights)
 
 
@@ -240,7 +269,8 @@ def wasserstein_coreset(
         >>> wasserstein_coreset(x, 1, p=2)  # the mean
         tensor([[1., 1.]])
     """
-    check_finite(check_shape(check_floating(x, "x"), "x", ("points", "dimensions")), "x", "point {}".format)
+    check_shape(check_floating(x, "x"), "x", ("points", "dimensions"))
+    check_finite(x, "x", ImageName(kind="point"))
     check_count(size, "size", at_most=len(x))
     check_count(steps, "steps", at_least=0)
     check_number(step_size, "step_size", above=0)

@@ -10,7 +10,12 @@ import ot
 import pytest
 import torch
 
-from retrieval_geometry.distances import _entropic, pairwise_sinkhorn_divergence, sinkhorn_divergence
+from retrieval_geometry.distances import (
+    _entropic,
+    exact_transport_cost,
+    pairwise_sinkhorn_divergence,
+    sinkhorn_divergence,
+)
 from retrieval_geometry.distances._entropic import optimal_potentials
 from tests.distances.common import measures, normal, source
 
@@ -297,3 +302,63 @@ def test_descriptors_of_a_layer(dtype: torch.dtype) -> None:
     own = [value(torch.cdist(x[i], x[i]).numpy()) for i in (0, 2)]
     expected = value(cost) - sum(own) / 2
     assert float(found[0, 0]) == pytest.approx(expected, rel=1e-3 if dtype == torch.float32 else 1e-6)
+
+
+@pytest.mark.parametrize("p", [1, 2])
+def test_far_points_are_refused_at_once(p: int) -> None:
+    """1e160 apart, the costs are infinite, and halving an infinite epsilon never ends."""
+    x = torch.tensor([[[0.0], [1.0]], [[0.0], [1e160]], [[2.0], [1.0]]], dtype=torch.float64)
+    for distance in (sinkhorn_divergence, pairwise_sinkhorn_divergence):
+        with pytest.raises(
+            ValueError, match="y of image 1 has a coordinate of size 1e\\+160, above 1e\\+150"
+        ):
+            distance(x[[0, 0, 2]], x, p=p)
+        with pytest.raises(ValueError, match=r"the largest coordinate of all, 2e-200; below 1e-140"):
+            distance(x[[0, 2]] * 1e-200, x[[0, 2]] * 1e-200, p=p)
+        with pytest.raises(ValueError, match=r"above 1e\+15.*or convert it with \.double\(\)"):
+            distance((x[[0, 2]] * 1e16).float(), x[[0, 2]].float(), p=p)
+        with pytest.raises(ValueError, match=r"between set . of x and set 1 of y; raise epsilon, or"):
+            distance(*(x[[0, 2]] * torch.tensor([1.0, 1e14]).double()[:, None, None] for _ in range(2)), p=p)
+
+
+@pytest.mark.parametrize("scale", [1e-130, 1e-12, 1.0, 1e9, 1e145])
+@pytest.mark.parametrize("p", [1, 2])
+def test_the_scale_is_a_unit(p: int, scale: float) -> None:
+    """S(s x, s y; s^p eps) = s^p S(x, y; eps), and so for exact transport."""
+    x, y = normal(source(51), 3, 5, 2), normal(source(52), 3, 5, 2)
+    expected = sinkhorn_divergence(x, y, p=p, epsilon=0.3)
+    found = sinkhorn_divergence(scale * x, scale * y, p=p, epsilon=0.3 * scale**p)
+    torch.testing.assert_close(found / scale**p, expected, rtol=1e-9, atol=0)
+    exact = exact_transport_cost(scale * x, scale * y, p)
+    torch.testing.assert_close(exact / scale**p, exact_transport_cost(x, y, p), rtol=1e-9, atol=0)
+
+
+@pytest.mark.parametrize("ratio", [1e3, 1e6, 1e9, 1e11])
+def test_small_epsilons_come_to_exact_transport(ratio: float) -> None:
+    """Also between points of a grid, where many plans are equally good."""
+    grid = torch.cartesian_prod(torch.arange(3.0), torch.arange(3.0)).double()
+    x, y = torch.stack([grid, grid]), torch.stack([grid.flip(0) + 1, 2 * grid])
+    found = sinkhorn_divergence(x, y, p=2, epsilon=32 / ratio)
+    torch.testing.assert_close(found, exact_transport_cost(x, y, p=2), rtol=1e-2, atol=32 * 5 / ratio)
+
+
+@pytest.mark.parametrize("epsilon", [1e4, 1e8, 1e12, 1e18, 1e100, 1e300])
+def test_large_epsilons_come_to_the_energy_distance(epsilon: float) -> None:
+    """OT_eps goes to the mean cost; epsilon times a logarithm would be rounding alone."""
+    x, y = normal(source(53), 3, 5, 2), normal(source(54), 3, 5, 2)
+    mean = [torch.cdist(u, v).mean(dim=(1, 2)) for u, v in ((x, y), (x, x), (y, y))]
+    found = sinkhorn_divergence(x, y, epsilon=epsilon)
+    torch.testing.assert_close(found, mean[0] - (mean[1] + mean[2]) / 2, rtol=0, atol=20 / epsilon + 1e-7)
+
+
+def test_a_pairs_value_does_not_depend_on_the_others(way: str) -> None:
+    """Beside a pair whose costs span a billion epsilons, whichever way is taken."""
+    cost, a, b = problem(55)
+    extreme = torch.cat([cost, 1e8 * cost[:1], 1e-6 * cost[:1]])
+    masses = torch.cat([a, a[:1], a[:1]]), torch.cat([b, b[:1], b[:1]])
+    alone, together = (
+        optimal_potentials(cost, a, b, 0.1, TIGHT),
+        optimal_potentials(extreme, *masses, 0.1, TIGHT),
+    )
+    for one, other in zip(alone, together, strict=True):
+        torch.testing.assert_close(other[:3], one, rtol=1e-12, atol=1e-13)

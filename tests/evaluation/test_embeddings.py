@@ -99,6 +99,8 @@ def test_classes_of_several_sizes_have_their_own_r():
         ((torch.ones(4, 2), torch.tensor([0, 0, 1, 1])), {"ks": (4,)}, "each of ks must be .* 1 to 3, got 4"),
         ((torch.ones(4, 2), torch.tensor([0, 0, 1, 1])), {"ks": ()}, "ks is empty"),
         ((torch.ones(4, 2), torch.tensor([0, 0, 1])), {}, "labels must be 4 integers"),
+        ((torch.ones(4, 2), torch.tensor([0, 0, 1j, 1j])), {}, "labels must be 4 integers, .*complex64"),
+        ((torch.ones(4, 2), torch.tensor([0, 0, 1, 1])), {"seed": -1}, "seed must be a whole number"),
         ((torch.ones(4, 2), torch.tensor([0, 0, 1, 1]), torch.ones(4, 2)), {}, "belong together"),
         ((torch.ones(4, 2), torch.tensor([0, 0, 1, 1])), {"ks": (1,), "conventions": ("x",)}, "conventions"),
     ],
@@ -106,6 +108,18 @@ def test_classes_of_several_sizes_have_their_own_r():
 def test_what_is_refused(arguments, settings, message):
     with pytest.raises(ValueError, match=message):
         evaluate_embeddings(*arguments, **settings)
+
+
+@pytest.mark.parametrize("scale", [1e-200, 1e160])
+def test_squares_that_leave_float64_change_nothing(scale):
+    embeddings, labels = classes()
+    for metric in ("euclidean", "cosine"):
+        found, expected = (
+            evaluate_embeddings(x, labels, metric=metric)
+            for x in (embeddings.double() * scale, embeddings.double())
+        )
+        for name, measure in expected.items():
+            torch.testing.assert_close(found[name].values, measure.values)
 
 
 def test_a_query_whose_class_the_gallery_lacks():

@@ -55,6 +55,38 @@ def test_far_from_the_origin_and_in_any_unit(offset, scale):
     assert torch.equal(nearest_neighbours(moved, k=4)[1], nearest_neighbours(points, k=4)[1])
 
 
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+@pytest.mark.parametrize("scale", [1e-300, 1e-200, 1e-160, 1e160, 1e200, 1e299])
+def test_squares_that_leave_float64(metric, scale):
+    points = torch.randn(80, 4, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    found, expected = (nearest_neighbours(x, k=4, metric=metric) for x in (points * scale, points))
+    assert torch.equal(found[1], expected[1])
+    unit = scale if metric == "euclidean" else 1.0
+    torch.testing.assert_close(found[0] / unit, expected[0], rtol=1e-12, atol=0)
+
+
+def test_an_outlier_does_not_matter_to_the_others():
+    """Scales of 1e-200, 1 and 1e200 in one gallery: each query finds its like."""
+    points = torch.randn(40, 3, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    mixed = torch.cat([1e-200 * points, 9 + points, 1e200 * (9 + points)])
+    found = nearest_neighbours(mixed, k=5)[1]
+    for start, alone in ((0, points), (40, 9 + points), (80, 9 + points)):
+        assert torch.equal(found[start : start + 40], nearest_neighbours(alone, k=5)[1] + start)
+
+
+def test_ties_do_not_hang_on_last_bits():
+    """Mirrored points are equally far; with rounding added to them they still come by their index."""
+    generator = torch.Generator().manual_seed(4)
+    base = torch.randn(30, 6, generator=generator, dtype=torch.float64)
+    signs = 2 * torch.randint(0, 2, (90, 6), generator=generator).double() - 1
+    gallery = base[torch.arange(90) // 3] * signs * (1 + 1e-15 * torch.randn(90, 6, generator=generator))
+    found = nearest_neighbours(torch.zeros(1, 6).double(), gallery, 90)[1][0]
+    assert torch.equal(found.view(30, 3), found.view(30, 3).sort(dim=1)[0])
+    assert torch.equal(found.view(30, 3)[:, 0] % 3, torch.zeros(30).long())
+    multiples = base[:1] * torch.tensor([[3.0], [0.1], [7.0], [1.0], [1 / 3]]).double()
+    assert nearest_neighbours(base[:1], multiples, 5, "cosine")[1].tolist() == [[0, 1, 2, 3, 4]]
+
+
 def test_the_query_itself_is_left_out_wherever_it_stands():
     generator = torch.Generator().manual_seed(3)
     gallery = torch.randn(50, 5, generator=generator)
@@ -72,6 +104,12 @@ def test_the_query_itself_is_left_out_wherever_it_stands():
         ((torch.zeros(2, 3), torch.zeros(0, 3)), "gallery must have shape"),
         ((torch.zeros(2, 3), torch.zeros(5, 4)), "queries have 3 dimensions, but the gallery has 4"),
         ((torch.tensor([[0.0], [torch.nan]]), torch.zeros(5, 1)), "queries of image 1 has a NaN"),
+        ((torch.zeros(2, 1), torch.tensor([[0.0], [torch.inf]])), "gallery of image 1 has a NaN"),
+        (
+            (torch.zeros(2, 1), torch.full((5, 1), 1e308, dtype=torch.float64)),
+            "gallery of image 0 have a coordinate above",
+        ),
+        ((torch.tensor([[3e38], [-3e38]]), None, 1), "too far apart for torch.float32: convert with .double"),
         ((torch.zeros(2, 3), torch.zeros(5, 3), 6), "k must be a whole number from 1 to 5, got 6"),
         ((torch.zeros(5, 3), None, 5), "k must be a whole number from 1 to 4, got 5"),
         ((torch.zeros(2, 3), torch.ones(5, 3), 1, "cosine"), "queries of image 0 are all zero"),

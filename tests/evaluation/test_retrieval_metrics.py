@@ -158,6 +158,14 @@ def test_query_without_relevant_items_is_named():
         ({"convention": "map"}, "convention must be one of full, R, k"),
         ({"n_relevant": torch.tensor([1, 1, 1])}, "n_relevant of query 0 is 1, but its ranking shows 4"),
         ({"n_relevant": torch.tensor([4])}, "n_relevant must have shape"),
+        ({"n_relevant": torch.tensor([torch.nan] * 3)}, "n_relevant must hold whole numbers, .*float32"),
+        ({"n_relevant": torch.tensor([torch.inf] * 3)}, "n_relevant must hold whole numbers"),
+        ({"n_relevant": torch.tensor([4, 4.7, 4])}, "n_relevant must hold whole numbers"),
+        ({"n_relevant": torch.tensor([4, 4, 4 + 1j])}, "n_relevant must hold whole numbers"),
+        (
+            {"query_labels": torch.ones(3) + 1j},
+            "query_labels must be a tensor of integer labels",
+        ),
     ],
 )
 def test_bad_input_is_refused(change, message):

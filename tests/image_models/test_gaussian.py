@@ -1,10 +1,13 @@
 """The Gaussian of an image: moments, factor, shrinkage, indexing, refusals."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
 
-from retrieval_geometry.image_models import Gaussian, fit_gaussian
+from retrieval_geometry._check import ImageError
+from retrieval_geometry.image_models import Gaussian, fit_gaussian, fit_mixture, smt_covariance
 
 
 @pytest.fixture
@@ -111,6 +114,46 @@ def test_to_converts_every_part(x):
 def test_bad_descriptors_are_refused(x, change, message):
     with pytest.raises(ValueError, match=message):
         fit_gaussian(change(x))
+
+
+@pytest.mark.parametrize("fit", [fit_gaussian, fit_mixture, smt_covariance])
+@pytest.mark.parametrize(
+    ("dtype", "scale"),
+    [(torch.float32, 1e20), (torch.float32, 1e-25), (torch.float64, 1e160), (torch.float64, 1e-170)],
+)
+def test_variances_that_leave_the_dtype_are_refused(fit, dtype, scale):
+    """Squares overflow or vanish; the image is named, and what to do."""
+    x = torch.randn(3, 70, 4, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
+    x[2] *= scale
+    with pytest.raises(ValueError, match=r"descriptors of image 2 of x have the mean variance .*; scale x"):
+        fit(x.to(dtype))
+    remedy = "or convert it with .double()"
+    with pytest.raises(ImageError) as caught:
+        fit(x.to(dtype)[1:])
+    assert (caught.value.image, remedy in str(caught.value)) == (1, dtype == torch.float32)
+
+
+@pytest.mark.parametrize("fit", [fit_gaussian, fit_mixture, partial(smt_covariance, order=4, shrinkage=0.2)])
+@pytest.mark.parametrize(
+    ("dtype", "scales"), [(torch.float32, (1e-14, 1e15)), (torch.float64, (1e-69, 1e69))]
+)
+def test_models_have_any_unit_inside_the_range(fit, dtype, scales):
+    x = torch.randn(2, 80, 4, generator=torch.Generator().manual_seed(6), dtype=torch.float64)
+    expected = fit(x.to(dtype))
+    for scale in scales:
+        found = fit((x * scale).to(dtype))
+        powers = {"mean": 1, "means": 1, "cov": 2, "variances": 2}
+        for name, power in powers.items():
+            if hasattr(expected, name):
+                part = getattr(found, name).double() / scale**power
+                close = (
+                    {"rtol": 1e-3, "atol": 1e-4} if dtype == torch.float32 else {"rtol": 1e-9, "atol": 1e-9}
+                )
+                torch.testing.assert_close(part, getattr(expected, name).double(), **close)
+
+
+def test_an_image_that_does_not_vary_is_no_fault():
+    assert fit_gaussian(torch.full((2, 5, 3), 0.1)).cov.eq(0).all()
 
 
 @pytest.mark.parametrize("shrinkage", [-0.1, 1.1, float("nan"), [0.1, 0.2], [[0.1] * 4]])

@@ -182,6 +182,27 @@ def test_seeds_are_drawn_by_squared_distance():
     assert float((labels[:, 1] == 0).double().mean()) == pytest.approx(9 / 10, abs=0.02)
 
 
+def test_repeated_descriptors_go_to_the_first_of_equal_seeds():
+    """Rounding of products must not share them out between seeds that are one point."""
+    few = torch.randn(1, 3, 7, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    for seed in range(20):
+        draws = torch.rand(1, 8, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+        labels = kmeans_plus_plus(few.repeat(1, 20, 1), draws).argmax(2)[0].view(20, 3)
+        assert (labels == labels[0]).all()
+        assert sorted(labels[0].tolist()) == [0, 1, 2]  # three points, three seeds; the others stay empty
+
+
+def test_values_that_overflow_are_refused():
+    mixture = GaussianMixture(torch.ones(2, 1), torch.zeros(2, 1, 3), torch.ones(2, 1, 3))
+    far = torch.zeros(2, 1, 3)
+    far[1] = 3e38
+    with pytest.raises(ValueError, match="log-density of image 1 has a NaN or infinite"):
+        mixture.log_prob(torch.cat([far, -far], dim=1))
+    halves = torch.full((1, 2), 0.5)
+    with pytest.raises(ValueError, match="covariance of image 0 has a NaN or infinite"):
+        GaussianMixture(halves, torch.tensor([[[1e30], [-1e30]]]), torch.ones(1, 2, 1)).collapse()
+
+
 def test_warns_when_iterations_run_out(x):
     with pytest.warns(UserWarning, match="3 of 3 mixtures still moved"):
         fit_mixture(x, 8, max_iterations=1)
@@ -229,7 +250,7 @@ def test_mixture_indexes_converts_and_checks(x):
         ([[0.5, 0.6]], torch.zeros(1, 2, 3), torch.ones(1, 2, 3), "weights of image 0"),
         ([[1.5, -0.5]], torch.zeros(1, 2, 3), torch.ones(1, 2, 3), "weights of image 0"),
         ([[0.5, 0.5]], torch.zeros(1, 2, 3), torch.zeros(1, 2, 3), "variances of image 0"),
-        ([[0.5, 0.5]], torch.zeros(1, 2, 3) / 0, torch.ones(1, 2, 3), "means must be finite"),
+        ([[0.5, 0.5]], torch.zeros(1, 2, 3) / 0, torch.ones(1, 2, 3), "means of image 0 must be finite"),
         ([[0.5, 0.5]], torch.zeros(2, 3), torch.ones(1, 2, 3), "means must have shape"),
         ([0.5, 0.5], torch.zeros(1, 2, 3), torch.ones(1, 2, 3), "weights has shape"),
         ([[0.5, 0.5]], torch.zeros(1, 2, 3), torch.ones(1, 2), "variances has shape"),

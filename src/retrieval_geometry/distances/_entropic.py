@@ -73,15 +73,19 @@ def _in_steps(
     cost: Tensor, a: Tensor, b: Tensor, epsilon: float, tolerance: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     """All problems at once, step by step: on a GPU, and for costs that span many epsilons."""
-    span = float((cost.amax(dim=(1, 2)) - cost.amin(dim=(1, 2))).max()) if len(cost) else 0.0
-    start = _scale if span <= SCALING_RANGE * epsilon else _anneal
-    g = start(cost, a, b, epsilon, span)
+    span = cost.amax(dim=(1, 2)) - cost.amin(dim=(1, 2))
+    near = span <= SCALING_RANGE * epsilon  # each problem for itself: the others have no say in its start
+    g = torch.zeros_like(b)
+    for part, start in ((near.nonzero().flatten(), _scale), ((~near).nonzero().flatten(), _anneal)):
+        if len(part):
+            g[part] = start(cost[part], a[part], b[part], epsilon, span[part])
     f, g, plan, error = _newton(cost, a, b, epsilon, g, tolerance, NEWTON_STEPS)
     missed = error > 1e3 * tolerance
     if missed.any():
         warnings.warn(
             f"{int(missed.sum())} of {len(cost)} entropic transport plans meet their marginals only to "
-            f"{float(error.max()):.1e}: their costs span {span / epsilon:.0f} times epsilon={epsilon:g}; "
+            f"{float(error.max()):.1e}: their costs span {float(span[missed].max()) / epsilon:.0f} times "
+            f"epsilon={epsilon:g}; "
             "raise epsilon",
             RuntimeWarning,
             stacklevel=2,
@@ -105,7 +109,7 @@ def _soft_minimum(cost: Tensor, log_b: Tensor, g: Tensor, epsilon: float) -> tup
     return -epsilon * (total.log() + largest).squeeze(2), plan.div_(total)
 
 
-def _scale(cost: Tensor, a: Tensor, b: Tensor, epsilon: float, span: float) -> Tensor:
+def _scale(cost: Tensor, a: Tensor, b: Tensor, epsilon: float, span: Tensor) -> Tensor:
     """Sinkhorn's iterations as scalings u, v of the kernel exp(-C / eps); returns g = eps log v.
 
     In float32: this only brings Newton's method near.
@@ -119,19 +123,18 @@ def _scale(cost: Tensor, a: Tensor, b: Tensor, epsilon: float, span: float) -> T
     return epsilon * v.double().log()
 
 
-def _anneal(cost: Tensor, a: Tensor, b: Tensor, epsilon: float, span: float) -> Tensor:
+def _anneal(cost: Tensor, a: Tensor, b: Tensor, epsilon: float, span: Tensor) -> Tensor:
     """Follow the optimum from a tenth of the span of the costs down to epsilon, by halves."""
-    log_a, log_b = a.log(), b.log()
     g = torch.zeros_like(b)
-    level = max(span / 10, epsilon)
-    while True:
+    halvings = (span / (10 * epsilon)).clamp_min(1).log2().ceil()
+    for k in range(int(halvings.max()), -1, -1):
+        part, level = (halvings >= k).nonzero().flatten(), epsilon * 2.0**k
+        c, m, n, h = cost[part], a[part], b[part], g[part]
         for _ in range(2):
-            f, _ = _soft_minimum(cost, log_b, g, level)
-            g, _ = _soft_minimum(cost.mT, log_a, f, level)
-        if level == epsilon:
-            return g
-        g = _newton(cost, a, b, level, g, 1e-2, 8)[1]
-        level = max(level / 2, epsilon)
+            f, _ = _soft_minimum(c, n.log(), h, level)
+            h, _ = _soft_minimum(c.mT, m.log(), f, level)
+        g[part] = _newton(c, m, n, level, h, 1e-2, 8)[1] if k else h
+    return g
 
 
 def _newton(

@@ -1,11 +1,10 @@
 """What the distances between Gaussians share: checks, whitening, and a safe square root."""
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
 from retrieval_geometry._check import (
+    ImageName,
     check_finite,
     check_floating,
     check_same_kind,
@@ -37,9 +36,9 @@ def check_gaussians(p: Gaussian, q: Gaussian) -> None:
     check_same_kind([p.mean, q.mean], "p and q")
 
 
-def image_namer(side: str, start: int) -> Callable[[int], str]:
+def image_namer(side: str, start: int) -> ImageName:
     """Name an image of a block by its index in the whole batch."""
-    return lambda i: f"image {start + i} of {side}"
+    return ImageName(side, start)
 
 
 def checked_covariance(g: Gaussian, side: str, start: int) -> Tensor:

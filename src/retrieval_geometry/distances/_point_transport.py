@@ -11,6 +11,12 @@ from retrieval_geometry.distances._entropic import optimal_potentials
 from retrieval_geometry.distances._entropic_kernels import add_pulls, point_costs
 from retrieval_geometry.distances._gaussians import safe_sqrt
 
+SPAN_LIMIT = 1e12
+"""Largest (max cost - min cost) / epsilon: beyond, epsilon is lost in the rounding of the costs."""
+
+LARGE_EPSILON = 1e7
+"""From so many spans of the costs on, epsilon times a logarithm says less than the bounds of the value."""
+
 CHUNK = {"cpu": 2**21, "cuda": 2**28}
 """Bytes of one cost matrix in a chunk of problems: a CPU's cache, or a share of a GPU's memory."""
 
@@ -20,6 +26,9 @@ class PointTransport(torch.autograd.Function):
 
     By the envelope theorem the gradient is that of the cost of the optimal plan, held fixed, for the points,
     and the optimal potentials for the masses: nothing is differentiated through the iterations.
+
+    Raises:
+        ValueError: the costs of a pair span more than 1e12 times epsilon; the sets are named.
 
     Args of ``apply``:
         x: ``(P, n, d)``; y: ``(Q, m, d)``; a: ``(P, n)`` and b: ``(Q, m)`` in float64.
@@ -42,17 +51,20 @@ class PointTransport(torch.autograd.Function):
         symmetric: bool,
     ) -> Tensor:
         n_pairs, n, m = len(left), x.shape[1], y.shape[1]
-        f, g = a.new_empty(n_pairs, n), a.new_empty(n_pairs, m)
+        f, g, values = a.new_empty(n_pairs, n), a.new_empty(n_pairs, m), a.new_empty(n_pairs)
         points_move = any(ctx.needs_input_grad[:2])
         weights = x.new_empty(n_pairs, n, m) if points_move else x.new_empty(0)
         tolerance = 1e-9 if x.dtype == torch.float64 else 1e-5
 
         def solve(part: slice) -> None:
             cost = pair_costs(x, y, left[part], right[part], p, symmetric)
-            row_masses = a[left[part]]
+            span = _checked_span(cost, epsilon, left[part], right[part])
+            row_masses, column_masses = a[left[part]], b[right[part]]
             f[part], g[part], plan = optimal_potentials(
-                cost, row_masses, b[right[part]], epsilon, tolerance, symmetric
+                cost, row_masses, column_masses, epsilon, tolerance, symmetric
             )
+            dual = (row_masses * f[part]).sum(dim=1) + (column_masses * g[part]).sum(dim=1)
+            values[part] = _bounded(dual, cost, row_masses, column_masses, epsilon, span)
             if points_move:
                 plan.mul_(row_masses.unsqueeze(2))
                 weights[part] = 2 * plan if p == 2 else torch.where(cost > 0, plan / cost, 0.0)
@@ -60,7 +72,7 @@ class PointTransport(torch.autograd.Function):
         in_chunks(solve, n_pairs, 8 * n * m, x.device)
         ctx.save_for_backward(x, y, left, right, f, g, weights)
         ctx.symmetric = symmetric
-        return (a[left] * f).sum(dim=1) + (b[right] * g).sum(dim=1)
+        return values
 
     @staticmethod
     @torch.autograd.function.once_differentiable
@@ -79,6 +91,37 @@ class PointTransport(torch.autograd.Function):
         grad_a = f.new_zeros(len(x), f.shape[1]).index_add_(0, left, grad * f) if to_a else None
         grad_b = g.new_zeros(len(y), g.shape[1]).index_add_(0, right, grad * g) if to_b else None
         return grad_x, grad_y, grad_a, grad_b, None, None, None, None, None
+
+
+def _checked_span(cost: Tensor, epsilon: float, left: Tensor, right: Tensor) -> Tensor:
+    """The ranges ``(B,)`` of the costs of each pair of sets."""
+    least, most = cost.flatten(1).aminmax(dim=1)
+    span = most - least
+    wrong = ~(span <= SPAN_LIMIT * epsilon)
+    if wrong.any():
+        pair = int(wrong.nonzero()[0])
+        raise ValueError(
+            f"epsilon must be at least {1 / SPAN_LIMIT:g} of the range of the costs, got {epsilon:g} for "
+            f"costs that span {float(span[pair]):.3g} between set {int(left[pair])} of x and set "
+            f"{int(right[pair])} of y; raise epsilon, or bring the points to a smaller scale"
+        )
+    return span
+
+
+def _bounded(dual: Tensor, cost: Tensor, a: Tensor, b: Tensor, epsilon: float, span: Tensor) -> Tensor:
+    r"""The values ``(B,)``, inside their bounds where epsilon is so large that it magnifies rounding.
+
+    .. math:: \langle ab^\top, C \rangle - \frac{(\max C - \min C)^2}{8 \varepsilon}
+              \le \mathrm{OT}_\varepsilon \le \langle ab^\top, C \rangle
+
+    The product of the masses is a plan; without marginals the minimum is a cumulant of the costs, and
+    Hoeffding's lemma bounds it.
+    """
+    large = epsilon > LARGE_EPSILON * span
+    if not large.any():
+        return dual
+    mean = torch.einsum("bi,bij,bj->b", a, cost, b)
+    return torch.where(large, torch.clamp(dual, mean - span * (span / epsilon) / 8, mean), dual)
 
 
 def _add_pulls(

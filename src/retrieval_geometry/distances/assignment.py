@@ -26,7 +26,7 @@ def exact_transport_cost(x: Tensor, y: Tensor, p: int = 1) -> Tensor:
 
     Raises:
         ValueError: the sets differ in number or size, shapes, dtypes or devices do not go together, a value
-            is not finite, or ``p`` is out of range.
+            is not finite or out of the range of :func:`sinkhorn_divergence`, or ``p`` is out of range.
 
     Example:
         >>> x, y = torch.tensor([[[0.0], [1.0]]]), torch.tensor([[[4.0], [3.0]]])

@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor
 
-from retrieval_geometry.distances._gaussians import check_gaussians, squared_euclidean
+from retrieval_geometry._check import ImageError
+from retrieval_geometry.distances._gaussians import check_gaussians, image_namer, squared_euclidean
 from retrieval_geometry.image_models import Gaussian
 
 
@@ -50,7 +51,8 @@ def cosine_mean_distance(p: Gaussian, q: Gaussian) -> Tensor:
         length = torch.linalg.vector_norm(g.mean.double(), dim=1, keepdim=True)
         if (length == 0).any():
             image = int((length.flatten() == 0).nonzero()[0])
-            raise ValueError(f"the mean of image {image} of {side} is zero: it has no direction to compare")
+            after = " is zero: it has no direction to compare"
+            raise ImageError("the mean of ", image, after, image_namer(side, 0))
         units.append(g.mean.double() / length)
     return (squared_euclidean(*units) / 2).to(p.dtype)
 

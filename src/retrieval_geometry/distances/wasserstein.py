@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from retrieval_geometry._check import pivots_are_positive
+from retrieval_geometry._check import ImageError, pivots_are_positive
 from retrieval_geometry.distances._blocks import Comparison, all_pairs, blocks
 from retrieval_geometry.distances._gaussians import (
     check_gaussians,
@@ -156,15 +156,15 @@ def _covariance_features(g: Gaussian, side: str, start: int) -> FactorFeatures:
 
 def _check_factor(g: Gaussian, trace: Tensor, side: str, start: int) -> None:
     """Refuse factors that are not finite or do not have the trace of the covariance."""
-    name = image_namer(side, start)
     given = g.cov.diagonal(dim1=-2, dim2=-1).sum(dim=-1).double()
     wrong = ~((trace - given).abs() <= 1e-3 * trace.abs())
     if wrong.any():
         image = int(wrong.nonzero()[0])
-        raise ValueError(
-            f"the factor of {name(image)} does not belong to its covariance: factor @ factor.mT has trace "
+        after = (
+            " does not belong to its covariance: factor @ factor.mT has trace "
             f"{float(trace[image]):.6g}, the covariance {float(given[image]):.6g}"
         )
+        raise ImageError("the factor of ", image, after, image_namer(side, start))
 
 
 def _narrowed(factor: Tensor, centred: bool) -> Tensor:
@@ -212,10 +212,10 @@ def semidefinite_factor(cov: Tensor, precision: torch.dtype, side: str, start: i
         values, vectors = torch.linalg.eigh(cov[image])
         rounding = max(16.0, dim**0.5) * torch.finfo(precision).eps * float(values.abs().max())
         if values[0] < -10 * rounding:
-            raise ValueError(
-                f"the covariance of {image_namer(side, start)(image)} has the negative eigenvalue "
-                f"{float(values[0]):.3g}; a covariance is positive semi-definite"
+            after = (
+                f" has the negative eigenvalue {float(values[0]):.3g}; a covariance is positive semi-definite"
             )
+            raise ImageError("the covariance of ", image, after, image_namer(side, start))
         roots = torch.where(values > rounding, values, 0.0).sqrt()
         factor[image, :, :dim] = vectors * roots
     return factor.contiguous()

@@ -9,10 +9,17 @@ from sklearn.cluster import KMeans
 from torch import Tensor
 from torch.nn import functional
 
-from retrieval_geometry._check import check_choice, check_count, check_floating, check_shape
+from retrieval_geometry._check import (
+    check_choice,
+    check_count,
+    check_finite,
+    check_floating,
+    check_shape,
+    is_whole,
+)
 from retrieval_geometry.evaluation.clustering import normalized_mutual_information, pairwise_f1
 from retrieval_geometry.evaluation.intervals import Interval, bootstrap_interval, seed_interval
-from retrieval_geometry.evaluation.neighbours import nearest_neighbours
+from retrieval_geometry.evaluation.neighbours import nearest_neighbours, scaled_to_one
 from retrieval_geometry.evaluation.retrieval import (
     CONVENTIONS,
     average_precision,
@@ -79,7 +86,8 @@ def evaluate_embeddings(
         [('R@1', 1.0), ('R@2', 1.0), ('P@1', 1.0), ('P@2', 0.5)]
     """
     check_floating(queries, "queries")
-    check_shape(queries, "queries", ("images", "dimensions"))
+    check_finite(check_shape(queries, "queries", ("images", "dimensions")), "queries")
+    check_count(seed, "seed", at_least=0)
     asked = _check_labels(labels, "labels", len(queries))
     if (gallery is None) != (gallery_labels is None):
         raise ValueError("gallery and gallery_labels belong together: give both or neither")
@@ -138,7 +146,7 @@ def _r_precision(ranked: Tensor, labels: Tensor, n_relevant: Tensor) -> Tensor:
 
 
 def _clustering_metrics(queries: Tensor, labels: Tensor, metric: str, seed: int) -> dict[str, Measure]:
-    points = queries.detach().cpu()
+    points = scaled_to_one(queries.detach().cpu(), dim=1 if metric == "cosine" else None)
     if metric == "cosine":
         points = functional.normalize(points, dim=1)
     n_clusters = len(labels.unique())
@@ -155,7 +163,7 @@ def _clustering_metrics(queries: Tensor, labels: Tensor, metric: str, seed: int)
 
 
 def _check_labels(labels: Tensor, name: str, n: int) -> Tensor:
-    if not isinstance(labels, Tensor) or labels.dtype.is_floating_point or labels.shape != (n,):
+    if not is_whole(labels) or labels.shape != (n,):
         found = getattr(labels, "dtype", type(labels)), tuple(getattr(labels, "shape", ()))
         raise ValueError(
             f"{name} must be {n} integers, one per embedding, got {found[0]} of shape {found[1]}"

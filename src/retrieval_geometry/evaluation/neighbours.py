@@ -1,14 +1,30 @@
 """Exact nearest neighbours of embeddings."""
 
 import faiss
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from retrieval_geometry._check import check_choice, check_count, check_finite, check_floating, check_shape
+from retrieval_geometry._check import (
+    ImageError,
+    check_choice,
+    check_count,
+    check_finite,
+    check_floating,
+    check_shape,
+)
 
 SLACK = 16
 """More neighbours than asked for are fetched, so that ties and rounding are settled among them."""
+
+TIE_BITS = 20
+"""Distances are compared without so many of their last bits: within 2^-33 of each other they are equal."""
+
+SAME_DIRECTION = 1e-14
+"""Vectors of length one that are no farther apart have one direction, but for rounding."""
+
+LARGEST = 1e300
 
 BLOCK = 2**22  # numbers of candidates' coordinates held in memory at once
 
@@ -24,7 +40,8 @@ def nearest_neighbours(
 
     FAISS searches all of the gallery in float32 for a few more candidates than asked for; their distances are
     computed anew in float64, and where rounding leaves the last place open the query is compared with the
-    whole gallery. The result is that of a full stable sort in float64.
+    whole gallery. The result is that of a full stable sort of distances in float64, rounded to 33 binary
+    digits: so that ties do not hang on the order in which a processor adds. Embeddings may have any scale.
 
     Args:
         queries: ``(Q, d)``, float32 or float64.
@@ -38,8 +55,9 @@ def nearest_neighbours(
         both on the device of the queries.
 
     Raises:
-        ValueError: empty sets, shapes that do not go together, NaN or infinite embeddings, a vector of zeros
-            under the cosine, k larger than the gallery (less the query itself), or an unknown metric.
+        ValueError: empty sets, shapes that do not go together, embeddings that are NaN, infinite or above
+            1e300, a vector of zeros under the cosine, k larger than the gallery (less the query itself), an
+            unknown metric, or distances too large for the dtype of the queries.
 
     Example:
         >>> points = torch.tensor([[0.0], [1.0], [3.0]])
@@ -59,32 +77,52 @@ def nearest_neighbours(
         raise ValueError(f"queries have {asked.shape[1]} dimensions, but the gallery has {searched.shape[1]}")
     own = torch.arange(len(asked)) if gallery is None else _check_own(exclude_self, asked, searched)
     check_count(k, "k", at_most=len(searched) - (own is not None))
-    squared, indices = _search(asked, searched, k, own)
-    distances = squared / 2 if metric == "cosine" else squared.sqrt()
-    return distances.to(queries.device, queries.dtype), indices.to(queries.device)
+    distances, indices = _search(asked, searched, k, own, SAME_DIRECTION if metric == "cosine" else 0.0)
+    if metric == "cosine":
+        distances = distances.square() / 2
+    found = distances.to(queries.device, queries.dtype)
+    if not found.isfinite().all():
+        raise ValueError(f"queries and gallery are too far apart for {queries.dtype}: convert with .double()")
+    return found, indices.to(queries.device)
 
 
-def _search(queries: Tensor, gallery: Tensor, k: int, own: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Squared distances and indices, by float32 candidates that float64 puts in order."""
+def _search(
+    queries: Tensor, gallery: Tensor, k: int, own: Tensor | None, faint: float
+) -> tuple[Tensor, Tensor]:
+    """Distances, 0 where they are below ``faint``, and indices: float32's candidates in float64's order."""
     candidates, reach = _candidates(queries, gallery, min(len(gallery), k + SLACK))
-    squared = torch.empty(candidates.shape, dtype=torch.float64)
+    lengths = torch.empty(candidates.shape, dtype=torch.float64)
     for rows in torch.arange(len(queries)).split(max(1, BLOCK // (candidates.shape[1] * queries.shape[1]))):
-        squared[rows] = (gallery[candidates[rows]] - queries[rows, None]).square().sum(dim=2)
-    distances, indices = _first(squared, candidates, k, own)
+        lengths[rows] = _lengths(gallery[candidates[rows]] - queries[rows, None], faint)
+    distances, indices = _first(lengths, candidates, k, own)
     if candidates.shape[1] < len(gallery):
         everything = torch.arange(len(gallery))[None]
-        for query in (~(distances[:, -1] < reach)).nonzero()[:, 0].tolist():
-            row = (gallery - queries[query]).square().sum(dim=1)[None]
+        settled = distances[:, -1] * (1 + 2.0 ** (TIE_BITS - 51)) < reach
+        for query in (~settled).nonzero()[:, 0].tolist():
+            row = _lengths(gallery - queries[query], faint)[None]
             left_out = None if own is None else own[query : query + 1]
             found = _first(row, everything, k, left_out)
             distances[query], indices[query] = found[0][0], found[1][0]
     return distances, indices
 
 
+def _lengths(gaps: Tensor, faint: float) -> Tensor:
+    """Euclidean lengths along the last axis, also of those whose squares leave the range of float64."""
+    squared = gaps.square().sum(dim=-1)
+    lengths = squared.sqrt()
+    odd = ~((squared > 1e-280) & (squared < 1e300))
+    if odd.any():
+        rows = gaps[odd]
+        largest = rows.abs().amax(dim=-1, keepdim=True)
+        shares = rows / torch.where(largest > 0, largest, 1.0)
+        lengths[odd] = torch.linalg.vector_norm(shares, dim=-1) * largest.squeeze(-1)
+    return lengths.masked_fill_(lengths < faint, 0)
+
+
 def _candidates(queries: Tensor, gallery: Tensor, n: int) -> tuple[Tensor, Tensor]:
     """The n nearest by float32, ``(Q, n)`` in ascending order of the index, and a bound ``(Q,)``.
 
-    What is left out has a squared distance of at least the bound: that of the last candidate, less the
+    What is left out has a distance of at least the bound: squared, that of the last candidate, less the
     rounding of :math:`|x|^2 + |y|^2 - 2 x y` in float32.
     """
     centre = gallery.mean(dim=0)
@@ -95,15 +133,28 @@ def _candidates(queries: Tensor, gallery: Tensor, n: int) -> tuple[Tensor, Tenso
     scale = asked.square().sum(dim=1) + searched.square().sum(dim=1).max()
     rounding = 8 * queries.shape[1] ** 0.5 * torch.finfo(torch.float32).eps * scale
     last = torch.from_numpy(squared[:, -1]).double()
-    return torch.from_numpy(indices).sort(dim=1)[0], (last - rounding) * unit**2
+    return torch.from_numpy(indices).sort(dim=1)[0], (last - rounding).clamp(min=0).sqrt() * unit
 
 
-def _first(squared: Tensor, candidates: Tensor, k: int, own: Tensor | None) -> tuple[Tensor, Tensor]:
+def _first(lengths: Tensor, candidates: Tensor, k: int, own: Tensor | None) -> tuple[Tensor, Tensor]:
     """The k smallest of each row, without the query itself; candidates are in ascending order."""
     if own is not None:
-        squared = squared.masked_fill(candidates == own[:, None], torch.inf)
-    distances, order = squared.sort(dim=1, stable=True)
-    return distances[:, :k], candidates.gather(1, order[:, :k])
+        lengths = lengths.masked_fill(candidates == own[:, None], torch.inf)
+    # The bits of floats that are not negative ascend with them.
+    rounded = (lengths.view(torch.int64) + 2 ** (TIE_BITS - 1)) >> TIE_BITS
+    order = rounded.sort(dim=1, stable=True)[1][:, :k]
+    return lengths.gather(1, order), candidates.gather(1, order)
+
+
+def scaled_to_one(x: Tensor, dim: int | None = None) -> Tensor:
+    """Numbers on the CPU times a power of two, so without rounding, that brings the largest below 1.
+
+    Args:
+        x: of any shape.
+        dim: an axis along which each row has its own power; None takes one for all.
+    """
+    largest = x.abs().max() if dim is None else x.abs().amax(dim=dim, keepdim=True)
+    return torch.from_numpy(np.ldexp(x.numpy(), -torch.frexp(largest).exponent.numpy()))
 
 
 def _prepare(embeddings: Tensor, name: str, metric: str) -> Tensor:
@@ -112,13 +163,16 @@ def _prepare(embeddings: Tensor, name: str, metric: str) -> Tensor:
     check_shape(embeddings, name, ("images", "dimensions"))
     check_finite(embeddings, name)
     exact = embeddings.detach().cpu().double()
+    sizes = exact.abs().amax(dim=1)
     if metric == "euclidean":
+        if float(sizes.max()) > LARGEST:
+            after = f" have a coordinate above {LARGEST:g}, and differences overflow; scale all embeddings"
+            raise ImageError(f"{name} of ", int(sizes.argmax()), after)
         return exact
-    zero = (exact == 0).all(dim=1)
-    if zero.any():
-        first = int(zero.nonzero()[0])
-        raise ValueError(f"{name} of image {first} are all zero, and no cosine is defined for them")
-    return functional.normalize(exact, dim=1, eps=0)
+    if (sizes == 0).any():
+        after = " are all zero, and no cosine is defined for them"
+        raise ImageError(f"{name} of ", int((sizes == 0).nonzero()[0]), after)
+    return functional.normalize(scaled_to_one(exact, dim=1), dim=1, eps=0)
 
 
 def _check_own(own: Tensor | None, queries: Tensor, gallery: Tensor) -> Tensor | None:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from retrieval_geometry._check import check_choice, check_count, check_shape
+from retrieval_geometry._check import check_choice, check_count, check_shape, is_whole
 
 
 def precision_at_k(ranked_labels: Tensor, query_labels: Tensor, k: int) -> Tensor:
@@ -169,7 +169,7 @@ def mean_average_precision(
 def _relevance(ranked_labels: Tensor, query_labels: Tensor) -> Tensor:
     """Return where the label of an item is that of its query, boolean ``(Q, n)``."""
     for labels, name in ((ranked_labels, "ranked_labels"), (query_labels, "query_labels")):
-        if not isinstance(labels, Tensor) or labels.is_floating_point() or labels.is_complex():
+        if not is_whole(labels):
             kind = labels.dtype if isinstance(labels, Tensor) else type(labels).__name__
             raise ValueError(f"{name} must be a tensor of integer labels, got {kind}")
     check_shape(ranked_labels, "ranked_labels", ("queries", "items"))
@@ -183,6 +183,10 @@ def _check_k(k: int, relevant: Tensor) -> int:
 
 def _check_n_relevant(n_relevant: Tensor, relevant: Tensor) -> Tensor:
     counts = torch.as_tensor(n_relevant, device=relevant.device)
+    if not is_whole(counts) or counts.dtype == torch.bool:
+        raise ValueError(
+            f"n_relevant must hold whole numbers, the relevant items of each query, got {counts.dtype}"
+        )
     check_shape(counts, "n_relevant", (len(relevant),))
     short = counts < relevant.sum(dim=1)
     if short.any():

@@ -1,7 +1,6 @@
 """The paper's system on anybody's pictures: rank a folder by the distance from a query."""
 
-import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from retrieval_geometry._check import check_choice
+from retrieval_geometry._check import ImageError, check_choice
 from retrieval_geometry.datasets import ImageSet, load_image_folder
 from retrieval_geometry.datasets.folders import image_set_from, read_file
 from retrieval_geometry.distances import DISTANCES, pairwise
@@ -160,15 +159,19 @@ def _distances(
     x: Tensor, y: Tensor, model: str, distance: str, asked: Sequence[str], searched: Sequence[str]
 ) -> Tensor:
     """Distances ``(n,)`` of some images from the query; an error names the file."""
-    try:
-        p, q = (_fit(points, model, distance) for points in (x, y))
-    except ValueError as error:
-        raise ValueError(_name_images(str(error), searched)) from None
+    p = _with_names(asked, lambda: _fit(x, model, distance))
+    q = _with_names(searched, lambda: _fit(y, model, distance))
     try:
         return pairwise(distance, p, q)[0].cpu()
-    except ValueError as error:
-        message = str(error)
-        raise ValueError(_name_images(message, asked if " of p" in message else searched)) from None
+    except ImageError as error:
+        raise error.called((asked if error.side == "p" else searched)[error.image]) from None
+
+
+def _with_names(names: Sequence[str], fit: Callable[[], Any]) -> Any:
+    try:
+        return fit()
+    except ImageError as error:
+        raise error.called(names[error.image]) from None
 
 
 def _fit(x: Tensor, model: str, distance: str) -> Any:
@@ -178,13 +181,6 @@ def _fit(x: Tensor, model: str, distance: str) -> Any:
         mixture = fit_mixture(x, min(COMPONENTS, x.shape[1]))
         return mixture if distance in FOR_MIXTURES else mixture.collapse()
     return fit_gaussian(x, shrinkage=SHRINKAGE if distance in NEED_FULL_RANK else 0.0)
-
-
-def _name_images(message: str, names: Sequence[str]) -> str:
-    def name(found: re.Match[str]) -> str:
-        return names[int(found[1])] if int(found[1]) < len(names) else found[0]
-
-    return re.sub(r"image (\d+)(?: of [pq])?", name, message)
 
 
 def _draw(

@@ -1,8 +1,12 @@
 """What every image model asks of its descriptors, checked once at the door."""
 
+import torch
 from torch import Tensor
 
-from retrieval_geometry._check import check_finite, check_floating, check_shape
+from retrieval_geometry._check import ImageError, ImageName, check_finite, check_floating, check_shape
+
+VARIANCES = {torch.float32: (1e-30, 1e32), torch.float64: (1e-140, 1e140)}
+"""Between these an image's mean variance must lie, or products of variances overflow or vanish."""
 
 
 def check_descriptors(x: Tensor, name: str = "x") -> Tensor:
@@ -25,5 +29,28 @@ def check_varied(x: Tensor, name: str = "x") -> Tensor:
     constant = (x == x[:, :1]).flatten(1).all(dim=1)
     if constant.any():
         image = int(constant.nonzero()[0])
-        raise ValueError(f"all descriptors of image {image} of {name} are equal; leave that image out")
+        raise ImageError("all descriptors of ", image, f" of {name} are equal; leave that image out")
     return x
+
+
+def check_variance(variance: Tensor, x: Tensor, start: int = 0, name: str = "x") -> None:
+    """Refuse ``(B, N, D)`` descriptors that vary too much or too little for the model to be one in numbers.
+
+    Args:
+        variance: ``(B,)``, of each image, the mean over its dimensions.
+        x: the descriptors; an image that does not vary at all is no fault here.
+        start: index of the first image in the batch.
+        name: what the message calls them.
+
+    Raises:
+        ImageError: a variance outside :data:`VARIANCES`.
+    """
+    low, high = VARIANCES[x.dtype]
+    for image in (~((variance >= low) & (variance <= high))).nonzero().flatten().tolist():
+        if (x[image] != x[image, :1]).any():
+            after = (
+                f" of {name} have the mean variance {float(variance[image]):.3g}, and models in {x.dtype} "
+                f"hold {low:g} to {high:g}; scale {name}"
+            )
+            after += ", or convert it with .double()" if x.dtype == torch.float32 else ""
+            raise ImageError("descriptors of ", image, after, ImageName(start=start))

@@ -12,6 +12,8 @@ from torch import Tensor
 
 Parameters = tuple[Tensor, Tensor, Tensor]  # weights (b, K), means (b, K, D), variances (b, K, D)
 
+SAME = 1e-12  # squared distances below this share of the squared lengths are rounding
+
 LOST = 10 * torch.finfo(torch.float64).eps  # a component with less than this many points has none
 
 
@@ -64,8 +66,9 @@ def kmeans_plus_plus(x: Tensor, draws: Tensor) -> Tensor:
         threshold = draws[:, k : k + 1] * steps[:, -1:]
         chosen = torch.searchsorted(steps, threshold, right=True).clamp(max=n_points - 1)
         with_seed = products.flatten(0, 1).index_select(0, first + chosen.squeeze(1))
-        distance = norms + norms.gather(1, chosen) - 2 * with_seed
-        distance.clamp_(min=0)
+        lengths = norms + norms.gather(1, chosen)
+        distance = lengths - 2 * with_seed
+        distance.masked_fill_(distance <= SAME * lengths, 0)
         closer = distance < nearest if k else torch.ones_like(labels, dtype=torch.bool)
         nearest = torch.where(closer, distance, nearest)
         labels = torch.where(closer, k, labels)

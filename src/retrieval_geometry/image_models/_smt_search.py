@@ -22,6 +22,9 @@ from retrieval_geometry.image_models._smt_kernels import (
 
 FOLDS = 3
 SHRINKAGES = torch.linspace(0.01, 1, 100, dtype=torch.float64)  # zero is left out: it can be singular
+TIE = 1e-9
+"""Nats per descriptor: what is less likely by no more is as likely, and the first is chosen."""
+
 ROW_PADDING = 8  # rows of a power of two entries would meet in the same lines of the processor's cache
 
 
@@ -120,7 +123,12 @@ def choose_shrinkage(
         scale = torch.from_numpy(np.stack(variances)).sqrt().unsqueeze(2)
         train, held = (_rotate_all(part, fold_paths, orders) / scale for part in fold)
         total += fold.held.shape[1] * _shrinkage_likelihoods(train, held, live)
-    return SHRINKAGES[total.argmax(dim=1)]
+    return SHRINKAGES[first_of_best(total / sum(fold.held.shape[1] for fold in folds))]
+
+
+def first_of_best(likelihoods: Tensor) -> Tensor:
+    """The first position ``(b,)`` in each row that is within :data:`TIE` of the best."""
+    return (likelihoods >= likelihoods.amax(dim=1, keepdim=True) - TIE).int().argmax(dim=1)
 
 
 def _rotate_all(points: Tensor, paths: list[Path], orders: Sequence[int]) -> Tensor:

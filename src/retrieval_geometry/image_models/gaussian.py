@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from retrieval_geometry.image_models._descriptors import check_descriptors
+from retrieval_geometry.image_models._descriptors import check_descriptors, check_variance
 
 Index = int | slice | Tensor | Sequence[int]
 
@@ -119,8 +119,9 @@ def fit_gaussian(x: Tensor, shrinkage: float | Sequence[float] | Tensor = 0.0) -
         the factor ``(B, D, N)``: the centred descriptors over :math:`\sqrt N`.
 
     Raises:
-        ValueError: a wrong shape or dtype, a NaN or infinite descriptor (the image is named), or a shrinkage
-            outside [0, 1] or of a length other than B.
+        ValueError: a wrong shape or dtype, a NaN or infinite descriptor, an image whose mean variance is
+            above 0 and outside 1e-30 to 1e32 in float32, 1e-140 to 1e140 in float64 (the image is named), or
+            a shrinkage outside [0, 1] or of a length other than B.
 
     Example:
         >>> g = fit_gaussian(torch.tensor([[[0.0, 0.0], [4.0, 0.0], [0.0, 0.0], [4.0, 0.0]]]))
@@ -132,6 +133,7 @@ def fit_gaussian(x: Tensor, shrinkage: float | Sequence[float] | Tensor = 0.0) -
     mean = x.mean(dim=1, dtype=torch.float64).to(x.dtype)
     factor = (x - mean.unsqueeze(1)).mT / x.shape[1] ** 0.5
     cov = factor @ factor.mT
+    check_variance(cov.detach().diagonal(dim1=-2, dim2=-1).mean(dim=-1), x)
     if not amount.any():
         return Gaussian(mean, cov, factor)
     target = cov.diagonal(dim1=-2, dim2=-1).mean(dim=-1)

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from retrieval_geometry._check import check_count, check_number
-from retrieval_geometry.image_models._descriptors import check_descriptors, check_varied
+from retrieval_geometry._check import ImageError, check_count, check_finite, check_number
+from retrieval_geometry.image_models._descriptors import check_descriptors, check_variance, check_varied
 from retrieval_geometry.image_models._em import (
     expectation_maximisation,
     kmeans_plus_plus,
@@ -72,14 +72,14 @@ class GaussianMixture:
         off = ~((weights >= 0).all(dim=1) & ((weights.sum(dim=1) - 1).abs() < 1e-3))
         if off.any():
             image = int(off.nonzero()[0])
-            raise ValueError(
-                f"weights of image {image} must be non-negative and sum to 1, got {weights[image]}"
-            )
+            after = f" must be non-negative and sum to 1, got {weights[image]}"
+            raise ImageError("weights of ", image, after)
         flat = ~((variances > 0) & variances.isfinite()).flatten(1).all(dim=1)
         if flat.any():
-            raise ValueError(f"variances of image {int(flat.nonzero()[0])} must be positive and finite")
-        if not self.means.detach().isfinite().all():
-            raise ValueError("means must be finite, got a NaN or infinity")
+            raise ImageError("variances of ", int(flat.nonzero()[0]), " must be positive and finite")
+        wild = ~self.means.detach().isfinite().flatten(1).all(dim=1)
+        if wild.any():
+            raise ImageError("means of ", int(wild.nonzero()[0]), " must be finite, got a NaN or infinity")
 
     def __len__(self) -> int:
         return self.weights.shape[0]
@@ -120,18 +120,23 @@ class GaussianMixture:
             \tilde\Sigma = \sum_a \omega_a \left(\Sigma_a + (\mu_a - \tilde\mu)(\mu_a - \tilde\mu)^\top\right)
 
         The result has full rank, because every variance is positive: it carries no factor.
+
+        Raises:
+            ValueError: the covariance of an image overflows (it is named).
         """
         mean = torch.einsum("bk,bkd->bd", self.weights, self.means)
         spread = (self.means - mean.unsqueeze(1)) * self.weights.sqrt().unsqueeze(2)
         cov = spread.mT @ spread
         cov.diagonal(dim1=-2, dim2=-1).add_(torch.einsum("bk,bkd->bd", self.weights, self.variances))
+        check_finite(cov.detach(), "the covariance")
         return Gaussian(mean, cov)
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Return the log-density (natural log) of ``x (B, N, D)`` under each image's mixture, ``(B, N)``.
 
         Raises:
-            ValueError: ``x`` is not finite, or not of the mixture's number of images and dimensions.
+            ValueError: ``x`` is not finite, not of the mixture's number of images and dimensions, or so far
+                away that its log-density overflows (the image is named).
         """
         check_descriptors(x)
         if x.shape[0] != len(self) or x.shape[2] != self.dim:
@@ -141,7 +146,7 @@ class GaussianMixture:
         shift = x.double().mean(dim=1, keepdim=True)  # near the data, squares lose no digits
         means = self.means.double() - shift
         joint = log_joint(moments(x.double() - shift), self.weights.double(), means, self.variances.double())
-        return joint.logsumexp(dim=2).to(x.dtype)
+        return check_finite(joint.logsumexp(dim=2).to(x.dtype), "the log-density")
 
 
 def fit_mixture(
@@ -178,7 +183,8 @@ def fit_mixture(
 
     Raises:
         ValueError: a wrong shape or dtype, a NaN or infinite descriptor, fewer descriptors than components,
-            an image whose descriptors are all equal (it is named), or a setting out of its range.
+            an image whose descriptors are all equal or whose mean variance is outside 1e-30 to 1e32 in
+            float32, 1e-140 to 1e140 in float64 (it is named), or a setting out of its range.
 
     Example:
         >>> x = torch.tensor([[[0.0], [1.0], [10.0], [11.0]]])
@@ -192,7 +198,8 @@ def fit_mixture(
     fitted, n_moving = [], 0
     with tqdm(total=len(x), desc="mixtures", unit="image", disable=not progress) as bar:
         for part, draw in zip(*_chunks(x, draws.to(x.device), n_components, memory_bytes), strict=True):
-            parameters, moving = _fit_chunk(part, draw, variance_floor, max_iterations, tolerance)
+            n_before = sum(len(weights) for weights, _, _ in fitted)
+            parameters, moving = _fit_chunk(part, draw, variance_floor, max_iterations, tolerance, n_before)
             fitted.append(parameters)
             n_moving += moving
             bar.update(len(part))
@@ -216,14 +223,20 @@ def _chunks(
 
 
 def _fit_chunk(
-    x: Tensor, draws: Tensor, variance_floor: float, max_iterations: int, tolerance: float
+    x: Tensor, draws: Tensor, variance_floor: float, max_iterations: int, tolerance: float, n_before: int
 ) -> tuple[tuple[Tensor, Tensor, Tensor], int]:
-    """Fit the images of one chunk; return parameters in the dtype of x, and how many had not settled."""
+    """Fit the images of one chunk, the first of which is image ``n_before`` of the batch.
+
+    Returns:
+        Parameters in the dtype of x, and how many images had not settled.
+    """
     points = x.double()
     shift = points.mean(dim=1, keepdim=True)
     points = points - shift
     features = moments(points)
-    floor = variance_floor * points.square().mean(dim=(1, 2))
+    variance = points.square().mean(dim=(1, 2))
+    check_variance(variance, x, n_before)
+    floor = variance_floor * variance
     start = maximise(features, kmeans_plus_plus(points, draws), floor)
     (weights, means, variances), moving = expectation_maximisation(
         features, start, floor, max_iterations, tolerance

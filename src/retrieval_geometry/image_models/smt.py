@@ -16,12 +16,13 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from retrieval_geometry._check import check_count, check_number
-from retrieval_geometry.image_models._descriptors import check_descriptors, check_varied
+from retrieval_geometry._check import ImageError, ImageName, check_count, check_number
+from retrieval_geometry.image_models._descriptors import check_descriptors, check_variance, check_varied
 from retrieval_geometry.image_models._smt_kernels import rotate_rows
 from retrieval_geometry.image_models._smt_search import (
     FOLDS,
     choose_shrinkage,
+    first_of_best,
     order_curves,
     search_all,
     second_moment,
@@ -114,8 +115,9 @@ def fit_smt(
 
     [geometric] eqs. 2-6 with erratum 0.5. With ``"cv"`` the descriptors are dealt at random into three folds,
     the same for all images. K, from 0 to ceil(D log2 N), maximises the likelihood of the held-out folds under
-    :math:`E \Lambda E^\top`; then alpha, from 0.01 to 1 in steps of 0.01, under :math:`\Sigma`. In float64 on
-    the CPU, on all threads that torch uses; the result has the dtype and device of ``x``.
+    :math:`E \Lambda E^\top`; then alpha, from 0.01 to 1 in steps of 0.01, under :math:`\Sigma`; the lowest
+    of those within 1e-9 nats of the best. In float64 on the CPU, on all threads that torch uses; the result
+    has the dtype and device of ``x``.
 
     Variances stop at a floor. A direction that falls to it, because a coordinate never varies or two of them
     are copies, counts as constant: it has the floor for its variance and no correlations, in both terms of
@@ -135,8 +137,9 @@ def fit_smt(
 
     Raises:
         ValueError: a wrong shape or dtype, a NaN or infinite descriptor, fewer than three descriptors for
-            "cv", an image whose descriptors are all equal, a covariance that is not positive definite in the
-            dtype of ``x`` (shrinkage near zero; the image is named), or a setting out of its range.
+            "cv", an image whose descriptors are all equal or whose mean variance is outside 1e-30 to 1e32 in
+            float32, 1e-140 to 1e140 in float64, a covariance that is not positive definite in the dtype of
+            ``x`` (shrinkage near zero; the image is named), or a setting out of its range.
     """
     check_varied(check_descriptors(x))
     settings = _checked_settings(x, order, shrinkage, zero_mean, variance_floor, generator)
@@ -211,7 +214,9 @@ def _fit_chunk(x: Tensor, settings: _Settings, pool: Executor, n_before: int) ->
     points = x.to("cpu", torch.float64)
     mean = torch.zeros_like(points[:, 0]) if settings.zero_mean else points.mean(dim=1)
     centred = points - mean.unsqueeze(1)
-    floors = (settings.variance_floor * centred.square().mean(dim=(1, 2))).numpy()
+    variance = centred.square().mean(dim=(1, 2))
+    check_variance(variance, x, n_before)
+    floors = (settings.variance_floor * variance).numpy()
     orders, alphas, held_out = _cross_validate(points, floors, settings, pool)
     paths = search_all(centred, floors, orders, pool)
     rotations = [Rotations(torch.from_numpy(path.pairs), torch.from_numpy(path.angles)) for path in paths]
@@ -247,8 +252,8 @@ def _cross_validate(
     paths = [search_all(fold.train, floors, orders, pool) for fold in folds]
     if settings.order is None:
         curves = order_curves(folds, paths, largest, pool)
-        orders = curves.argmax(axis=1).tolist()
         held_out = torch.from_numpy(curves)
+        orders = first_of_best(held_out).tolist()
     if settings.shrinkage is not None:
         return orders, torch.full((n_images,), settings.shrinkage, dtype=torch.float64), held_out
     return orders, choose_shrinkage(folds, paths, floors, orders), held_out
@@ -257,7 +262,8 @@ def _cross_validate(
 def _check_positive_definite(cov: Tensor, n_before: int) -> None:
     singular = torch.linalg.cholesky_ex(cov).info != 0
     if singular.any():
-        raise ValueError(
-            f"the covariance of image {n_before + int(singular.nonzero()[0])} is not positive definite in "
-            f"{cov.dtype}; take a larger shrinkage or variance_floor, or float64 descriptors"
+        after = (
+            f" is not positive definite in {cov.dtype}; take a larger shrinkage or variance_floor, "
+            "or float64 descriptors"
         )
+        raise ImageError("the covariance of ", int(singular.nonzero()[0]), after, ImageName(start=n_before))

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from retrieval_geometry._check import check_finite, check_floating
+from retrieval_geometry._check import ImageError, check_coordinates, check_finite, check_floating, is_whole
 
 
 def check_batch(embeddings: Tensor, labels: Tensor) -> Tensor:
@@ -27,9 +27,8 @@ def check_batch(embeddings: Tensor, labels: Tensor) -> Tensor:
             "embeddings must have shape (images, dimensions) or (images, features, dimensions) without an "
             f"empty axis, got {tuple(embeddings.shape)}"
         )
-    check_finite(embeddings, "embeddings")
-    whole = isinstance(labels, Tensor) and not (labels.is_floating_point() or labels.dtype == torch.bool)
-    if not whole or labels.shape != (len(embeddings),):
+    check_coordinates(check_finite(embeddings, "embeddings"), "embeddings")
+    if not is_whole(labels) or labels.dtype == torch.bool or labels.shape != (len(embeddings),):
         is_tensor = isinstance(labels, Tensor)
         kind = f"{labels.dtype} of shape {tuple(labels.shape)}" if is_tensor else type(labels).__name__
         raise ValueError(f"labels must be {len(embeddings)} whole numbers, one for each image, got {kind}")
@@ -49,8 +48,9 @@ def check_directions(embeddings: Tensor) -> Tensor:
         )
     zero = torch.linalg.vector_norm(embeddings.detach(), dim=1) < 1e-12
     if zero.any():
-        raise ValueError(
-            f"embedding of image {int(zero.nonzero()[0])} is zero and has no direction; look for a dead "
-            "layer before the embedding, or give the embedding layer a bias"
+        after = (
+            " is zero and has no direction; look for a dead layer before the embedding, or give the "
+            "embedding layer a bias"
         )
+        raise ImageError("embedding of ", int(zero.nonzero()[0]), after)
     return embeddings

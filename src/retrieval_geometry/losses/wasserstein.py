@@ -8,6 +8,7 @@ from torch import Tensor
 
 from retrieval_geometry._check import (
     check_choice,
+    check_coordinates,
     check_count,
     check_finite,
     check_floating,
@@ -87,9 +88,9 @@ class SinkhornDistance(BaseDistance):
         if self.exact:
             if a is not None and b is not None:
                 return _histogram_distances(a, b)
-            return self._root(pairwise_exact_transport_cost(x, y, self.p), x)
+            return self._root(pairwise_exact_transport_cost(x, y, self.p), x, y)
         power = pairwise_sinkhorn_divergence(x, y, a, b, self.p, self.epsilon, self.debias)
-        return self._root(power, x)
+        return self._root(power, x, y)
 
     def pairwise_distance(self, query_emb: Tensor, ref_emb: Tensor) -> Tensor:
         """Distances ``(B,)`` of the i-th image of one batch from the i-th of the other."""
@@ -112,7 +113,8 @@ class SinkhornDistance(BaseDistance):
             axes = ("images", "features", "dimensions")
         for embeddings in (query_emb,) if ref_emb is None else (query_emb, ref_emb):
             name = f'embeddings (read as measure="{self.measure}")'
-            check_finite(check_shape(check_floating(embeddings, name), name, axes), name)
+            check_shape(check_floating(embeddings, name), name, axes)
+            check_coordinates(check_finite(embeddings, name), name)
             if self.measure == "atoms" and embeddings.shape[1] % self.atoms:
                 raise ValueError(
                     f"atoms={self.atoms} must divide the {embeddings.shape[1]} dimensions of the embeddings"
@@ -127,11 +129,12 @@ class SinkhornDistance(BaseDistance):
         positions = torch.linspace(0, 1, embeddings.shape[1]).to(embeddings)
         return positions.unsqueeze(1).expand(len(embeddings), -1, -1), embeddings.softmax(dim=1)
 
-    def _root(self, power: Tensor, points: Tensor) -> Tensor:
-        """Root of order p; what is rounding beside the size of the points is 0, with a gradient of 0."""
+    def _root(self, power: Tensor, x: Tensor, y: Tensor) -> Tensor:
+        """Root of order p; what is rounding beside the size of its points is 0, with a gradient of 0."""
         if self.p == 1:
             return power
-        rounding = torch.finfo(power.dtype).eps * points.detach().square().sum(dim=2).mean()
+        size_x, size_y = (points.detach().square().sum(dim=2).mean(dim=1) for points in (x, y))
+        rounding = torch.finfo(power.dtype).eps * torch.maximum(size_x.unsqueeze(1), size_y)
         positive = power > rounding
         return torch.where(positive, torch.where(positive, power, 1.0).sqrt(), 0.0)
 
