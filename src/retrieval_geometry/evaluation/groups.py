@@ -7,10 +7,9 @@ from typing import NamedTuple, Self
 
 import numpy as np
 from scipy.special import stdtrit
-from torch import Tensor
 
 from retrieval_geometry._check import check_count, check_number
-from retrieval_geometry.evaluation.intervals import Interval, Values
+from retrieval_geometry.evaluation.intervals import Interval, Values, label_groups, to_numpy
 
 ROUNDING = 1e-12  # of the largest value: less is no difference and no spread
 
@@ -57,11 +56,10 @@ class GroupMeans:
             >>> GroupMeans.of([1, 0, 1, 1], ["a", "a", "a", "b"]).sizes.tolist()
             [3, 1]
         """
-        table = np.atleast_2d(_numpy(values).astype(np.float64))
-        labels = _numpy(groups)
-        if labels.ndim != 1 or table.ndim != 2 or table.shape[1] != len(labels) or not len(labels):
-            raise ValueError(f"groups must name one group per query, got {labels.shape} for {table.shape}")
-        _, group = np.unique(labels, return_inverse=True)
+        table = np.atleast_2d(to_numpy(values))
+        if table.ndim != 2 or not table.size:
+            raise ValueError(f"values must hold a row of values for each model, got shape {table.shape}")
+        group = label_groups(groups, table.shape[1])[1]
         sizes = np.bincount(group)
         return cls(np.stack([np.bincount(group, weights=row) for row in table]) / sizes, sizes)
 
@@ -220,7 +218,3 @@ def _jackknife(by_group: np.ndarray, sizes: np.ndarray) -> tuple[float, _Part]:
 def _over_models(means: GroupMeans) -> _Part:
     """The variance that the choice of the seeds gives to the mean."""
     return _Part(float(means.by_model.var(ddof=1)) / means.models, means.models - 1)
-
-
-def _numpy(values: Values) -> np.ndarray:
-    return np.asarray(values.detach().cpu() if isinstance(values, Tensor) else values)
