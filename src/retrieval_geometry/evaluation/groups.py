@@ -152,7 +152,9 @@ def simultaneous_differences(
 
     One may look at all of them and pick any, the best rival too. Each is a :func:`mean_difference` that takes
     an equal part of the risk: Bonferroni's bound holds for any dependence between the comparisons and for
-    methods that scatter differently, where Dunnett's (1955) asks for a common variance.
+    methods that scatter differently, where Dunnett's (1955) asks for a common variance. That *some* rival is
+    better takes these intervals. That the first beats *every* rival does not: a rival that is really better
+    passes with its plain interval in 2.5 % of all cases at most, whatever the others do (Berger 1982).
 
     Args:
         first: values of the method that is compared.
