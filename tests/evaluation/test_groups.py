@@ -33,7 +33,7 @@ def experiment(
     def normal(*shape: int) -> np.ndarray:
         return rng.standard_normal(shape)
 
-    of_class = 0.5 * normal(1, 1, groups, 1) + 0.25 * normal(methods, 1, groups, 1)
+    of_class = 0.35 * normal(1, 1, groups, 1) + 0.2 * normal(methods, 1, groups, 1)
     luck = np.reshape(of_seed, (-1, 1, 1, 1)) * normal(methods, models, 1, 1)
     luck = luck + 0.2 * normal(methods, models, groups, 1)
     of_query = 0.7 * normal(1, 1, groups, per_group) + 0.35 * normal(methods, 1, groups, per_group)
