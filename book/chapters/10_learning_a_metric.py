@@ -984,7 +984,7 @@ variances = [float(moved), float(runs.mean(dim=1).var()) / len(runs)]
 freedoms = [float(1 / shares.square().sum()) - 1, len(runs) - 1]
 freedom = sum(variances) ** 2 / sum(v**2 / f for v, f in zip(variances, freedoms, strict=True))
 reach = student.ppf(0.975, freedom) * math.sqrt(sum(variances))
-assert_close(torch.tensor(both), torch.tensor([runs.mean(), runs.mean() - reach, runs.mean() + reach]))
+assert_close(list(both), [float(runs.mean() + sign * reach) for sign in (0, -1, 1)])
 
 # %% tags=["remove-input"]
 one_by_one = [bootstrap_interval(row, seed=seed) for row in runs]

@@ -125,8 +125,9 @@ def mean_difference(a: GroupMeans, b: GroupMeans, confidence: float = 0.95, comp
 
     What the groups have in common cancels; the variances over the models of each side add up. A side with one
     model adds none: if it was trained, the interval does *not* speak of another training of it. Where models
-    are paired too (one model ranked in two ways), take :func:`mean_interval` of the differences. The formula,
-    the other arguments and the errors are those of :func:`mean_interval`.
+    are paired too (one model ranked in two ways), take :func:`mean_interval` of the differences; models that
+    only share a seed are taken as strangers, which is on the safe side. The formula, the other arguments and
+    the errors are those of :func:`mean_interval`.
 
     Args:
         a: values of one method.
