@@ -1008,14 +1008,14 @@ axes.spines[["top", "right"]].set_visible(False)
 figure
 
 # %% [markdown]
-# For one model the interval over queries is {glue:text}`10-width-queries:.3f` wide on average, over classes {glue:text}`10-width-classes:.3f`; over classes and models it is {glue:text}`10-width-both:.3f`
-# ({numref}`fig-10-seeds`): R@1 is {glue:text}`10-both`.
+# For one model the interval over queries is {glue:text}`10-width-queries:.3f` wide on average, over classes {glue:text}`10-width-classes:.3f` ({numref}`fig-10-seeds`). The mean of the three is a little steadier than each; over
+# classes and models its interval is {glue:text}`10-width-both:.3f` wide: R@1 is {glue:text}`10-both`.
 #
 # ### How often is it right?
 #
 # An interval of 95 % should hold the truth in 95 of 100 experiments. On real data nobody knows the truth, so we make data of which we know it. A query hits if a sum of normal numbers is positive: one for its
-# class, one for the luck of the training, one for how the two get on, one for the query, and noise. Each has mean zero, so in truth *every* method hits in half of the cases. The sizes are like those of our
-# comparisons on Omniglot.
+# class, one for the luck of the training, one for how the two get on, one for the query, and noise. Each has mean zero, so in truth *every* method hits in half of the cases. The sizes are
+# chosen such that the classes at hand and the luck of the training matter about alike.
 
 # %%
 CLASSES, EACH = 20, 20
@@ -1054,7 +1054,7 @@ def intervals(models, runs=1000):
 
 found = {models: intervals(models) for models in (1, 2, 3, 5)}
 coverage = {
-    kind: {s: np.mean([one.low <= 0.5 <= one.high for one in of_kind[kind]]) for s, of_kind in found.items()}
+    kind: {s: sum(i.low <= 0.5 <= i.high for i in of_kind[kind]) / 1000 for s, of_kind in found.items()}
     for kind in KINDS
 }
 assert coverage["queries"][1] < 0.8 < 0.86 < coverage["classes"][3]
@@ -1094,7 +1094,7 @@ figure
 #
 # With one model an interval that promises 95 % and takes queries for strangers keeps {glue:text}`10-cover-queries:.0f` % ({numref}`tab-10-coverage`, {numref}`fig-10-coverage`). Classes bring it to
 # {glue:text}`10-cover-classes:.0f` %. What is missing then is the luck of the seed, and of that a single model knows nothing. So in this book a comparison that rests on one trained model is at best *inconclusive*. With three
-# models {eq}`eq-10-freedom` holds the truth in {glue:text}`10-cover-both:.0f` % of the experiments. It errs on the wide side: how one model happens to get on with one class is in both variances (exercise 6).
+# models eq. {eq}`eq-10-freedom` holds the truth in {glue:text}`10-cover-both:.0f` % of the experiments. It errs on the wide side: how one model happens to get on with one class is in both variances (exercise 6).
 #
 # Could one not draw classes and models again with replacement, the pigeonhole bootstrap {cite:p}`c10-owen2007pigeonhole`? With many models, yes; but to draw from three is to believe that there are no others. Two limits
 # remain. Means close to 0 or 1 over few classes are skewed, and the interval of such a mean is too short (not so that of a difference). And what all classes and models have in common, the one data set, is in no
@@ -1105,9 +1105,9 @@ figure
 # Papers write "our loss is the best of ten". To check it one looks for the best rival and compares with that. But the rival was *chosen* because it did well on these very data. Among nine equally good rivals one
 # is always lucky, and its interval knows nothing of the choice.
 #
-# The remedy is to make all intervals hold at once. If nine intervals shall miss together in at most 5 % of all experiments, it is enough that each misses in $5/9$ %, whatever they have in common: this is
+# The remedy is to make all intervals hold at once. If at most 5 % of all experiments may have a miss among their nine intervals, it is enough that each interval misses in $5/9$ %, whatever they have in common: this is
 # Bonferroni's bound, a sum of nine small risks. (Dunnett {cite:p}`c10-dunnett1955multiple` gets a little more out of it if all methods scatter alike; losses do not.) `simultaneous_differences` takes its quantile of
-# $t_\nu$ there. Then one may look at all nine and pick any. A claim is *contradicted* if one of the intervals lies wholly below zero, *reproduced* if all lie above.
+# $t_\nu$ there. Then one may look at all nine and pick any. "The best of ten" is *contradicted* if one of the intervals lies wholly below zero, *reproduced* if all lie above.
 #
 # We let ten methods compete that are all equally good. Any decision is wrong.
 
@@ -1125,8 +1125,8 @@ def verdicts(rng):
 
 
 rng = np.random.default_rng(seed)
-false = np.mean([verdicts(rng) for _ in range(500)], axis=0)
-assert false[0] > 0.08 > 0.05 >= false[2]
+false = np.mean([verdicts(rng) for _ in range(500)], axis=0).tolist()
+assert false[0] > 0.07 > 0.05 >= false[2]
 
 # %% tags=["remove-input"]
 ways = ["the best rival, over queries and models", "the best rival, over classes and models"]
@@ -1267,7 +1267,7 @@ glue("tab-10-verdicts", Markdown(markdown_table(["compared with", "decided, wron
 #
 # (a) $\bar d = w_g \bar d_g + (1 - w_g) \bar d_{-g}$; solve for $\bar d_{-g}$. With $w_g = 1/G$ the movement is $(\bar d - \bar d_g) / (G - 1)$, so $V_G = \frac{1}{G (G - 1)} \sum_g (\bar d_g - \bar d)^2$.
 # (b) The variance is $\frac{\alpha}{G} + \frac{\beta}{S} + \frac{\gamma}{GS}$. The class means differ by $a_g$ and by the mean of $c_{gs}$ over the models, so $V_G$ expects $\frac{\alpha}{G} + \frac{\gamma}{GS}$, and
-# likewise $V_S$ expects $\frac{\beta}{S} + \frac{\gamma}{GS}$. The sum counts $\frac{\gamma}{GS}$ twice: the interval is a little too wide, never too narrow.
+# likewise $V_S$ expects $\frac{\beta}{S} + \frac{\gamma}{GS}$. The sum counts $\frac{\gamma}{GS}$ twice: on average the variance is a little too large.
 #
 # ```python
 # rng, G, S = np.random.default_rng(0), 8, 3
