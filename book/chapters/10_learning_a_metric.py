@@ -1159,8 +1159,8 @@ glue("tab-10-verdicts", Markdown(markdown_table(["compared with", "decided, wron
 # - On the sphere nearly all distances are $\sqrt 2$. Random negatives teach little; distance-weighted ones are spread over distances. With one maximum for the whole batch, one
 #   close pair takes the negatives of nearly all anchors in high dimensions.
 # - A network that starts with all images in one corner is close to collapse, and the hardest negatives press it further. A start that spreads the images helps as much as a better sampler.
-# - A score is an estimate for new classes and another training. An interval must leave out classes, not queries, and needs several models; a search for the best of ten needs intervals that hold at once.
 # - One embedding has many scores. The same retrieval is perfect or worth a half, depending on whether the query counts itself; NMI is far from 0 for clusters that know nothing.
+# - A score is an estimate for new classes and another training. An interval must leave out classes, not queries, and needs several models; a search for the best of ten needs intervals that hold at once.
 #
 # ## Exercises
 #
