@@ -93,7 +93,7 @@ for name, run in (("here", result), ("dtd", recorded)):
 # ## Table 1 again
 #
 # {numref}`tab-04-table1` sets the paper's precision beside ours. The bracket after a number is a 95 % bootstrap
-# interval over the queries: the range in which the number would move if other queries of the same kind were drawn.
+# interval over the queries: the range in which the number would move if other queries of the same classes were drawn.
 # The data differ, so the *levels* are not comparable. What can be compared is the *order* of the rows, which is what
 # the paper's conclusion is about.
 
