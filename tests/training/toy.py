@@ -34,11 +34,12 @@ def toy_images(n_classes: int = 6, per_class: int = 10, seed: int = 0) -> ImageS
 class LearntScale(nn.Module):
     """An objective with a parameter and an optimiser of its own, and with draws from torch's global state."""
 
-    def __init__(self, pause: float = 0.0) -> None:
+    pause = 0.0
+
+    def __init__(self) -> None:
         super().__init__()
         self.scale = nn.Parameter(torch.tensor(1.0))
         self.optimizer = torch.optim.Adam([self.scale], lr=0.05)
-        self.pause = pause
 
     def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
         time.sleep(self.pause)
@@ -94,7 +95,8 @@ def main(task: str, folder: str) -> None:
         torch.distributed.destroy_process_group()
     else:  # slowly, to be killed
         config = TrainingConfig(steps=40, checkpoint_every=3, **SETTINGS)
-        train(network, LearntScale(pause=0.05), toy_images(), config, checkpoint=path / "run.pt")
+        LearntScale.pause = 0.05
+        train(network, LearntScale(), toy_images(), config, checkpoint=path / "run.pt")
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ class ChapterError(RuntimeError):
 
 
 def execute_chapter(
-    script: Path, output: Path, parameters: Mapping[str, Any], cwd: Path, source: str = ""
+    script: Path, output: Path, parameters: Mapping[str, Any], cwd: Path, made_from: str = ""
 ) -> float:
     """Execute a chapter with papermill and write it to ``output``.
 
@@ -33,7 +33,7 @@ def execute_chapter(
         output: the executed notebook; replaced atomically.
         parameters: values of ``profile``, ``data_root``, ``device`` and ``seed``.
         cwd: working directory of the kernel.
-        source: digest of what the execution follows from; the notebook carries it.
+        made_from: digest of what the execution follows from; the notebook carries it.
 
     Returns:
         Seconds that the execution took.
@@ -76,7 +76,7 @@ def execute_chapter(
     finally:
         source.unlink(missing_ok=True)
     seconds = time.perf_counter() - started
-    _finish(partial, parameters, seconds, source)
+    _finish(partial, parameters, seconds, made_from)
     os.replace(partial, output)
     return seconds
 
@@ -96,7 +96,7 @@ def _explain(script: Path, error: Any) -> str:
     )
 
 
-def _finish(path: Path, parameters: Mapping[str, Any], seconds: float, source: str) -> None:
+def _finish(path: Path, parameters: Mapping[str, Any], seconds: float, made_from: str) -> None:
     """Hide the parameter cells, drop run-time noise, and record what the execution cost."""
     notebook = json.loads(path.read_text())
     for cell in notebook["cells"]:
@@ -109,7 +109,7 @@ def _finish(path: Path, parameters: Mapping[str, Any], seconds: float, source: s
     notebook["metadata"].pop("papermill", None)
     # Jupyter Book must show these outputs, not make its own.
     notebook["metadata"]["mystnb"] = {"execution_mode": "off"}
-    notebook["metadata"]["source"] = source
+    notebook["metadata"]["made_from"] = made_from
     notebook["metadata"]["cost"] = {
         "seconds": round(seconds, 1),
         "peak_memory_mb": _children_peak_mb(),

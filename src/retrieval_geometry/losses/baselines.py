@@ -232,13 +232,20 @@ class BaselineLoss(nn.Module):
         config: what it was made from.
         loss: the loss; its parameters, if any, are trained at ``config.parameter_lr``.
         miner: None where all pairs take part.
+        settings: the hyper-parameters and the seed; some are the start of a parameter and nothing else.
     """
 
     def __init__(
-        self, config: Baseline, loss: nn.Module, miner: nn.Module | None, n_classes: int | None
+        self,
+        config: Baseline,
+        loss: nn.Module,
+        miner: nn.Module | None,
+        n_classes: int | None,
+        settings: Mapping[str, float],
     ) -> None:
         super().__init__()
         self.config, self.loss, self.miner, self.n_classes = config, loss, miner, n_classes
+        self.settings = dict(settings)
 
     def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
         """The loss of a batch, a scalar.
@@ -304,4 +311,5 @@ def baseline_loss(
         torch.manual_seed(seed)
         loss = config.loss(**{**config.parts(), **config.settings, **overrides, **sizes})
     miner = None if config.miner is None else config.miner(seed)
-    return BaselineLoss(config, loss, miner, sizes.get("num_classes"))
+    settings = {**config.settings, **overrides, "seed": seed}
+    return BaselineLoss(config, loss, miner, sizes.get("num_classes"), settings)

@@ -15,6 +15,7 @@ from retrieval_geometry._check import check_number
 from retrieval_geometry.datasets import ImageSet, MPerClassBatches
 from retrieval_geometry.features import EmbeddingNetwork
 from retrieval_geometry.training._images import MEMORY, PreparedImages
+from retrieval_geometry.training._objective import describe, unchanged
 from retrieval_geometry.training._state import digest, seed_step, step_generator
 from retrieval_geometry.training.config import Augmentation, TrainingConfig
 from retrieval_geometry.training.embedding import trunk_features
@@ -72,7 +73,12 @@ class Run:
             self._pixels.hold()
         network.train()
         objective.train()
-        self.settings = self._describe(images, weights)
+        self._settings, self._start = self._describe(images, weights), describe(objective)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What a checkpoint must share with a run that goes on from it."""
+        return self._settings | unchanged(self._start, describe(self.objective))
 
     def batches(self, first: int, stop: int) -> Iterator[tuple[int, Tensor]]:
         """Give each step with this process's share of its batch: pixels, or features of a frozen trunk."""
@@ -181,12 +187,10 @@ class Run:
         return finite or self.config.precision == "16-mixed"
 
     def _describe(self, images: ImageSet, weights: Tensor | None) -> dict[str, Any]:
-        """What a checkpoint must share with a run that goes on from it."""
         settings = {k: v for k, v in asdict(self.config).items() if k not in FREE_SETTINGS}
         drawn = () if weights is None else (weights.tolist(),)
         content = digest((images.sha256, images.ids, images.labels.tolist(), *drawn))
-        parts = {"network": self.network.identity, "objective": repr(self.objective), "images": content}
-        return {**settings, **parts}
+        return {**settings, "network": self.network.identity, "images": content}
 
 
 def start_fabric(config: TrainingConfig) -> Fabric:

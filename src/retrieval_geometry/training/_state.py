@@ -11,7 +11,7 @@ import torch
 
 from retrieval_geometry._files import replacing
 
-FORMAT = 1
+FORMAT = 2
 
 
 @contextmanager
@@ -70,7 +70,7 @@ def read_checkpoint(path: Path, settings: Mapping[str, Any]) -> dict[str, Any] |
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise ValueError(f"checkpoint {path} is no checkpoint of this version; remove it to train anew")
     stored = state["settings"]
-    differing = [name for name in {**stored, **settings} if stored.get(name) != settings.get(name)]
+    differing = _differing(stored, settings)
     if differing:
         found = "; ".join(f"{name} was {stored.get(name)!r}, is {settings.get(name)!r}" for name in differing)
         raise ValueError(
@@ -78,3 +78,16 @@ def read_checkpoint(path: Path, settings: Mapping[str, Any]) -> dict[str, Any] |
             "the file to train anew"
         )
     return state
+
+
+def _differing(stored: Mapping[str, Any], settings: Mapping[str, Any]) -> list[str]:
+    """Names of the settings that differ, without the parts of an object that is another one altogether.
+
+    What the objective has besides has changed before, or came up in training: it is no setting.
+    """
+    names = [
+        name
+        for name in {**stored, **settings}
+        if stored.get(name) != settings.get(name) and (name in stored or not name.startswith("objective."))
+    ]
+    return [name for name in names if not any(name.startswith(f"{above}.") for above in names)]

@@ -86,7 +86,9 @@ def train(
 
     Raises:
         ValueError: images, weights, batch and processes do not go together, an objective that is no scalar or
-            does not depend on the embeddings, or a checkpoint that is damaged or of other settings.
+            does not depend on the embeddings, or a checkpoint that is damaged or of other settings, which are
+            named. The settings of an objective are all that hangs on it and does not change in training, but
+            for the values of parameters.
         NonFiniteLossError: embeddings, loss or gradients are NaN or infinite; the step and the images are
             named, and the network has the weights from before the step.
 
