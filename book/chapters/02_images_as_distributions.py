@@ -1099,7 +1099,13 @@ print("the same, to rounding")
 # ````{solution} ex-02-5
 # :class: dropdown
 #
-# $S'_{ii} = \cos^2\theta\, S_{ii} - 2 \cos\theta\sin\theta\, S_{ij} + \sin^2\theta\, S_{jj} = \frac12 (S_{ii} + S_{jj}) + \frac12 \cos 2\theta\, (S_{ii} - S_{jj}) - \sin 2\theta\, S_{ij}$.
+# Half the sum stays, half the difference is turned:
+#
+# ```{math}
+# S'_{ii} = \cos^2\theta\, S_{ii} - 2 \cos\theta\sin\theta\, S_{ij} + \sin^2\theta\, S_{jj}
+#   = \tfrac12 (S_{ii} + S_{jj}) + \tfrac12 \cos 2\theta\, (S_{ii} - S_{jj}) - \sin 2\theta\, S_{ij} .
+# ```
+#
 # Insert the sine and cosine of the previous exercise: the last two terms are
 # $\frac{1}{2r} \left[(S_{ii} - S_{jj})^2 + 4 S_{ij}^2\right] = r / 2$. The product of both variances is
 # $S_{ii} S_{jj} (1 - \rho^2)$, so the smaller one is that, divided by the larger. The difference

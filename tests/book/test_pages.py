@@ -224,6 +224,12 @@ def test_the_name_of_a_glued_value_has_no_business_on_the_page(tmp_path: Path) -
     assert found == ["notebooks/01_a.html: the name of a glued value: '90-here'"]
 
 
+def test_a_chapter_without_its_source_is_reported(tmp_path: Path) -> None:
+    (_book(tmp_path, SOUND) / "notebooks").mkdir()
+    (tmp_path / "notebooks" / "01_a.html").write_text("<article><p>words</p></article>")
+    assert ["notebooks/01_a.html: its source is missing" in line for line in check_pages(tmp_path)] == [True]
+
+
 def test_no_book_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="make book"):
         check_pages(tmp_path)

@@ -23,10 +23,11 @@ OPEN = """async () => {
 }"""
 # What is cut off, sticks out of its box, or covers something else. A box that scrolls may hold anything.
 MEASURE = """() => {
-  const article = document.querySelector('.bd-article') || document.body;
+  const article = document.querySelector('.bd-article') || document.querySelector('main') || document.body;
   const found = [];
-  const report = (what, ...nodes) => found.push(what + ': ' + nodes.map(node =>
-    node.localName + ' ' + (node.getAttribute('alt') || node.innerText || '').slice(0, 60)).join(' / '));
+  const title = node => node.localName + ' '
+    + (node.getAttribute('alt') || node.innerText || '').replace(/\\s+/g, ' ').slice(0, 60);
+  const report = (what, ...nodes) => found.push(what + ': ' + nodes.map(title).join(' / '));
   const style = node => getComputedStyle(node);
   const shown = node => node.getClientRects().length > 0 && style(node).visibility !== 'hidden';
   const scrolls = node => /auto|scroll/.test(style(node).overflowX);
@@ -34,7 +35,7 @@ MEASURE = """() => {
   const parents = node => {
     const all = [];
     while (node !== article && (node = node.parentElement)) all.push(node);
-    return all.filter(node => !/inline|contents/.test(style(node).display));
+    return all.filter(node => !/^(inline|contents)$/.test(style(node).display));
   };
 
   for (const node of article.querySelectorAll('table, img, svg, pre, mjx-container')) {

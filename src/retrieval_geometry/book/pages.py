@@ -38,7 +38,10 @@ def check_pages(html: Path, browser: bool = False) -> list[str]:
     problems = [f"{page}: {problem}" for page, problem in source_problems(sources)]
     for page in pages:
         name = page.relative_to(html)
-        keys = glued_names(sources.get(str(name.with_suffix("")), {"cells": ()}))
+        source = sources.get(str(name.with_suffix("")))
+        if source is None and page.parent.name == "notebooks":
+            problems.append(f"{name}: its source is missing, so that its names cannot be checked")
+        keys = glued_names(source) if source else set()
         problems += [f"{name}: {problem}" for problem in _static_problems(page, html, keys)]
     if browser:
         executable = next(filter(None, map(shutil.which, BROWSERS)), None)
