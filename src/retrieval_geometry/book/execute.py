@@ -16,6 +16,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from retrieval_geometry.book.sources import fence_problems
+
 PARAMETERS = ("profile", "data_root", "device", "seed")
 
 
@@ -39,7 +41,8 @@ def execute_chapter(
         Seconds that the execution took.
 
     Raises:
-        ValueError: a parameter is unknown or missing, or the chapter has no parameters cell.
+        ValueError: a parameter is unknown or missing, the chapter has no parameters cell, or a fence swallows
+            a cell.
         ChapterError: a cell failed.
     """
     import jupytext
@@ -50,6 +53,8 @@ def execute_chapter(
     tagged = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
     if len(tagged) != 1:
         raise ValueError(f"{script.name} needs exactly one cell tagged 'parameters', found {len(tagged)}")
+    if faults := list(fence_problems(notebook)):
+        raise ValueError(f"{script.name}: {faults[0]}")
     notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
 
     output.parent.mkdir(parents=True, exist_ok=True)

@@ -49,6 +49,7 @@ def build_html(project: Project, made_from: str = "") -> Path:
     shutil.copytree(made, fresh)
     for page in fresh.rglob("*.html"):
         page.write_text(THEBE.sub("", page.read_text()))
+    (fresh / "prf-prf.html").unlink(missing_ok=True)  # a list of labels that no page links to
     (fresh / ".complete").write_text(made_from)
     shutil.rmtree(project.html, ignore_errors=True)
     os.replace(fresh, project.html)
