@@ -514,13 +514,11 @@ glue("tab-02-mixtures", Markdown(markdown_table(header, rows)), display=False)
 best_k = max(scores, key=lambda k: scores[k]["test"])
 glue("c02-best-k", best_k, display=False)
 glue("c02-few-64", scores[64]["few"], display=False)
-glue("c02-few-32", scores[32]["few"], display=False)
 glue("c02-parameters-64", f"{64 * (2 * dim + 1) - 1:,}", display=False)
 glue("c02-numbers", f"{n_points * dim:,}", display=False)
 glue("c02-paper-parameters", f"{64 * (2 * 512 + 1) - 1:,}", display=False)
 glue("c02-paper-numbers", f"{169 * 512:,}", display=False)
 glue("c02-train-points", train.shape[1], display=False)
-glue("c02-test-64", scores[64]["test"], display=False)
 glue("c02-collapsed-64", scores[64]["collapsed"], display=False)
 glue("c02-test-best", scores[best_k]["test"], display=False)
 
@@ -636,7 +634,6 @@ figure
 
 # %% tags=["remove-cell"]
 glue("c02-gap-64", 100 * float(median[components.index(64)]), display=False)
-glue("c02-gap-1", 100 * float(median[0]), display=False)
 
 # %% [markdown]
 # {numref}`fig-02-detour` turns the dial. At $K = 64$ the collapsed covariance differs from the sample
@@ -845,7 +842,6 @@ figure
 # %% tags=["remove-cell"]
 glue("c02-order-low", int(smt.order.min()), display=False)
 glue("c02-order-high", int(smt.order.max()), display=False)
-glue("c02-order-limit", smt.held_out.shape[1] - 1, display=False)
 glue("c02-alpha-low", float(smt.shrinkage.min()), display=False)
 glue("c02-alpha-high", float(smt.shrinkage.max()), display=False)
 glue("c02-eigenvectors", dim * (dim - 1) // 2, display=False)
@@ -1103,7 +1099,13 @@ print("the same, to rounding")
 # ````{solution} ex-02-5
 # :class: dropdown
 #
-# $S'_{ii} = \cos^2\theta\, S_{ii} - 2 \cos\theta\sin\theta\, S_{ij} + \sin^2\theta\, S_{jj} = \frac12 (S_{ii} + S_{jj}) + \frac12 \cos 2\theta\, (S_{ii} - S_{jj}) - \sin 2\theta\, S_{ij}$.
+# Half the sum stays, half the difference is turned:
+#
+# ```{math}
+# S'_{ii} = \cos^2\theta\, S_{ii} - 2 \cos\theta\sin\theta\, S_{ij} + \sin^2\theta\, S_{jj}
+#   = \tfrac12 (S_{ii} + S_{jj}) + \tfrac12 \cos 2\theta\, (S_{ii} - S_{jj}) - \sin 2\theta\, S_{ij} .
+# ```
+#
 # Insert the sine and cosine of the previous exercise: the last two terms are
 # $\frac{1}{2r} \left[(S_{ii} - S_{jj})^2 + 4 S_{ij}^2\right] = r / 2$. The product of both variances is
 # $S_{ii} S_{jj} (1 - \rho^2)$, so the smaller one is that, divided by the larger. The difference

@@ -82,7 +82,7 @@ BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, BLACK = OKABE_ITO
 # %% [markdown]
 # ## Two images, two ellipses
 #
-# Here are two patches of photographs. A fixed wavelet network describes every small neighbourhood of a patch by 87
+# Here are two patches of photographs ({numref}`fig-03-two-images`). A fixed wavelet network describes every small neighbourhood of a patch by 87
 # numbers. Two of the 87 are easy to read: how strongly the grey levels vary from left to right, and how strongly
 # from top to bottom, at the finest scale. In these two coordinates each patch is a cloud, and the Gaussian fitted
 # to the cloud is a point, the mean $\mu$, with an ellipse around it, the covariance $\Sigma$.
@@ -710,7 +710,7 @@ assert_close(stein_divergence(p, q)[0, 0], naive_stein(p, q))
 # 8\, S(p, q) \;\le\; d^2(p, q) \;\le\; 4\, D_{\mathrm{sym}}(p, q).
 # ```
 #
-# For large $t$ they part company. A direction in which one image has a thousandth of the variance of the other has $|t| \approx 7$. The symmetric KL counts it
+# For large $t$ they part company ({numref}`fig-03-spectrum`). A direction in which one image has a thousandth of the variance of the other has $|t| \approx 7$. The symmetric KL counts it
 # exponentially, $e^{|t|}/4$; the Riemannian distance quadratically; Stein linearly, $|t|/2$. So this one number tells how much an image model's *smallest*
 # variances, the ones estimated worst, rule the distance.
 
@@ -868,7 +868,7 @@ figure
 # Which Gaussians are *near* a given one? On the line a Gaussian is a point $(\mu, \sigma)$ of the upper half-plane, so balls can be drawn. For
 # Wasserstein eq. {eq}`eq-03-w2` reads $(\mu - \mu')^2 + (\sigma - \sigma')^2$: balls are round and equally large everywhere. For KL the half-plane is
 # curved: near $\sigma = 0$ a small shift is a large surprise. The affine-invariant distance, which
-# ignores means, has strips for balls.
+# ignores means, has strips for balls ({numref}`fig-03-balls`).
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Balls of radius one half around four Gaussians on the line (dots), as level lines in the plane of means and standard deviations. The Wasserstein balls are equal discs, cut off at the bottom; KL balls shrink towards zero deviation; affine-invariant balls are strips (two of the four are drawn).", "name": "fig-03-balls"}, "image": {"alt": "Three panels of the half-plane: equal circles, circles that grow with height, and horizontal strips."}}
 mu, sigma = torch.meshgrid(torch.linspace(-1.7, 1.7, 161), torch.linspace(0.02, 2.5, 161), indexing="xy")
@@ -1081,7 +1081,7 @@ assert_close(from_package[0], naive_sinkhorn)
 # %% [markdown]
 # The parameter $\varepsilon$ leads from one known distance to another. As $\varepsilon \to 0$ the charge vanishes and $S_\varepsilon$ becomes the exact transport cost. As $\varepsilon \to \infty$ the plan
 # becomes $\alpha \otimes \beta$, and for $p = 1$ what remains is $\E \norm{x - y} - \tfrac12 \E \norm{x - x'} - \tfrac12 \E \norm{y - y'}$, half the energy distance of statistics
-# {cite:p}`c03-szekely2013energy`. We compute both ends and the way between.
+# {cite:p}`c03-szekely2013energy`. We compute both ends and the way between ({numref}`fig-03-sinkhorn`).
 
 # %%
 cost = torch.cdist(moon, blob)
@@ -1128,7 +1128,7 @@ curve.spines[["top", "right"]].set_visible(False)
 figure
 
 # %% [markdown]
-# What does the bias do? Let a cloud follow the gradient of each cost towards a target. A cost whose minimum is at the target leads there. The biased one prefers a cloud that has *shrunk*: if
+# What does the bias do? Let a cloud follow the gradient of each cost towards a target. A cost whose minimum is at the target leads there ({numref}`fig-03-bias`). The biased one prefers a cloud that has *shrunk*: if
 # all mass must be shared out anyway, it is cheaper to stand in the middle. For retrieval this means that the biased cost may find a concentrated image nearer to everything.
 
 

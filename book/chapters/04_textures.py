@@ -93,7 +93,7 @@ for name, run in (("here", result), ("dtd", recorded)):
 # ## Table 1 again
 #
 # {numref}`tab-04-table1` sets the paper's precision beside ours. The bracket after a number is a 95 % bootstrap
-# interval over the queries: the range in which the number would move if other queries of the same kind were drawn.
+# interval over the queries: the range in which the number would move if other queries of the same classes were drawn.
 # The data differ, so the *levels* are not comparable. What can be compared is the *order* of the rows, which is what
 # the paper's conclusion is about.
 
@@ -295,7 +295,7 @@ glue("tab-04-relu", Markdown(tables.markdown_table(header, rows)), display=False
 #
 # The paper's Wasserstein distances took 5 and 9 seconds a pair. {numref}`tab-04-time` has the time column of Table 1
 # beside ours: processor time of many pairs at once, divided by their number, in one thread on the processor named in
-# {numref}`tab-04-provenance`. No pair is approximated. In DTD's {glue:text}`04-dtd-dimensions` dimensions a
+# {numref}`tab-04-provenance` and {numref}`tab-04-provenance-real`. No pair is approximated. In DTD's {glue:text}`04-dtd-dimensions` dimensions a
 # Wasserstein or a Riemannian distance still takes tens of milliseconds, but a search rarely needs it: lower bounds
 # rule out most pairs before ({numref}`tab-04-bounds`), and the ranking is that of all pairs, bit by bit.
 
@@ -355,7 +355,7 @@ glue("tab-04-bounds", Markdown(table), display=False)
 # ## Two of the paper's hypotheses
 #
 # **Several layers.** The last layer keeps little of colour, says the paper, so descriptors of several layers "should
-# undoubtedly" retrieve better. {numref}`tab-04-layers` takes the layers as independent, as the paper does: the squared
+# undoubtedly" retrieve better. {numref}`tab-04-layers` and {numref}`tab-04-layers-real` take the layers as independent, as the paper does: the squared
 # distances add.
 
 # %% tags=["hide-input", "remove-output"]

@@ -157,7 +157,7 @@ record("0.1", "the divergence is negative", without_log < 0, with_log < 0)
 glue("printed-1", int((without_log < 0).sum()), display=False)
 
 # %% [markdown]
-# The printed form is negative on {glue:text}`printed-1` of the 400 pairs, the corrected one never.
+# The printed form is negative on {glue:text}`printed-1` of the 400 pairs, the corrected one never ({numref}`fig-05-missing-log`).
 #
 # And the units. If every descriptor is divided by ten, nothing about the two images has changed. The corrected form
 # agrees; the printed one becomes ten times as large.
@@ -654,7 +654,7 @@ figure
 
 
 # %% [markdown]
-# For each manipulation: the distances of the twenty pairs after, relative to before; and how many of the forty patches have another nearest neighbour than they had.
+# {numref}`fig-05-manipulated` shows three. For each manipulation: the distances of the twenty pairs after, relative to before; and how many of the forty patches have another nearest neighbour than they had.
 
 
 # %%
@@ -739,7 +739,7 @@ figure
 # ```
 # ````
 #
-# The first three rows of {numref}`tab-05-invariance` are what is true. A matrix that acts on the descriptors of all images alike changes nothing, and this includes a common whitening. Halving the contrast of all images is of that
+# The first three rows of {numref}`tab-05-invariance` and {numref}`fig-05-invariance` are what is true. A matrix that acts on the descriptors of all images alike changes nothing, and this includes a common whitening. Halving the contrast of all images is of that
 # kind too, *if* the features are linear in the contrast: then $G = \tfrac12 I$. With the logarithm that our features carry, and with the biases of a trained network, it is not. The fourth row is a
 # warning for practice: shrinkage, which singular covariances make necessary, is towards a multiple of the identity, and that is another matrix in other coordinates. Everything below is what the sentence promised and the
 # distance does not keep.

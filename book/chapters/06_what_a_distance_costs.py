@@ -341,7 +341,7 @@ glue("tab-06-bits", Markdown(markdown_table(header, rows)), display=False)
 # ```
 # ````
 #
-# Patches of one photograph are near each other *because* large terms cancel, and rounding takes its toll from the large terms. So the package multiplies in single precision and offers no
+# Patches of one photograph are near each other *because* large terms cancel, and rounding takes its toll from the large terms ({numref}`tab-06-bits`). So the package multiplies in single precision and offers no
 # lower one for KL. The other distances of this chapter end in an eigenvalue problem or in a difference of nearly equal numbers, and need double precision there.
 #
 # ## Variational Kullback–Leibler: a product and a log-sum-exp
@@ -1037,7 +1037,6 @@ header = [
 ]
 table = markdown_table(header, [pair_cells(row) for row in works.values()])
 glue("tab-06-pairs", Markdown(table), display=False)
-glue("06-gemm", recorded.details.gemm_rate / 1e9, display=False)
 glue("tab-06-provenance", Markdown(provenance_table(recorded)), display=False)
 by_commit = {}
 for entry in (*rows_by_key.values(), *curves.values()):
@@ -1093,7 +1092,7 @@ glue("tab-06-search", Markdown(table), display=False)
 # ```
 # ````
 #
-# Rows and curves were measured one by one, some of them anew after the code had changed. By commit: {glue:text}`06-commits`.
+# {numref}`tab-06-provenance` has the machine. Rows and curves were measured one by one, some of them anew after the code had changed. By commit: {glue:text}`06-commits`.
 #
 # Read the two tables with three warnings. A ratio compares with the *fastest* library, whatever its error. The mixture distance of POT takes full covariances, a more general and far
 # dearer problem; it is given fewer dimensions, and the row says only what an interface can cost. And for fitting mixtures by EM we claim nothing: there is nothing to reorganise.

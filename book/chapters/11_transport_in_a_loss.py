@@ -101,8 +101,6 @@ network = load_embedding_network("glyph_cnn", dim=32, output="map", seed=seed)
 untrained = embed(network, unseen).double()
 
 # %% tags=["remove-input"]
-glue("11-learnt", len(learnt), display=False)
-glue("11-unseen", len(unseen), display=False)
 print("images, places, numbers:", tuple(untrained.shape))
 
 # %% [markdown]
@@ -972,7 +970,6 @@ glue("11-better", words(better), display=False)
 glue("11-open", words([name for name in gaps if name not in worse + better]), display=False)
 similar = ("exact", "biased", "epsilon-0.01")
 glue("11-told-apart", words([name for name in similar if name in worse + better]), display=False)
-glue("11-base-r1", format_metric(ablations["base"].metrics["R@1"]), display=False)
 glue("11-classes", len(ablations.groups.sizes), display=False)
 for name in gaps:
     glue(f"11-gap-{name}", gaps[name]["R@1"].numbers, display=False)

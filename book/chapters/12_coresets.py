@@ -730,14 +730,6 @@ decided = check_all(
 glue("tab-12-claims", Markdown(claims_table(decided)), display=False)
 
 # %% tags=["remove-cell"]
-for other, interval in paired.items():
-    glue(
-        f"12-paired-{other}",
-        f"{interval.value:+.3f} [{interval.low:+.3f}, {interval.high:+.3f}]",
-        display=False,
-    )
-
-
 def standing(way):
     """In words: at which shares the paired interval lies beside zero."""
     above = [s for s in shares if paired[f"{way}-{s}"].low > 0]
@@ -845,7 +837,7 @@ figure
 # - Proposition 1 is true (**{glue:text}`12-verdict-proposition`**), with a converse that makes $W_1$ the right quantity for Lipschitz functions. Whether training is such a function is left open.
 # - Two algorithms hide behind one name. Points that move reach the best rate, but are no images. Subsets are images, and greed chooses them well: near the best where we could check, and never below $1 - 1/e$ of the largest $F$.
 # - Eq. 6 divides by zero, so that all subsets tie, and Algorithm 1 as printed returns one image. Both can be repaired, and the repaired `wcraig` does what the text describes.
-# - That coresets bring the cost of training with a Wasserstein loss down, which is all that the paper says of them, is **{glue:text}`12-verdict-coresets`** here ({numref}`tab-12-claims`; {numref}`tab-12-provenance` has what made the numbers). Whether they are worth more than as many steps without them is our question, not the paper's. The decisive control is the plain one: all images, fewer steps. Our runs are short and on small images; on data with many near-duplicates a subset may have
+# - That coresets bring the cost of training with a Wasserstein loss down, which is all that the paper says of them, is **{glue:text}`12-verdict-coresets`** here ({numref}`tab-12-claims`; {numref}`tab-12-provenance` and {numref}`tab-12-omniglot-provenance` have what made the numbers). Whether they are worth more than as many steps without them is our question, not the paper's. The decisive control is the plain one: all images, fewer steps. Our runs are short and on small images; on data with many near-duplicates a subset may have
 #   more to give.
 # - The *Triplet* rows of the paper's Table 1 look damaged. That is a suspicion, with its reasons on this page.
 #

@@ -1080,7 +1080,7 @@ glue("13-models", ablations.settings["models a method"], display=False)
 # The base has $k = $ {glue:text}`13-base-updates`. Better in R@1, with zero outside the interval: {glue:text}`13-clear`. Worse: {glue:text}`13-worse`. The largest gain is that of {glue:text}`13-most`, the largest loss that of {glue:text}`13-least`.
 # Read this with care. There are {glue:text}`13-models` models of each, and so few say little about how much they vary (those of "{glue:text}`13-widest`" alone differ by {glue:text}`13-widest-spread:.3f`); so the intervals are wide, and only large effects can be seen.
 #
-# The last column is the same on Omniglot ({glue:text}`13-omniglot-protocol`; {glue:text}`13-omniglot-steps` steps; the base has R@1 {glue:text}`13-omniglot-base`). Where the two data sets disagree about a change, neither makes a rule.
+# The last column is the same on Omniglot ({numref}`tab-13-omniglot`; {glue:text}`13-omniglot-protocol`; {glue:text}`13-omniglot-steps` steps; the base has R@1 {glue:text}`13-omniglot-base`). Where the two data sets disagree about a change, neither makes a rule.
 #
 # ````{table} Provenance of the recorded ablations on Omniglot.
 # :name: tab-13-omniglot

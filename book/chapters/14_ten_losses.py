@@ -180,7 +180,7 @@ glue("tab-14-older", Markdown(tables.markdown_table(header, older)), display=Fal
 # ```
 # ````
 #
-# {numref}`tab-14-real` to {numref}`tab-14-grocery` have the recorded runs, with six more losses, and {numref}`fig-14-dots` all of them in one picture.
+# {numref}`tab-14-real`, {numref}`tab-14-tiny` and {numref}`tab-14-grocery` have the recorded runs, with six more losses, and {numref}`fig-14-dots` all of them in one picture.
 #
 # ````{table} Seventeen losses on handwritten characters of unseen alphabets (Omniglot). Recorded run.
 # :name: tab-14-real
@@ -323,7 +323,7 @@ glue("tab-14-rankmi", Markdown(tables.markdown_table(header, rows)), display=Fal
 #
 # The mean of local features is not what W-triplet learns. It learns a distance between *sets* of them. Asked by that distance, on {glue:text}`14-asked` of the queries and with one model, its R@1 changes as {numref}`tab-14-ways` says; {numref}`tab-14-transport` sets it against the others. But
 # the comparison is no longer equal. An image is then sixteen vectors instead of one, and a comparison a transport problem instead of a subtraction. [Chapter 11](11_transport_in_a_loss) asks a triplet network
-# that never saw a transport plan in the same way.
+# that never saw a transport plan in the same way. {numref}`tab-14-rankmi` is the table of differences for RankMI.
 #
 # ````{table} R@1 of the Wasserstein losses, one model each, asked by the Euclidean distance of mean features and by the Sinkhorn divergence of all local features. Intervals over classes, all eight at once; of one model they say nothing about another training.
 # :name: tab-14-ways
@@ -484,7 +484,7 @@ for number, run in enumerate(runs.values()):
 #
 # ## What these runs can and cannot say
 #
-# {numref}`tab-14-provenance-0` to {numref}`tab-14-provenance-3` say what made the numbers.
+# {numref}`tab-14-provenance-0`, {numref}`tab-14-provenance-1`, {numref}`tab-14-provenance-2` and {numref}`tab-14-provenance-3` say what made the numbers.
 #
 # ````{table} This build's comparison.
 # :name: tab-14-provenance-0

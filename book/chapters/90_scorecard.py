@@ -89,13 +89,13 @@ for name, verdicts in (("here", here), ("real", real)):
     glue(f"90-{name}", ", ".join(f"{n} {verdict}" for verdict, n in counts.most_common()), display=False)
 
 # %% [markdown]
-# ````{table} Every claim, judged on the images of this build and by recorded runs: on DTD images for `geometric`, on Omniglot for the papers on learning.
+# :::{table} Every claim, judged on the images of this build and by recorded runs: on DTD images for `geometric`, on Omniglot for the papers on learning.
 # :name: tab-90-scorecard
 #
 # ```{glue:md} tab-90-scorecard
 # :format: myst
 # ```
-# ````
+# :::
 #
 # Of the claims in {numref}`tab-90-scorecard`, this build finds {glue:text}`90-here`; the recorded runs
 # find {glue:text}`90-real`. The numbers behind each verdict are in {numref}`tab-90-evidence`.

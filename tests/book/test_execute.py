@@ -52,6 +52,14 @@ def test_a_misspelt_or_missing_parameter_is_refused(project: Project, change: di
         )
 
 
+def test_a_fence_that_swallows_a_cell_is_refused(project: Project) -> None:
+    script = project.chapters / "01_first.py"
+    table = "\n# %% [markdown]\n# ````{table} Values of `x`\n# :name: tab-x\n# ````\n\n# %%\nx = 1\n"
+    script.write_text(script.read_text() + table)
+    with pytest.raises(ValueError, match=r"01_first\.py: a backtick in the head of a backtick fence"):
+        execute_chapter(script, project.root / "x.ipynb", PARAMETERS, cwd=project.root)
+
+
 def test_a_chapter_without_parameters_cell_is_refused(project: Project) -> None:
     script = project.chapters / "01_first.py"
     script.write_text("# %%\nprint(1)\n")

@@ -134,7 +134,7 @@ def test_query_draws_weigh_classes_equally_and_take_blocks(monkeypatch):
         (lambda: paired_bootstrap_difference([0.1], [0.1, 0.2]), "same queries, got 1 and 2"),
         (lambda: paired_bootstrap_difference([0.1], [float("inf")]), r"b\[0\] must be finite"),
         (lambda: query_draw_interval([0.1, 0.2, 0.3], [0, 0, 1]), "class 1 has 1 candidate"),
-        (lambda: query_draw_interval([0.1, 0.2], [0]), "one class per value"),
+        (lambda: query_draw_interval([0.1, 0.2], [0]), "classes must hold one label per value"),
         (lambda: query_draw_interval([0.1, 0.2], [0, 0], per_class=0), "per_class must be"),
         (lambda: query_draw_interval([0.1, 0.2], [0, 0], n_draws=0), "n_draws must be"),
     ],

@@ -78,14 +78,14 @@ def test_an_interrupted_run_goes_on_where_it_stopped(small_setting, monkeypatch,
 
     monkeypatch.setattr(geometric, "rank_setting", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        geometric.compare(few, descriptors, small_setting, 0, Checkpoints(run=1))
-    parts = geometric.compare(few, descriptors, small_setting, 0, Checkpoints(run=1))
+        geometric.compare(few, descriptors, small_setting, 0, Checkpoints(geometric.compare, run=1))
+    parts = geometric.compare(few, descriptors, small_setting, 0, Checkpoints(geometric.compare, run=1))
     assert ran == ["gmm-normal-kl", "mean-euclidean", "mean-euclidean", "mean-cosine"]
-    geometric.compare(few[:1], descriptors, small_setting, 0, Checkpoints(run=2))
+    geometric.compare(few[:1], descriptors, small_setting, 0, Checkpoints(geometric.compare, run=2))
     assert ran[4:] == ["gmm-normal-kl"]
-    (damaged,) = Checkpoints(run=1).folder.glob("mean-cosine.json")
+    (damaged,) = Checkpoints(geometric.compare, run=1).folder.glob("mean-cosine.json")
     damaged.write_text(damaged.read_text()[:-9])
-    again = geometric.compare(few, descriptors, small_setting, 0, Checkpoints(run=1))
+    again = geometric.compare(few, descriptors, small_setting, 0, Checkpoints(geometric.compare, run=1))
     assert ran[5:] == ["mean-cosine"]
     assert again[:2] == parts[:2]
     assert again[2].nearest == parts[2].nearest

@@ -16,6 +16,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from retrieval_geometry.book.sources import fence_problems
+
 PARAMETERS = ("profile", "data_root", "device", "seed")
 
 
@@ -24,7 +26,7 @@ class ChapterError(RuntimeError):
 
 
 def execute_chapter(
-    script: Path, output: Path, parameters: Mapping[str, Any], cwd: Path, source: str = ""
+    script: Path, output: Path, parameters: Mapping[str, Any], cwd: Path, made_from: str = ""
 ) -> float:
     """Execute a chapter with papermill and write it to ``output``.
 
@@ -33,13 +35,14 @@ def execute_chapter(
         output: the executed notebook; replaced atomically.
         parameters: values of ``profile``, ``data_root``, ``device`` and ``seed``.
         cwd: working directory of the kernel.
-        source: digest of what the execution follows from; the notebook carries it.
+        made_from: digest of what the execution follows from; the notebook carries it.
 
     Returns:
         Seconds that the execution took.
 
     Raises:
-        ValueError: a parameter is unknown or missing, or the chapter has no parameters cell.
+        ValueError: a parameter is unknown or missing, the chapter has no parameters cell, or a fence swallows
+            a cell.
         ChapterError: a cell failed.
     """
     import jupytext
@@ -50,6 +53,8 @@ def execute_chapter(
     tagged = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
     if len(tagged) != 1:
         raise ValueError(f"{script.name} needs exactly one cell tagged 'parameters', found {len(tagged)}")
+    if faults := list(fence_problems(notebook)):
+        raise ValueError(f"{script.name}: {faults[0]}")
     notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
 
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -76,7 +81,7 @@ def execute_chapter(
     finally:
         source.unlink(missing_ok=True)
     seconds = time.perf_counter() - started
-    _finish(partial, parameters, seconds, source)
+    _finish(partial, parameters, seconds, made_from)
     os.replace(partial, output)
     return seconds
 
@@ -96,7 +101,7 @@ def _explain(script: Path, error: Any) -> str:
     )
 
 
-def _finish(path: Path, parameters: Mapping[str, Any], seconds: float, source: str) -> None:
+def _finish(path: Path, parameters: Mapping[str, Any], seconds: float, made_from: str) -> None:
     """Hide the parameter cells, drop run-time noise, and record what the execution cost."""
     notebook = json.loads(path.read_text())
     for cell in notebook["cells"]:
@@ -109,7 +114,7 @@ def _finish(path: Path, parameters: Mapping[str, Any], seconds: float, source: s
     notebook["metadata"].pop("papermill", None)
     # Jupyter Book must show these outputs, not make its own.
     notebook["metadata"]["mystnb"] = {"execution_mode": "off"}
-    notebook["metadata"]["source"] = source
+    notebook["metadata"]["made_from"] = made_from
     notebook["metadata"]["cost"] = {
         "seconds": round(seconds, 1),
         "peak_memory_mb": _children_peak_mb(),

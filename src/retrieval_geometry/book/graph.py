@@ -64,7 +64,7 @@ def chapter_source(
         [
             script.read_text(encoding="utf-8"),  # all of it: the words stand on the page
             sources.digest(files),
-            *(EXPERIMENTS[run].source(sources) for run in experiments_of(sources, script)),
+            *(EXPERIMENTS[run].source(sources, project.recorded) for run in experiments_of(sources, script)),
             *recorded(sources, files, project.recorded, named_by_claims(sources, script)),
             json.dumps([_settings(settings), library_versions()], sort_keys=True),
         ]
@@ -100,7 +100,8 @@ def stale(project: Project, settings: Mapping[str, Any], targets: Iterable[str] 
     for run in EXPERIMENTS:
         path = result_of(run, settings["profile"])
         if run in runs or path in wanted:
-            found[path] = why_stale(EXPERIMENTS[run], project.root / path, **settings, sources=sources)
+            source = EXPERIMENTS[run].source(sources, project.recorded)
+            found[path] = why_stale(EXPERIMENTS[run], project.root / path, **settings, source=source)
     for path, name in asked.items():
         made = _made_from(project.root / path)
         if made != chapter_source(project, name, settings, sources):
@@ -126,10 +127,10 @@ def _executed(chapter: str) -> str:
 def _made_from(notebook: Path) -> str | None:
     """The digest that an executed chapter carries."""
     try:
-        source = json.loads(_text(notebook))["metadata"].get("source")
+        made_from = json.loads(_text(notebook))["metadata"].get("made_from")
     except (ValueError, KeyError):
         return None
-    return str(source)
+    return str(made_from)
 
 
 def _digest_of(path: Path) -> str:

@@ -25,10 +25,10 @@ class BookError(RuntimeError):
     """Jupyter Book reported an error or a warning."""
 
 
-def build_html(project: Project, source: str = "") -> Path:
+def build_html(project: Project, made_from: str = "") -> Path:
     """Stage the executed chapters, build the HTML, and return the path of its first page.
 
-    ``source`` is left beside the pages: the digest of what they were made from.
+    ``made_from`` is left beside the pages: the digest of what they were made from.
 
     Pages are built inside the staging folder and replace ``build/html`` only when Jupyter Book ends without
     an error or a warning.
@@ -49,7 +49,8 @@ def build_html(project: Project, source: str = "") -> Path:
     shutil.copytree(made, fresh)
     for page in fresh.rglob("*.html"):
         page.write_text(THEBE.sub("", page.read_text()))
-    (fresh / ".complete").write_text(source)
+    (fresh / "prf-prf.html").unlink(missing_ok=True)  # a list of labels that no page links to
+    (fresh / ".complete").write_text(made_from)
     shutil.rmtree(project.html, ignore_errors=True)
     os.replace(fresh, project.html)
     return project.html / "index.html"

@@ -13,8 +13,6 @@ from retrieval_geometry.evaluation.intervals import (
     bootstrap_interval,
     paired_bootstrap_difference,
     query_draw_interval,
-    run_difference,
-    run_interval,
     seed_interval,
 )
 from retrieval_geometry.evaluation.neighbours import nearest_neighbours
@@ -44,8 +42,6 @@ __all__ = [
     "precision_at_k",
     "query_draw_interval",
     "recall_at_k",
-    "run_difference",
-    "run_interval",
     "seed_interval",
     "simultaneous_differences",
 ]

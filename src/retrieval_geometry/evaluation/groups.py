@@ -1,18 +1,17 @@
 """Intervals that speak of new classes and new training runs, and of several comparisons at once."""
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import NamedTuple, Self
 
 import numpy as np
-from scipy.stats import t
-from torch import Tensor
+from scipy.special import stdtrit
 
 from retrieval_geometry._check import check_count, check_number
-from retrieval_geometry.evaluation.intervals import Interval, Values
+from retrieval_geometry.evaluation.intervals import Interval, Values, label_groups, to_numpy
 
-ROUNDING = 1e-12  # of the largest value: less than this is no difference
+ROUNDING = 1e-12  # of the largest value: less is no difference and no spread
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,8 +23,8 @@ class GroupMeans:
         sizes: ``(G,)``, how many queries each group holds.
 
     Raises:
-        ValueError: not a row for each model and a column for each group, a value that is not finite, or a size
-            below 1.
+        ValueError: not a row for each model and a column for each group, a value that is not finite, or a
+            size below 1.
     """
 
     values: np.ndarray
@@ -57,11 +56,10 @@ class GroupMeans:
             >>> GroupMeans.of([1, 0, 1, 1], ["a", "a", "a", "b"]).sizes.tolist()
             [3, 1]
         """
-        table = np.atleast_2d(_numpy(values).astype(np.float64))
-        labels = _numpy(groups)
-        if labels.ndim != 1 or table.ndim != 2 or table.shape[1] != len(labels) or not len(labels):
-            raise ValueError(f"groups must name one group per query, got {labels.shape} for {table.shape}")
-        _, group = np.unique(labels, return_inverse=True)
+        table = np.atleast_2d(to_numpy(values))
+        if table.ndim != 2 or not table.size:
+            raise ValueError(f"values must hold a row of values for each model, got shape {table.shape}")
+        group = label_groups(groups, table.shape[1])[1]
         sizes = np.bincount(group)
         return cls(np.stack([np.bincount(group, weights=row) for row in table]) / sizes, sizes)
 
@@ -95,15 +93,17 @@ def mean_interval(means: GroupMeans, confidence: float = 0.95, comparisons: int 
     r"""Return the mean over queries and models with its interval over new groups and new models.
 
     .. math:: \bar d \pm t_\nu \sqrt{V_G + V_S}, \qquad
-        V_G = \sum_g \frac{w_g^2 (\bar d_g - \bar d)^2}{1 - w_g}, \quad V_S = \frac{s^2}{S}
+        V_G = \frac{G - 1}{G} \sum_g (\bar d_{-g} - \bar d)^2, \quad V_S = \frac{s^2}{S}
 
-    with w_g the share of group g in the queries and s the standard deviation of the models' means. The first
-    variance is robust to any dependence inside a group (Liang and Zeger 1986; the divisor, G/(G - 1) for equal
-    groups, is that of Bell and McCaffrey 2002); the degrees of freedom are Satterthwaite's (1946). Chapter 10
+    with :math:`\bar d_{-g}` the mean without group g and s the standard deviation of the models' means. The
+    first variance is the jackknife's, which leaves out a group at a time and allows any dependence inside a
+    group (Efron and Tibshirani 1993, chapter 11); the degrees of freedom are Satterthwaite's (1946). How
+    one model happens to answer one group is in both variances: the interval errs on the wide side. Chapter 10
     derives it and measures how often it covers.
 
     With one model V_S is unknown and left out: the interval then speaks of other groups, *not* of another
-    training. Equal values give an interval of no width.
+    training. Means close to 0 or 1 of few groups are skewed, and it covers them less often than it says.
+    Equal values give an interval of no width.
 
     Args:
         means: of at least two groups.
@@ -114,24 +114,24 @@ def mean_interval(means: GroupMeans, confidence: float = 0.95, comparisons: int 
         ValueError: one group, a confidence out of its range, or fewer than one comparison.
 
     Example:
-        >>> found = mean_interval(GroupMeans.of([[1, 0, 1, 1], [1, 0, 1, 0]], [0, 0, 1, 1]))
-        >>> found.value
+        >>> mean_interval(GroupMeans.of([[1, 0, 1, 1], [1, 0, 1, 0]], [0, 0, 1, 1])).value
         0.625
     """
-    parts = [_over_groups(means.by_group, means.sizes), *_over_models(means)]
-    return _student(means.mean, parts, float(np.abs(means.values).max()), confidence, comparisons)
+    return _student([means], confidence, comparisons)
 
 
 def mean_difference(a: GroupMeans, b: GroupMeans, confidence: float = 0.95, comparisons: int = 1) -> Interval:
     """Return the mean of a minus that of b with its interval: queries are paired, trained models are not.
 
     What the groups have in common cancels; the variances over the models of each side add up. A side with one
-    model adds none: if it was trained, the interval does *not* speak of another training of it. The formula,
-    the other arguments and the errors are those of :func:`mean_interval`.
+    model adds none: if it was trained, the interval does *not* speak of another training of it. Where models
+    are paired too (one model ranked in two ways), take :func:`mean_interval` of the differences; models that
+    only share a seed are taken as strangers, which is on the safe side. The formula, the other arguments and
+    the errors are those of :func:`mean_interval`.
 
     Args:
         a: values of one method.
-        b: values of the other for the same queries.
+        b: values of the other for the same queries, in the same groups.
 
     Raises:
         ValueError: also if a and b hold groups of other sizes.
@@ -143,9 +143,7 @@ def mean_difference(a: GroupMeans, b: GroupMeans, confidence: float = 0.95, comp
     """
     if not np.array_equal(a.sizes, b.sizes):
         raise ValueError(f"a and b must hold the same queries, got groups of {a.sizes} and of {b.sizes}")
-    parts = [_over_groups(a.by_group - b.by_group, a.sizes), *_over_models(a), *_over_models(b)]
-    scale = max(float(np.abs(side.values).max()) for side in (a, b))
-    return _student(a.mean - b.mean, parts, scale, confidence, comparisons)
+    return _student([a, b], confidence, comparisons)
 
 
 def simultaneous_differences(
@@ -153,8 +151,11 @@ def simultaneous_differences(
 ) -> dict[str, Interval]:
     """Return first minus each rival, with intervals that hold *all at once* with the given confidence.
 
-    One may look at all of them and pick any, the best rival too. Each interval is a :func:`mean_difference`
-    that takes an equal part of the risk (Bonferroni): valid for any dependence between the comparisons.
+    One may look at all of them and pick any, the best rival too. Each is a :func:`mean_difference` that takes
+    an equal part of the risk: Bonferroni's bound holds for any dependence between the comparisons and for
+    methods that scatter differently, where Dunnett's (1955) asks for a common variance. That *some* rival is
+    better takes these intervals. That the first beats *every* rival does not: a rival that is really better
+    passes with its plain interval in 2.5 % of all cases at most, whatever the others do (Berger 1982).
 
     Args:
         first: values of the method that is compared.
@@ -164,9 +165,9 @@ def simultaneous_differences(
         ValueError: no rival, and what :func:`mean_difference` refuses.
 
     Example:
-        >>> tables = [GroupMeans.of(row, [0, 0, 1, 1]) for row in ([1, 1, 0, 1], [0, 1, 0, 1], [0, 0, 0, 1])]
-        >>> [found.value for found in simultaneous_differences(tables[0], dict(b=tables[1], c=tables[2])).values()]
-        [0.25, 0.5]
+        >>> a, b, c = (GroupMeans.of(row, [0, 0, 1]) for row in ([1, 1, 0], [0, 1, 0], [0, 0, 0]))
+        >>> [round(found.value, 3) for found in simultaneous_differences(a, {"b": b, "c": c}).values()]
+        [0.333, 0.667]
     """
     if not rivals:
         raise ValueError("rivals must hold at least one method")
@@ -181,37 +182,42 @@ class _Part(NamedTuple):
     freedom: float
 
 
-def _over_groups(values: np.ndarray, sizes: np.ndarray) -> _Part:
-    """The variance that the choice of the groups gives to the mean over queries; groups count by their size."""
-    if len(values) < 2:
-        raise ValueError("the queries must come from at least two groups, got one: name finer groups")
-    weights = sizes / sizes.sum()
-    deviations = values - weights @ values
-    variance = float((weights**2 * deviations**2 / (1 - weights)).sum())
-    effective = float((weights**2).sum() ** 2 / (weights**4).sum())  # G for equal groups
-    return _Part(variance, effective - 1)
+def _student(sides: Sequence[GroupMeans], confidence: float, comparisons: int) -> Interval:
+    """The mean of the first side, minus that of the second if there is one, with Student's interval.
 
-
-def _over_models(means: GroupMeans) -> list[_Part]:
-    """The variance that the choice of the seeds gives to the mean; with one model nothing is known of it."""
-    if means.models < 2:
-        return []
-    return [_Part(float(means.by_model.var(ddof=1)) / means.models, means.models - 1)]
-
-
-def _student(value: float, parts: list[_Part], scale: float, confidence: float, comparisons: int) -> Interval:
-    """Student's interval with Satterthwaite's degrees of freedom; rounding makes no difference and no width."""
+    Values are divided by the largest first: no square overflows, and what rounding does is 1e-16.
+    """
     if check_number(confidence, "confidence", above=0, at_most=1) == 1:
         raise ValueError("confidence must be below 1: Student's interval would have no end")
     check_count(comparisons, "comparisons")
-    value = 0.0 if abs(value) <= ROUNDING * scale else value
+    scale = max(float(np.abs(side.values).max()) for side in sides) or 1.0
+    sides = [replace(side, values=side.values / scale) for side in sides]
+    by_group = sides[0].by_group - sum(side.by_group for side in sides[1:])
+    value, over_groups = _jackknife(by_group, sides[0].sizes)
+    parts = [over_groups, *(_over_models(side) for side in sides if side.models > 1)]
     variance = sum(part.variance for part in parts)
-    if math.sqrt(variance) <= ROUNDING * scale:
+    value = 0.0 if abs(value) < ROUNDING else value * scale
+    if math.sqrt(variance) < ROUNDING:
         return Interval(value, value, value)
     freedom = variance**2 / sum(part.variance**2 / part.freedom for part in parts)
-    reach = float(t.ppf(1 - (1 - confidence) / (2 * comparisons), freedom)) * math.sqrt(variance)
+    reach = float(stdtrit(freedom, 1 - (1 - confidence) / (2 * comparisons))) * math.sqrt(variance) * scale
     return Interval(value, value - reach, value + reach)
 
 
-def _numpy(values: Values) -> np.ndarray:
-    return np.asarray(values.detach().cpu() if isinstance(values, Tensor) else values)
+def _jackknife(by_group: np.ndarray, sizes: np.ndarray) -> tuple[float, _Part]:
+    """The mean over queries, and how far it moves with the choice of the groups.
+
+    Groups of different sizes are worth fewer equal ones: 1 / sum of squared shares (Kish 1965).
+    """
+    if len(by_group) < 2:
+        raise ValueError("groups must be at least two, got one: name finer groups, such as classes")
+    share = sizes / sizes.sum()
+    value = float(share @ by_group)
+    without = share / (1 - share) * (value - by_group)  # the mean without a group, minus the mean
+    variance = (len(share) - 1) / len(share) * float((without**2).sum())
+    return value, _Part(variance, max(1.0, 1 / float((share**2).sum()) - 1))
+
+
+def _over_models(means: GroupMeans) -> _Part:
+    """The variance that the choice of the seeds gives to the mean."""
+    return _Part(float(means.by_model.var(ddof=1)) / means.models, means.models - 1)

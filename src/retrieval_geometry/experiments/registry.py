@@ -48,11 +48,16 @@ class Experiment:
         folder = folder_digest(profile, data_root)
         return replace(result, provenance=replace(result.provenance, source=source, folder=folder))
 
-    def source(self, sources: Sources | None = None) -> str:
-        """A digest of what its numbers follow from: code, and the recorded results that the code reads."""
+    def source(self, sources: Sources | None = None, folder: Path | None = None) -> str:
+        """A digest of what its numbers follow from: code, and the recorded results that the code reads.
+
+        Args:
+            sources: the package's files; by default as they were loaded.
+            folder: where recorded results lie; by default those of the checkout around the working directory.
+        """
         sources = sources or loaded_sources()
         files = sources.closure(sources.file(self.module))
-        return combined([sources.digest(files), *recorded(sources, files, recorded_dir())])
+        return combined([sources.digest(files), *recorded(sources, files, folder or recorded_dir())])
 
 
 EXPERIMENTS = {
@@ -143,12 +148,13 @@ def why_stale(
     data_root: str = "data",
     device: str = "cpu",
     seed: int = 0,
-    sources: Sources | None = None,
+    source: str | None = None,
 ) -> str | None:
     """Why the file is not the result that these settings give today; None if it is.
 
     Compared are experiment, profile, seed, the kind of device, the data folder by name (of ``real`` and
-    ``paper``; what lies in it is not looked at), versions of libraries, and :meth:`Experiment.source`.
+    ``paper``; what lies in it is not looked at), versions of libraries, and ``source``, by default
+    :meth:`Experiment.source`.
     """
     try:
         result = Result.read(path)
@@ -170,7 +176,7 @@ def why_stale(
     for name, (was, asked) in compared.items():
         if was != asked:
             return f"{name} was {was}, is {asked}"
-    if made.source != experiment.source(sources):
+    if made.source != (source or experiment.source()):
         return "its code, or a recorded result that it reads, has changed"
     return None
 

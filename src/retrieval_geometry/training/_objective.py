@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 Description = dict[str, Any]
 """Plain values by dotted path, such as ``objective.distance.p``."""
@@ -141,9 +142,8 @@ def _opened(value: Any) -> tuple[str, Parts]:
 
 
 def _of_module(module: nn.Module) -> Parts:
-    lazy = nn.parameter.UninitializedTensorMixin
     shapes = {
-        name: None if p is None or isinstance(p, lazy) else f"parameter of shape {tuple(p.shape)}"
+        name: None if p is None or is_lazy(p) else f"parameter of shape {tuple(p.shape)}"
         for name, p in module._parameters.items()
     }
     own = {name: value for name, value in vars(module).items() if name not in _INTERNAL}
@@ -163,8 +163,8 @@ def _name(value: Any) -> str:
     if isinstance(value, types.ModuleType):
         return value.__name__
     module = getattr(value, "__module__", None)
-    if module == "__main__" and getattr(sys.modules[module], "__spec__", None):  # run by python -m
-        module = sys.modules[module].__spec__.name
+    if module == "__main__":  # by python -m it has a name
+        module = getattr(sys.modules[module].__spec__, "name", module)
     return f"{module}.{getattr(value, '__qualname__', value.__name__)}"
 
 
@@ -187,7 +187,7 @@ def _code(constant: Any) -> str:
 
 def _numbers(value: Tensor | np.ndarray) -> str:
     if isinstance(value, Tensor):
-        if value.is_meta or isinstance(value, nn.parameter.UninitializedTensorMixin):
+        if value.is_meta or is_lazy(value):
             return "tensor without values"
         value = value.detach().cpu().to_dense()
         value = (value.double() if value.is_floating_point() else value).numpy()
