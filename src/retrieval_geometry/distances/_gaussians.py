@@ -254,7 +254,9 @@ def singular_values(products: Tensor, triangular: bool = False) -> Tensor:
     """
     gram = gram_matrices(products, triangular)
     sizes = gram.detach().diagonal(dim1=-2, dim2=-1)
-    kept = (sizes.amin(dim=1) >= SQUARING_LOSS * sizes.amax(dim=1)).nonzero().flatten()
+    smallest, largest = sizes.amin(dim=1), sizes.amax(dim=1)
+    kept = (smallest >= SQUARING_LOSS * largest) & (largest > 1e-280) & largest.isfinite()
+    kept = kept.nonzero().flatten()
     squares = torch.linalg.eigvalsh(gram if len(kept) == len(gram) else gram[kept])
     shown = squares[:, 0] >= SQUARING_LOSS * squares[:, -1]
     if len(kept) == len(gram) and shown.all():

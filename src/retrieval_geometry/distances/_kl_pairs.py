@@ -10,13 +10,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from retrieval_geometry.distances._blocks import MEMORY_BUDGET, all_pairs, blocks
+from retrieval_geometry.distances._blocks import all_pairs, blocks
 from retrieval_geometry.distances._certified import ROUNDING, product_rounding
 from retrieval_geometry.distances._gaussians import checked_cholesky, log_det
+from retrieval_geometry.distances._pairs import Factored, by_factors
 from retrieval_geometry.image_models import Gaussian
-
-PAIRS_BYTES = 2**24
-"""Of the matrices of one kind of the pairs that are compared at a time."""
 
 
 class _Moments(NamedTuple):
@@ -91,56 +89,26 @@ def _by_traces(p: _Moments, q: _Moments, precisions: _Precisions | None) -> Tens
     return torch.stack([values, (sizes * rounding + ROUNDING * own) / 2])
 
 
-class _Factored(NamedTuple):
-    mean: Tensor
-    lower: Tensor
-    """``(B, D, D)``, the Cholesky factors of the covariances."""
-    position: Tensor
-    """``(B,)``, in the batch."""
-
-
 def divergences_by_factors(p: Gaussian, q: Gaussian, wanted: Tensor, symmetric: bool) -> Tensor:
     """Divergences of the pairs that are ``wanted``, ``(P, Q)``, float64; 0 elsewhere.
 
     They are as exact as the Cholesky factors: relative to the value, and 0 between identical images.
     """
-    rows, columns = (wanted.any(dim=axis).nonzero().flatten() for axis in (1, 0))
 
-    def prepare(g: Gaussian, side: str, start: int) -> _Factored:
-        position = torch.arange(start, start + len(g), device=g.device)
-        return _Factored(g.mean.double(), checked_cholesky(g, side, start)[1], position)
+    def of_pairs(a: Factored, b: Factored) -> Tensor:
+        return (_one_way(a, b) + _one_way(b, a)) / 2 if symmetric else _one_way(a, b)
 
-    def compare(a: _Factored, b: _Factored) -> Tensor:
-        values = torch.zeros(len(a.mean), len(b.mean), dtype=torch.float64, device=p.device)
-        i, j = wanted[rows[a.position]][:, columns[b.position]].nonzero(as_tuple=True)
-        found = []
-        for cut in blocks(len(i), MEMORY_BUDGET // PAIRS_BYTES * 8 * p.dim**2):
-            pair = ((f.mean[at[cut]], f.lower[at[cut]]) for f, at in ((a, i), (b, j)))
-            found.append(_of_pairs(*pair, symmetric))
-        return values.index_put((i, j), torch.cat(found)) if found else values
-
-    values = torch.zeros(wanted.shape, dtype=torch.float64, device=p.device)
-    found = all_pairs(p[rows], q[columns], prepare, compare, 16 * p.dim**2, torch.float64)
-    return values.index_put((rows.unsqueeze(1), columns), found)
+    return by_factors(p, q, wanted, of_pairs)
 
 
-def _of_pairs(a: tuple[Tensor, Tensor], b: tuple[Tensor, Tensor], symmetric: bool) -> Tensor:
-    """Divergences ``(n,)`` of n pairs of means and Cholesky factors."""
-    values = _one_way(*a, *b)
-    if symmetric:
-        values = (values + _one_way(*b, *a)) / 2
-    same = (a[0] == b[0]).all(dim=1) & (a[1] == b[1]).flatten(1).all(dim=1)
-    return torch.where(same, values - values.detach(), values)
-
-
-def _one_way(mean_p: Tensor, lower_p: Tensor, mean_q: Tensor, lower_q: Tensor) -> Tensor:
+def _one_way(p: Factored, q: Factored) -> Tensor:
     r"""Divergences as sums of terms that are not negative, so that nothing cancels.
 
     With :math:`X = L_q^{-1} L_p`, lower triangular: :math:`\frac12 \big[ \sum_i (x_{ii}^2 - 1 - 2 \log
     x_{ii}) + \sum_{i > j} x_{ij}^2 + \| L_q^{-1} (\mu_p - \mu_q) \|^2 \big]`.
     """
-    quotient = torch.linalg.solve_triangular(lower_q, lower_p, upper=False)
-    shift = torch.linalg.solve_triangular(lower_q, (mean_p - mean_q).unsqueeze(2), upper=False)
+    quotient = torch.linalg.solve_triangular(q.lower, p.lower, upper=False)
+    shift = torch.linalg.solve_triangular(q.lower, (p.mean - q.mean).unsqueeze(2), upper=False)
     diagonal = quotient.diagonal(dim1=-2, dim2=-1)
     t = diagonal - 1
     small = t.abs() < 1e-3
