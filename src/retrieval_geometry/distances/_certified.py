@@ -24,9 +24,10 @@ def product_rounding(dtype: torch.dtype, n_terms: int) -> float:
     return (4 + n_terms**0.5) * torch.finfo(dtype).eps / 2
 
 
-def doubtful(values: Tensor, errors: Tensor, dtype: torch.dtype) -> Tensor:
-    """Which values ``(P, Q)`` may be off by more than the tolerance; NaN and infinity are."""
-    return ~(errors.detach() <= TOLERANCE[dtype] * values.detach().abs())
+def doubtful(values: Tensor, errors: Tensor, dtype: torch.dtype, absolute: float = 0.0) -> Tensor:
+    """Which values ``(P, Q)`` may be off by more than the relative and the absolute tolerance; NaN is."""
+    values, errors = values.detach(), errors.detach()
+    return ~((errors <= TOLERANCE[dtype] * values.abs() + absolute) & values.isfinite())
 
 
 def replaced(values: Tensor, wanted: Tensor, exact: Tensor) -> Tensor:

@@ -77,8 +77,8 @@ def check_scale(means: Tensor, variances: Tensor, image_name: Callable[[int], st
         image = int(wrong.nonzero()[0])
         raise ValueError(
             f"{image_name(image)} has means up to {float(mean[image]):.3g} and variances up to "
-            f"{float(spread[image]):.3g}: descriptors must lie between {low:g} and {high:g} in size; rescale "
-            "those of all images by one factor"
+            f"{float(spread[image]):.3g}: squared differences would overflow or vanish. Descriptors must lie "
+            f"between {low:g} and {high:g} in size; rescale those of all images by one factor"
         )
 
 
