@@ -159,7 +159,7 @@ def _run(searches: list["_Search"], pairs: "_Pairs", method: Pruned, bounds: Bou
     """Let searches ask and answer them, in rounds, until all are done."""
 
     def distances(i: int, chosen: Tensor, query: Any, images: Any) -> Tensor:
-        return method.finish(pairs.comparison.compare(query, images)[0].to(pairs.images.dtype))
+        return method.finish(pairs.comparison.compare(query, images)[0]).to(pairs.images.dtype)
 
     def sharper(i: int, chosen: Tensor, query: Any, images: Any) -> Tensor:
         assert method.sharper is not None
