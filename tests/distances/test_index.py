@@ -206,7 +206,7 @@ def text(path: Path) -> None:
         (text, "is no index, or a damaged one"),
         (flipped, "is damaged"),
         (rewritten({"distance": "wasserstein2_squared"}), "is damaged"),
-        (rewritten({"version": "0"}), "has version 0 of the format, this package reads 1"),
+        (rewritten({"version": "0"}), "has version 0 of the format, this package reads 2"),
         (rewritten({"format": "something else"}), "is no index but another safetensors file"),
         (rewritten({"distance": "euclidean"}), "must be one of wasserstein2,"),
         (other_tensors, "is no index but another safetensors file"),

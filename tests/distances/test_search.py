@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -10,12 +11,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tqdm import tqdm
 
-from retrieval_geometry.distances import _blocks, covariance_only, pairwise, rank
+from retrieval_geometry.distances import GalleryIndex, _blocks, covariance_only, pairwise, rank
 from retrieval_geometry.distances import search as search_module
 from retrieval_geometry.distances._affine_invariant_bound import AffineInvariantBound
 from retrieval_geometry.distances._blocks import take
-from retrieval_geometry.distances._bounds import Bound, Bounds, keep_all, kept_bounds, passing_bounds
-from retrieval_geometry.distances._wasserstein_bound import WassersteinBound
+from retrieval_geometry.distances._bounds import (
+    Bound,
+    Bounds,
+    keep_all,
+    kept_bounds,
+    passing_bounds,
+    root_unit,
+)
+from retrieval_geometry.distances._wasserstein_bound import WassersteinBound, sharper_wasserstein
+from retrieval_geometry.distances.wasserstein import FactorFeatures
 from retrieval_geometry.image_models import Gaussian, fit_gaussian
 
 SPECTRA = ("random", "equal", "rank one", "steep", "scales", "duplicates", "grid")
@@ -94,10 +103,10 @@ def assert_is_below(bound_type: type[Bound], p: Gaussian, q: Gaussian, distance:
     values = pairwise(distance, p, q)
     for bound in (bound_type.of(q), bound_type.of(p[:1])):
         for bounds in (passing_bounds(bound, p, q), kept_bounds(bound, p, q, keep_all(bound, q))):
-            assert (bounds.lower >= 0).all()
-            limit = values.double() * (1 + 16 * torch.finfo(p.dtype).eps)
-            assert (bounds.lower <= limit).all()
-            assert (_sharper(distance, p, q, bounds) <= limit).all()
+            for lower in (bounds.lower, _sharper(distance, p, q, bounds)):
+                assert (lower >= 0).all()
+                assert (lower.isfinite()).all()
+                assert not (search_module.PRUNED[distance].finish(lower.to(p.dtype)) > values).any()
 
 
 def _sharper(distance: str, p: Gaussian, q: Gaussian, bounds: Bounds) -> torch.Tensor:
@@ -112,6 +121,135 @@ def _sharper(distance: str, p: Gaussian, q: Gaussian, bounds: Bounds) -> torch.T
         for i in range(len(p))
     ]
     return torch.stack(rows)
+
+
+def assert_is_searched_exactly(p: Gaussian, q: Gaussian, distance: str, k: int) -> None:
+    """By ``rank`` and by an index, which keep apart what they prepare."""
+    assert_equals_the_full_sort(p, q, distance, k)
+    found, kept = rank(p, q, distance, k), GalleryIndex(q, distance).rank(p, k)
+    assert torch.equal(found.indices, kept.indices)
+    assert torch.equal(found.distances, kept.distances)
+
+
+def test_a_query_in_the_null_space_of_the_database() -> None:
+    """The weights of the dual bound were zero, its bounds NaN, and what is NaN was passed over."""
+    db = Gaussian(torch.arange(100.0)[:, None].flip(0), torch.zeros(100, 1, 1))
+    q = Gaussian(torch.zeros(1, 1), torch.full((1, 1, 1), 9.0))
+    assert rank(q, db, "wasserstein2", 3).indices.tolist() == [[99, 98, 97]]
+    assert GalleryIndex(db).rank(q, 3).indices.tolist() == [[99, 98, 97]]
+    assert rank(q, db, "wasserstein2", 3).evaluated.item() < 100
+
+
+@pytest.mark.parametrize("leak", [0.0, 1e-300, 1e-160, 1e-16, 1e-9, 1e-4])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_channels_that_are_missing_on_one_side(leak: float, dtype: torch.dtype) -> None:
+    """Wholly or nearly; in the axes of the channels and turned."""
+    generator = torch.Generator().manual_seed(0)
+    factor = torch.randn(80, 6, 9, generator=generator, dtype=torch.float64)
+    here = torch.tensor([1.0, 1, 1, 0, 0, 0], dtype=torch.float64)[:, None]
+    q, p = factor * (here + leak), factor[:3] * (1 - here + leak)
+    mean = torch.randn(80, 6, generator=generator, dtype=torch.float64)
+    turn = torch.linalg.qr(factor[0][:, :6]).Q
+    for left, right in ((p, q), (turn @ p, turn @ q), (q[:3], p[torch.arange(80) % 3])):
+        queries, images = (Gaussian(m, f @ f.mT).to(dtype) for m, f in ((mean[:3], left), (mean, right)))
+        assert_is_searched_exactly(queries, images, "wasserstein2", 4)
+        assert_is_searched_exactly(covariance_only(queries), covariance_only(images), "wasserstein2", 4)
+
+
+@pytest.mark.parametrize("n_descriptors", [1, 2])
+def test_one_descriptor_an_image(n_descriptors: int) -> None:
+    """The covariances of the database are zero or of rank one, those of the queries are not."""
+    x = torch.randn(80, 12, 5, generator=torch.Generator().manual_seed(0))
+    points, spread = fit_gaussian(x[:, :n_descriptors]), fit_gaussian(x[:4])
+    assert_is_searched_exactly(spread, points, "wasserstein2", 5)
+    assert_is_searched_exactly(points[:4], fit_gaussian(x), "wasserstein2", 5)
+
+
+@pytest.mark.parametrize("exponent", [-165, -150, -135, -70, 70, 140, 153])
+def test_the_scale_of_covariances_does_not_matter(exponent: int) -> None:
+    """Times 1e-165 ranks were wrong, times 1e153 an eigensolver failed."""
+    images = gaussians("random", 80, 4, 8)
+    factor = torch.linalg.cholesky(images.cov)
+    for distance in ("wasserstein2_squared", "affine_invariant"):
+        scaled = covariance_only(Gaussian(images.mean, images.cov * 10.0**exponent))
+        assert_is_searched_exactly(scaled[:3], scaled, distance, 4)
+    root = 10.0 ** (exponent / 2)
+    carried = Gaussian(images.mean * root, (factor * root) @ (factor * root).mT, factor * root)
+    assert_is_searched_exactly(carried[:3], carried, "wasserstein2", 4)
+    assert_is_searched_exactly(images[:3], carried, "wasserstein2", 4)
+
+
+@pytest.mark.parametrize("exponent", [-44, -30, -23, -19, 15, 19])
+def test_the_scale_of_means_does_not_matter(exponent: int) -> None:
+    """In float32 their squares underflow to ties, which the database orders, or overflow."""
+    generator = torch.Generator().manual_seed(0)
+    means = (torch.randn(90, 3, generator=generator, dtype=torch.float64) * 10.0**exponent).float()
+    images = Gaussian(means, torch.zeros(90, 3, 3))
+    for distance in ("wasserstein2", "wasserstein2_squared"):
+        assert_is_searched_exactly(images[-3:], images, distance, 5)
+
+
+def test_images_of_every_scale_at_once() -> None:
+    images = gaussians("random", 90, 3, 9)
+    scales = torch.logspace(-140, 140, 90, dtype=torch.float64)[:, None]
+    images = Gaussian(images.mean * scales.sqrt(), images.cov * scales.unsqueeze(2))
+    for distance in ("wasserstein2", "affine_invariant"):
+        assert_is_searched_exactly(images[::30], images, distance, 6)
+
+
+@pytest.mark.parametrize("n_rows", [1, 8, 40])
+def test_leading_rows_of_many_small_singular_values(n_rows: int) -> None:
+    """What an eigensolver makes of a Gram matrix whose eigenvalues span more than its digits, rows of 320."""
+    generator = torch.Generator().manual_seed(n_rows)
+    left, right = (torch.randn(320, 320, generator=generator, dtype=torch.float64) for _ in range(2))
+    left, right = torch.linalg.qr(left).Q, torch.linalg.qr(right).Q
+    values = torch.logspace(0, -14, 320, dtype=torch.float64)
+    leading, factor = left[:, :n_rows].mT * values[:n_rows, None], left @ torch.diag(values) @ right
+    features = [
+        FactorFeatures(torch.zeros(1, 320, dtype=torch.float64), f[None], f.square().sum()[None], None)
+        for f in (leading.mT, factor)
+    ]
+    bound = sharper_wasserstein(*features, leading, torch.zeros(1, dtype=torch.float64))
+    fidelity = torch.linalg.svdvals(leading @ factor).sum()
+    exact = features[0].trace + features[1].trace - 2 * fidelity
+    assert bound <= exact
+    assert bound >= exact - 1e-4 * features[1].trace
+
+
+def test_units_are_powers_of_two() -> None:
+    squares = torch.logspace(-300, 300, 601, dtype=torch.float64)
+    unit = root_unit(squares)
+    assert (torch.frexp(unit).mantissa == 0.5).all()
+    assert ((squares / unit / unit >= 0.5) & (squares / unit / unit < 2)).all()
+    odd = root_unit(torch.tensor([0.0, 1e-320, 1e301, torch.inf, torch.nan], dtype=torch.float64))
+    assert odd[:2].isfinite().all()
+    assert (odd[2:] == torch.inf).all()
+
+
+def test_an_image_near_the_largest_number_rules_nothing_out() -> None:
+    q = gaussians("random", 60, 3, 5)
+    q.cov[7] = 1.7e308 * torch.eye(3, dtype=torch.float64)
+    assert_is_searched_exactly(q[:3], q, "wasserstein2", 4)
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+@pytest.mark.parametrize("which", ["first", "second"])
+def test_what_is_no_number_is_no_bound(which: str, value: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever makes a bound NaN or infinite, no image is passed over for it."""
+    q, method = gaussians("random", 90, 3, 5), search_module.PRUNED["wasserstein2"]
+
+    class Spoilt(WassersteinBound):
+        def compare(self, queries: Any, images: Any) -> torch.Tensor:
+            found = super().compare(queries, images)
+            found[0, :, ::2] = value
+            return found
+
+    def spoilt(query: Any, images: Any, leading: torch.Tensor, rest: torch.Tensor) -> torch.Tensor:
+        return sharper_wasserstein(query, images, leading, rest * value)
+
+    other = replace(method, bound=Spoilt) if which == "first" else replace(method, sharper=spoilt)
+    monkeypatch.setitem(search_module.PRUNED, "wasserstein2", other)
+    assert_is_searched_exactly(q[:5], q, "wasserstein2", 4)
 
 
 @pytest.mark.parametrize("kind", SPECTRA)

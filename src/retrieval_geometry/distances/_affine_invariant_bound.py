@@ -5,24 +5,33 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from retrieval_geometry.distances._bounds import MARGIN, Bound, in_parts
+from retrieval_geometry.distances._bounds import (
+    MARGIN,
+    Bound,
+    average_covariance,
+    gamma,
+    householder,
+    in_parts,
+)
 from retrieval_geometry.distances._gaussians import (
+    SQUARING_LOSS,
     checked_cholesky,
+    inverse_factor,
     pack_symmetric,
-    pooled_whitener,
     product_with_each,
 )
 from retrieval_geometry.image_models import Gaussian
 
-SINGULAR = 1e-14
-"""Rounding of a singular value in float64, relative to the largest."""
+SINGULAR = 1e-15
+"""Rounding of a singular value or an eigenvalue by the distance, relative to the largest, over the dimension.
+Measured, not proved."""
 
-CANCELLATION = 1e-12
-"""Rounding of a squared distance that is computed by a product, relative to the squared norms."""
+FARTHEST = 300.0
+"""Logarithms of variances beyond it rule nothing out: the squares that the distance takes may overflow."""
 
 
 class WhiteningFrame(NamedTuple):
-    """The matrix W ``(D, D)`` with :math:`W M W^\\top = I` for the average covariance M, float64."""
+    """The matrix W ``(D, D)`` with :math:`W M W^\\top = I` for the average covariance M, or a multiple."""
 
     whitener: Tensor
 
@@ -33,9 +42,11 @@ class LogsKept(NamedTuple):
     packed: Tensor
     """``(B, D (D + 1) / 2)``, their logarithms in float32."""
     error: Tensor
-    """``(B,)`` float64, what float32 took off: a distance."""
+    """``(B,)`` float64, at most so far are they from the exact ones; infinite where there is no bound."""
     span: Tensor
     """``(B,)`` float64, the logarithms of their condition numbers."""
+    condition: Tensor
+    """``(B,)`` float64: by this the distance may enlarge the rounding of an image."""
 
     @property
     def kept(self) -> "LogsKept":
@@ -49,8 +60,13 @@ class AffineInvariantBound(Bound):
     The exponential map does not shrink distances of positive definite matrices (Bhatia 2007, theorem 6.1.4):
     :math:`\| \log A - \log B \|_F \le d(A, B)`. A common congruence leaves d alone, and near the identity the
     two sides almost agree. All is computed by singular values of factors, so that rounding grows with the
-    roots of the condition numbers, and so does what is taken off. The logarithms of the database are kept in
-    float32; by the triangle inequality the bound loses at most their distance from the exact ones.
+    roots of the condition numbers, and so does what is taken off: by the triangle inequality the bound loses
+    at most the distances of the computed logarithms, in float32 for the database, from the exact ones.
+
+    What rounds a factor N to N + E moves its logarithm by at most the affine-invariant distance of the two,
+    :math:`2 \| \log \sigma (I + N^{-1} E) \| \le 2.5 \| N^{-1} E \|_F` while that norm is below 0.1. For a
+    product N = W L it is :math:`|N^{-1} E| \le \gamma_D |L^{-1}| |W^{-1}| |W| |L|`, which does not change
+    with the units of the single dimensions. The distance rounds likewise, with an image's own factor for W.
     """
 
     Frame = WhiteningFrame
@@ -58,33 +74,35 @@ class AffineInvariantBound(Bound):
 
     def __init__(self, frame: WhiteningFrame) -> None:
         super().__init__(frame)
-        dim = len(frame.whitener)
+        whitener = frame.whitener
+        dim = len(whitener)
+        factor = inverse_factor(whitener)
+        self._units = torch.linalg.vector_norm(factor, dim=1)
+        self._condition = _norm(whitener * self._units) * _norm(factor / self._units.unsqueeze(1))
         self.bytes_per_image = 6 * dim * (dim + 1)
-        self.bytes_kept = 2 * dim * (dim + 1) + 16
+        self.bytes_kept = 2 * dim * (dim + 1) + 24
 
     @classmethod
     def of(cls, images: Gaussian) -> "AffineInvariantBound":
         """The bound behind the whitening of the average covariance."""
-        return cls(WhiteningFrame(pooled_whitener(images, images[:0])[1]))
+        average = average_covariance(images)
+        factor, info = torch.linalg.cholesky_ex(average)
+        return cls(WhiteningFrame(torch.eye(len(average)).to(average) if info else inverse_factor(factor)))
 
     def of_images(self, g: Gaussian, start: int) -> LogsKept:
         """See :class:`Bound`."""
 
         def rounded(part: Gaussian, first: int) -> LogsKept:
-            packed, span = self._logs(part, "q", first)
-            stored = packed.float()
-            return LogsKept(stored, torch.linalg.vector_norm(packed - stored, dim=1), span)
+            exact = self._logs(part, "q", first)
+            stored = exact.packed.float()
+            lost = torch.linalg.vector_norm(exact.packed - stored, dim=1)
+            return exact._replace(packed=stored, error=exact.error + lost * (1 + MARGIN))
 
         return in_parts(rounded, g, start)
 
     def of_queries(self, g: Gaussian, start: int) -> LogsKept:
         """See :class:`Bound`."""
-
-        def exact(part: Gaussian, first: int) -> LogsKept:
-            packed, span = self._logs(part, "p", first)
-            return LogsKept(packed, torch.zeros_like(span), span)
-
-        return in_parts(exact, g, start)
+        return in_parts(lambda part, first: self._logs(part, "p", first), g, start)
 
     def completed(self, g: Gaussian, kept: LogsKept) -> LogsKept:
         """See :class:`Bound`."""
@@ -94,18 +112,49 @@ class AffineInvariantBound(Bound):
         """See :class:`Bound`."""
         x, y = queries.packed, images.packed.double()
         own = x.square().sum(dim=1, keepdim=True) + y.square().sum(dim=1)
-        distances = (own * (1 - CANCELLATION) - 2 * x @ y.mT).clamp_min(0).sqrt()
-        spans = queries.span.unsqueeze(1) + images.span
-        rounding = MARGIN * len(self.frame.whitener) + SINGULAR * (spans / 2).exp()
-        return ((distances - images.error) * (1 - MARGIN) - rounding).clamp_min(0)
+        distances = (own * (1 - 2 * gamma(x.shape[1] + 16)) - 2 * x @ y.mT).clamp_min(0).sqrt()
+        errors = queries.error.unsqueeze(1) + images.error
+        return (distances - errors) * (1 - MARGIN) - self._rounding_of_the_distance(queries, images)
 
     def leading(self, queries: LogsKept) -> Tensor:
         """See :class:`Bound`; this one is sharp enough."""
         return queries.packed[:, :0, None]
 
-    def _logs(self, g: Gaussian, side: str, start: int) -> tuple[Tensor, Tensor]:
-        lower = product_with_each(self.frame.whitener, checked_cholesky(g, side, start)[1])
-        vectors, values, _ = torch.linalg.svd(lower)
+    def _rounding_of_the_distance(self, queries: LogsKept, images: LogsKept) -> Tensor:
+        """What the distance may err ``(P, Q)``: by its product, and by singular values or their squares."""
+        dim = len(self.frame.whitener)
+        product = torch.outer(queries.condition, images.condition)
+        span = queries.span.unsqueeze(1) + images.span
+        squared = span.exp().clamp_max(1 / SQUARING_LOSS)
+        relative = SINGULAR * dim * (product + (span / 2).exp() + squared)
+        # The logarithm of 1 plus a relative error is no larger than the error only while that is small.
+        return torch.where(relative <= 0.1, MARGIN * dim + 2 * relative, torch.inf)
+
+    def _logs(self, g: Gaussian, side: str, start: int) -> LogsKept:
+        lower = checked_cholesky(g, side, start)[1]
+        dim = g.dim
+        whitened = product_with_each(self.frame.whitener, lower)
+        vectors, values, _ = torch.linalg.svd(whitened)
         logs = 2 * values.clamp_min(torch.finfo(values.dtype).tiny).log()
+        span, largest = logs[:, 0] - logs[:, -1], logs.abs().amax(dim=1)
         packed = pack_symmetric((vectors * logs.unsqueeze(1)) @ vectors.mT, torch.float64)
-        return packed, logs[:, 0] - logs[:, -1]
+        inverse = inverse_factor(lower)
+        condition = _norm(lower / self._units.unsqueeze(1)) * _norm(inverse * self._units)
+        relative = gamma(dim) * self._condition * condition + householder(dim) * (span / 2).exp()
+        error = 2.5 * dim**0.5 * relative + 3 * (householder(dim) + dim * gamma(dim)) * largest
+        known = (largest <= FARTHEST) & (dim**0.5 * relative <= 0.1)
+        error = torch.where(known, error, torch.inf)
+        if side == "p":
+            condition = condition * self._growth(lower, inverse)
+        return LogsKept(packed, error, span, condition)
+
+    def _growth(self, lower: Tensor, inverse: Tensor) -> Tensor:
+        """By how much solving with a triangular matrix may enlarge its rounding, ``(B,)``."""
+        once = lower.abs() @ inverse.abs()
+        return _norm(self._units * (once @ once) / self._units.unsqueeze(1))
+
+
+def _norm(matrices: Tensor) -> Tensor:
+    """Upper bounds of the spectral norms of matrices and of their absolute values."""
+    sizes = matrices.abs()
+    return (sizes.sum(dim=-1).amax(dim=-1) * sizes.sum(dim=-2).amax(dim=-1)).sqrt()

@@ -76,9 +76,9 @@ def check_scale(means: Tensor, variances: Tensor, image_name: ImageName) -> None
     if wrong.any():
         image = int(wrong.nonzero()[0])
         after = (
-            f" has means up to {float(mean[image]):.3g} and variances up to {float(spread[image]):.3g}: squared "
-            f"differences would overflow or vanish. Descriptors must lie between {low:g} and {high:g} in size; "
-            "rescale those of all images by one factor"
+            f" has means up to {float(mean[image]):.3g} and variances up to {float(spread[image]):.3g}: "
+            "squared differences would overflow or vanish. Descriptors must lie between "
+            f"{low:g} and {high:g} in size; rescale those of all images by one factor"
         )
         raise ImageError("", image, after, image_name)
 
@@ -116,8 +116,8 @@ def checked_cholesky(g: Gaussian, side: str, start: int) -> tuple[Tensor, Tensor
         image = int(wrong.nonzero()[0])
         after = (
             " is too near to a singular one: its correlation matrix has a condition of about "
-            f"{float(condition[image]):.2g}, and beyond {CONDITION:g} an inverse or a logarithm of it has too "
-            f"few digits: {SHRINK}"
+            f"{float(condition[image]):.2g}, and beyond {CONDITION:g} an inverse or a logarithm of it has "
+            f"too few digits: {SHRINK}"
         )
         raise ImageError("the covariance of ", image, after, image_namer(side, start))
     return cov, lower

@@ -5,7 +5,16 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from retrieval_geometry.distances._bounds import MARGIN, ROUNDING, Bound, in_parts
+from retrieval_geometry.distances._bounds import (
+    MARGIN,
+    Bound,
+    average_covariance,
+    gamma,
+    householder,
+    in_parts,
+    no_bound_if_not_finite,
+    root_unit,
+)
 from retrieval_geometry.distances._gaussians import pack_symmetric, product_with_each, squared_euclidean
 from retrieval_geometry.distances.wasserstein import FactorFeatures, factor_features, given_features
 from retrieval_geometry.image_models import Gaussian
@@ -13,40 +22,51 @@ from retrieval_geometry.image_models import Gaussian
 LEADING = 8
 """One in so many columns of a factor leads; a nuclear norm of that size costs little beside the whole."""
 
+SMALLEST = 1e-140
+"""Traces that are not far above it rule nothing out: the distance's own squares may underflow."""
+
 
 class WassersteinFrame(NamedTuple):
-    """Eigenvalues ``(D,)`` and eigenvectors ``(D, D)`` of the average covariance, float64."""
+    """Eigenvalues ``(D,)`` and eigenvectors ``(D, D)`` of the average covariance, float64, in any unit."""
 
     values: Tensor
     basis: Tensor
 
 
 class WassersteinKept(NamedTuple):
-    """What is kept of images, float64."""
+    """What is kept of images, float64.
+
+    Each covariance is divided by the square of its own unit, so that nothing overflows at any scale, and
+    lifted by what rounding may have taken from it: a bound for more than the covariance is one for it.
+    """
 
     mean: Tensor
     """``(B, D)``."""
     trace: Tensor
-    """``(B,)``."""
-    purity: Tensor
-    """``(B,)``, the trace of the square."""
+    """``(B,)``, that of the covariance, as the distance has it."""
+    unit: Tensor
+    """``(B,)``, a power of two near the root of the trace; infinite where there is no bound."""
+    total: Tensor
+    """``(B,)``, the trace of the lifted covariance in its unit, about 1."""
+    mixedness: Tensor
+    """``(B,)``, the root of the squared trace less the trace of the square."""
     deviations: Tensor
     """``(B, D)``, standard deviations along the common basis."""
     lift: Tensor
-    """``(B,)``: the covariance plus this multiple of the identity is at least what the distance compares."""
+    """``(B,)``: the given covariance plus this multiple of the identity is at least what is compared."""
 
 
 class _Spread(NamedTuple):
     kept: WassersteinKept
     packed: Tensor
-    """``(B, D (D + 1) / 2)``, the covariances."""
+    """``(B, D (D + 1) / 2)``, the lifted covariances."""
 
 
 class _Dual(NamedTuple):
     """A part of the dual bound of some queries."""
 
     packed: Tensor
-    """``(B, D (D + 1) / 2)``, the matrices Y of the part."""
+    """``(B, D (D + 1) / 2)``, the matrices Y of the part, lifted likewise."""
     trace: Tensor
     """``(B,)``, their traces."""
     weight: Tensor
@@ -56,9 +76,11 @@ class _Dual(NamedTuple):
 class _Query(NamedTuple):
     spread: _Spread
     leading: Tensor
-    """``(B, r, D)``, the leading columns of the turned factor, as rows."""
+    """``(B, r, D)``, the leading columns of the turned factor, as rows, in the unit of the descriptors."""
     lead: _Dual
     rest: _Dual
+    slack: Tensor
+    """``(B,)``, what turning the factor may take from a fidelity, relative to the roots of the traces."""
 
 
 class WassersteinBound(Bound):
@@ -76,6 +98,9 @@ class WassersteinBound(Bound):
       \Sigma_q)^{1/2}` with :math:`Y = \sum_i a_i a_i^\top / w_i`, for any positive weights. A is turned,
       and w chosen, so that all is an equality for the average image; there Y is the transport map from the
       average to the query. The leading rows and the rest are summed apart.
+
+    The weights are those of the average plus a small multiple of the identity. A column of A in the null
+    space of the average would have none; so :math:`\| a_i \| / w_i` is bounded, and Y with it.
     """
 
     Frame = WassersteinFrame
@@ -85,21 +110,21 @@ class WassersteinBound(Bound):
         super().__init__(frame)
         values, basis = frame
         dim = len(values)
-        self._root = basis * values.clamp_min(0).sqrt()
+        # An inner product of two packed matrices errs by this multiple of the product of their traces.
+        self._rounding = gamma(dim * (dim + 1) // 2 + 16)
+        # So much of the identity as makes the error of tr Y B no larger than tr Y B itself need be.
+        values = values.clamp_min(0)
+        self._root = basis * (values + self._rounding * values.sum()).sqrt()
+        # Pinching in a basis that is none by so much: F <= sum + |Q Q' - I| sqrt(tr tr); and its own sum.
+        identity = torch.eye(dim, dtype=basis.dtype, device=basis.device)
+        self._defect = torch.linalg.matrix_norm(basis @ basis.mT - identity) + 2 * (dim + 2) * gamma(dim)
         self.bytes_per_image = 12 * dim * (dim + 1)
-        self.bytes_kept = 8 * (2 * dim + 3)
+        self.bytes_kept = 8 * (2 * dim + 5)
 
     @classmethod
     def of(cls, images: Gaussian) -> "WassersteinBound":
         """The bound in the eigenvectors of the average covariance."""
-        total = torch.zeros(images.dim, images.dim, dtype=torch.float64, device=images.device)
-        for cov in images.cov.split(64):
-            total += cov.sum(dim=0, dtype=torch.float64)
-        average = (total + total.mT) / (2 * len(images))
-        if not average.isfinite().all():
-            # An image is NaN or infinite, and the checks of the images will name it.
-            average = torch.eye(images.dim, dtype=torch.float64, device=images.device)
-        return cls(WassersteinFrame(*torch.linalg.eigh(average)))
+        return cls(WassersteinFrame(*torch.linalg.eigh(average_covariance(images))))
 
     def of_images(self, g: Gaussian, start: int) -> _Spread:
         """See :class:`Bound`."""
@@ -113,31 +138,33 @@ class WassersteinBound(Bound):
         """See :class:`Bound`."""
 
         def pack(part: Gaussian, start: int) -> Tensor:
-            if part.factor is not None:
-                factor = part.factor.double()
-                return pack_symmetric(factor @ factor.mT, torch.float64)
-            cov = part.cov.double()
-            cov = (cov + cov.mT) / 2
-            cov.diagonal(dim1=1, dim2=2).add_(kept.lift[start : start + len(part), None])
-            return pack_symmetric(cov, torch.float64)
+            some = slice(start, start + len(part))
+            if part.factor is None:
+                cov = _in_unit(_in_unit(part.cov.double(), kept.unit[some]), kept.unit[some])
+                return _lifted((cov + cov.mT) / 2, kept.lift[some])
+            factor = _in_unit(part.factor.double(), kept.unit[some])
+            return _lifted(factor @ factor.mT, kept.lift[some])
 
         return _Spread(kept, in_parts(pack, g, 0))
 
     def compare(self, queries: _Query, images: _Spread) -> Tensor:
         """See :class:`Bound`."""
         left, right = queries.spread.kept, images.kept
-        pinched = left.deviations @ right.deviations.mT
-        # The differences cancel for nearly rank-one images: rounding is added where it could lower the bound.
-        squares = [side.trace.square() for side in (left, right)]
-        mixed = [
-            (square - side.purity + ROUNDING * square).clamp_min(0).sqrt()
-            for side, square in zip((left, right), squares, strict=True)
-        ]
-        products = queries.spread.packed @ images.packed.mT + ROUNDING * torch.outer(left.trace, right.trace)
-        super_fidelity = (products + torch.outer(*mixed)).clamp_min(0).sqrt()
-        rest = _dual(queries.rest, images)
-        fidelity = torch.minimum(torch.minimum(pinched, super_fidelity), _dual(queries.lead, images) + rest)
+        pinched, super_fidelity, dual, rest = self.fidelities(queries, images)
+        # fmin passes over what is no number.
+        fidelity = torch.fmin(torch.fmin(pinched, super_fidelity), dual)
         return torch.stack([_from_fidelity(left, right, fidelity), rest])
+
+    def fidelities(self, queries: _Query, images: _Spread) -> Tensor:
+        """Upper bounds ``(4, P, Q)`` of the fidelity: pinching, super-fidelity, duality; the rest of this."""
+        left, right = queries.spread.kept, images.kept
+        totals = torch.outer(left.total, right.total)
+        pinched = left.deviations @ right.deviations.mT + self._defect * totals.sqrt()
+        products = queries.spread.packed @ images.packed.mT + self._rounding * totals
+        super_fidelity = (products.clamp_min(0) + torch.outer(left.mixedness, right.mixedness)).sqrt()
+        rest = self._dual(queries.rest, images) + queries.slack.unsqueeze(1) * totals.sqrt()
+        dual = self._dual(queries.lead, images) + rest
+        return torch.stack([pinched, super_fidelity, dual, rest]) * torch.outer(left.unit, right.unit)
 
     def leading(self, queries: _Query) -> Tensor:
         """See :class:`Bound`."""
@@ -145,62 +172,89 @@ class WassersteinBound(Bound):
 
     def _spread(self, g: Gaussian, features: FactorFeatures) -> _Spread:
         # Not the stored covariance, which float32 has rounded: the distance uses the factor.
-        cov = features.factor @ features.factor.mT
-        packed = pack_symmetric(cov, torch.float64)
-        turned = product_with_each(self.frame.basis.mT, features.factor)
-        lift = torch.zeros_like(features.trace)
+        unit = root_unit(features.trace)
+        factor = _in_unit(features.factor, unit)
+        n_rows, n_columns = factor.shape[1:]
+        cov = factor @ factor.mT
+        lift = gamma(n_columns + 8) * _trace(cov)
         if g.factor is None:
-            given = g.cov.double()
-            lift = torch.linalg.matrix_norm(cov - (given + given.mT) / 2)
-        kept = WassersteinKept(
-            features.mean,
-            features.trace,
-            packed.square().sum(dim=1),
-            turned.square().sum(dim=2).sqrt(),
-            lift,
-        )
+            given = _in_unit(_in_unit(g.cov.double(), unit), unit)
+            missing = torch.linalg.matrix_norm(cov - (given + given.mT) / 2)
+            lift = lift + missing * (1 + gamma(n_rows**2 + 8))
+        packed = _lifted(cov, lift)
+        total = _trace(cov)
+        # The difference cancels for nearly rank-one images: rounding is added where it could lower the bound.
+        squares = total.square() * (1 + 4 * self._rounding)
+        mixedness = (squares - packed.square().sum(dim=1)).clamp_min(0).sqrt()
+        deviations = product_with_each(self.frame.basis.mT, factor).square().sum(dim=2).sqrt()
+        deviations = deviations * (1 + gamma(n_columns + 8)) + gamma(n_rows + 8) * total.sqrt().unsqueeze(1)
+        kept = WassersteinKept(features.mean, features.trace, unit, total, mixedness, deviations, lift)
         return _Spread(kept, packed)
 
     def _query(self, g: Gaussian, start: int) -> _Query:
         features = _features(g, "p", start)
-        turned, weights = self._turned(features.factor)
+        spread = self._spread(g, features)
+        turned, slack = self._turned(_in_unit(features.factor, spread.kept.unit))
+        # Lengths of rows for the average image. Any positive numbers will do; an empty column has any weight.
+        weights = product_with_each(self._root.mT, turned).square().sum(dim=1).sqrt().clamp_min(1e-300)
         size = max(1, g.dim // LEADING)
         parts = ((turned[:, :, cut], weights[:, cut]) for cut in (slice(size), slice(size, None)))
         lead, rest = (_dual_part(*part) for part in parts)
-        return _Query(self._spread(g, features), turned[:, :, :size].mT.contiguous(), lead, rest)
+        leading = turned[:, :, :size].mT * spread.kept.unit[:, None, None]
+        return _Query(spread, leading.contiguous(), lead, rest, slack)
 
     def _turned(self, factors: Tensor) -> tuple[Tensor, Tensor]:
-        """Factors ``(B, D, R)`` with their columns turned, and the weights ``(B, R)``, largest first.
+        """Factors ``(B, D, R)`` with their columns turned, those of the largest weights first, and the slack.
 
-        The bound needs no more of the rotation than that it is one: it may belong to another average.
+        The bound needs no more of the rotation than that it is one: it may belong to another average. By how
+        much it is none is measured; what remains is the rounding of its product with the factor.
         """
+        slack = 0.0
         if factors.shape[2] > factors.shape[1]:
+            slack = householder(factors.shape[2])
             factors = torch.linalg.qr(factors.mT, mode="r").R.mT
         rooted = product_with_each(self._root.mT, factors)
-        values, rotation = torch.linalg.eigh(rooted.mT @ rooted)
-        weights = values.flip(1).clamp_min(0).sqrt()
-        weights = weights.clamp_min(1e-9 * weights[:, :1] + torch.finfo(weights.dtype).tiny)
-        return factors @ rotation.flip(2), weights
+        rotation = torch.linalg.eigh(rooted.mT @ rooted).eigenvectors
+        n = rotation.shape[1]
+        identity = torch.eye(n, dtype=rotation.dtype, device=rotation.device)
+        defect = torch.linalg.matrix_norm(rotation @ rotation.mT - identity)
+        return factors @ rotation.flip(2), 2 * (slack + defect + 2 * (n + 2) * gamma(n))
+
+    def _dual(self, part: _Dual, images: _Spread) -> Tensor:
+        """Upper bounds ``(P, Q)`` of the sum of the norms of a part of the rows."""
+        squares = part.packed @ images.packed.mT
+        squares += self._rounding * torch.outer(part.trace, images.kept.total)
+        return (part.weight.unsqueeze(1) * squares.clamp_min(0)).sqrt()
 
 
 def _dual_part(columns: Tensor, weights: Tensor) -> _Dual:
     matrices = (columns / weights.unsqueeze(1)) @ columns.mT
-    trace = matrices.diagonal(dim1=1, dim2=2).sum(dim=1)
-    return _Dual(pack_symmetric(matrices, torch.float64), trace, weights.sum(dim=1))
+    trace = _trace(matrices)
+    rounding = gamma(columns.shape[2] + 8)
+    packed = _lifted(matrices, rounding * trace)
+    return _Dual(packed, trace * (1 + matrices.shape[1] * rounding), weights.sum(dim=1) * (1 + rounding))
 
 
-def _dual(part: _Dual, images: _Spread) -> Tensor:
-    """Upper bounds ``(P, Q)`` of the sum of the norms of a part of the rows."""
-    squares = part.packed @ images.packed.mT
-    squares += ROUNDING * torch.outer(part.trace, images.kept.trace)
-    return (part.weight.unsqueeze(1) * squares.clamp_min(0)).sqrt()
+def _in_unit(matrices: Tensor, unit: Tensor) -> Tensor:
+    return matrices / unit[:, None, None]
+
+
+def _lifted(matrices: Tensor, lift: Tensor) -> Tensor:
+    """Packed matrices plus multiples of the identity; the matrices are changed."""
+    matrices.diagonal(dim1=1, dim2=2).add_(lift.unsqueeze(1))
+    return pack_symmetric(matrices, torch.float64)
+
+
+def _trace(matrices: Tensor) -> Tensor:
+    return matrices.diagonal(dim1=1, dim2=2).sum(dim=1)
 
 
 def _from_fidelity(left: Any, right: Any, fidelity: Tensor) -> Tensor:
     """Squared distances of images with means and traces, less a margin, for upper bounds of the fidelity."""
     size = left.trace.unsqueeze(1) + right.trace
-    spread = (size - 2 * fidelity - MARGIN * size).clamp_min(0)
-    return squared_euclidean(left.mean, right.mean) * (1 - MARGIN) + spread
+    spread = (size - 2 * fidelity - MARGIN * size - SMALLEST).clamp_min(0)
+    # Squares of means may underflow here and not there: 1e-300 is more than all that is lost so.
+    return squared_euclidean(left.mean, right.mean) * (1 - MARGIN) - 1e-300 + spread
 
 
 def sharper_wasserstein(
@@ -217,12 +271,18 @@ def sharper_wasserstein(
         leading: ``(r, D)``, of :class:`Bounds`.
         rest: ``(Q,)``, of :class:`Bounds`.
     """
-    rows = product_with_each(leading, images.factor)
-    squares = torch.linalg.eigvalsh(rows @ rows.mT)
+    n_rows, dim = leading.shape
+    own = root_unit(leading.square().sum())
+    units = root_unit(images.trace)
+    rows = product_with_each(leading / own, _in_unit(images.factor, units))
+    gram = rows @ rows.mT
+    squares = torch.linalg.eigvalsh(gram)
     # A root of what rounding has made of a small eigenvalue might be too small.
-    rounding = 1e-14 * len(leading) * squares[:, -1:].clamp_min(0)
-    norms = (squares.clamp_min(0) + rounding).sqrt().sum(dim=1)
-    return _from_fidelity(query, images, (norms + rest).unsqueeze(0))[0]
+    rounding = (gamma(images.factor.shape[2]) + householder(n_rows)) * _trace(gram)
+    norms = (squares.clamp_min(0) + rounding.unsqueeze(1)).sqrt().sum(dim=1)
+    # Both factors have norms below 2, so that the rows err by 4 gamma(dim) in theirs.
+    norms = norms + 4 * n_rows**0.5 * gamma(dim)
+    return no_bound_if_not_finite(_from_fidelity(query, images, (norms * own * units + rest).unsqueeze(0))[0])
 
 
 def _features(g: Gaussian, side: str, start: int) -> FactorFeatures:

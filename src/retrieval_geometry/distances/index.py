@@ -21,11 +21,11 @@ from retrieval_geometry._files import replacing
 from retrieval_geometry.distances._blocks import join, take
 from retrieval_geometry.distances._bounds import Bounds, keep_all, kept_bounds
 from retrieval_geometry.distances._gaussians import check_gaussians
-from retrieval_geometry.distances.search import PRUNED, Ranking, detached, rank_by_bounds
+from retrieval_geometry.distances.search import PRUNED, Ranking, detached, few_images, rank, rank_by_bounds
 from retrieval_geometry.image_models import Gaussian
 
 FORMAT = "retrieval_geometry.GalleryIndex"
-VERSION = 1
+VERSION = 2
 """Raised whenever a file of the former version would be misread."""
 
 REMEDY = "build the index again from the images and save it"
@@ -38,9 +38,11 @@ class GalleryIndex:
     where queries come one by one, or where the database outlives the program; the results are the same, bit
     by bit.
 
-    Besides the images it keeps ``2 D + 3`` numbers an image for the 2-Wasserstein distance, and half a matrix
+    Besides the images it keeps ``2 D + 5`` numbers an image for the 2-Wasserstein distance, and half a matrix
     in float32 for the affine-invariant distance. The common frame of the bounds is that of the first images;
-    images may be added and removed, but should they all change, a new index has better bounds.
+    images may be added and removed, but should they all change, a new index has better bounds. The scales at
+    which bounds rule images out are those of :func:`~retrieval_geometry.distances.rank`; at others every
+    image is compared.
 
     Args:
         database: Q images, at least one; they are checked here and not copied.
@@ -100,6 +102,8 @@ class GalleryIndex:
         check_count(k, "k", at_most=len(self))
         check_gaussians(queries, self._images)
         queries = detached(queries)
+        if len(self) <= few_images(k):
+            return rank(queries, self._images, self._distance, k)
 
         def bounds(some: Gaussian, first: int) -> Bounds:
             return kept_bounds(self._bound, some, self._images, self._kept, first)

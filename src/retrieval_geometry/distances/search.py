@@ -2,7 +2,9 @@ r"""Exact ranking without all pairs: lower bounds first, the distance itself onl
 
 A bound costs a matrix product for all pairs, a distance a factorisation for each. The images of the database
 are taken in the order of their bounds until the next bound exceeds the k-th distance found so far: what is
-left cannot be among the k nearest. The result is that of the full sort.
+left cannot be among the k nearest. The result is that of the full sort. Bounds are compared after the same
+rounding to the dtype of the result, and the same root, as the distances: both grow with what they are given,
+so that a bound which exceeds the k-th distance then belongs to an image whose distance does.
 
 Between the two there may be a sharper bound, dearer than a product and cheaper than a distance. It is
 computed for those images that the first bound leaves within reach of the first distances.
@@ -56,22 +58,19 @@ def _same(values: Tensor) -> Tensor:
 class Pruned:
     """How a distance is ranked by bounds.
 
-    ``comparison`` computes the distance or something that ``finish`` turns into it; ``to_bound`` turns the
-    distance into the scale of the bounds; ``sharper`` computes better bounds of one query, from what was
-    prepared of the images and from :class:`Bounds`.
+    ``comparison`` computes in float64 what ``bound`` bounds and ``finish`` turns into the distance, which is
+    then rounded to the dtype of the images; ``finish`` must not decrease. ``sharper`` computes better bounds of one
+    query, from what was prepared of the images and from :class:`Bounds`.
     """
 
     bound: type[Bound]
     comparison: Callable[[Gaussian, Gaussian], Comparison]
     sharper: Callable[[Any, Any, Tensor, Tensor], Tensor] | None = None
     finish: Callable[[Tensor], Tensor] = _same
-    to_bound: Callable[[Tensor], Tensor] = _same
 
 
 PRUNED = {
-    "wasserstein2": Pruned(
-        WassersteinBound, wasserstein2_squared_comparison, sharper_wasserstein, safe_sqrt, torch.square
-    ),
+    "wasserstein2": Pruned(WassersteinBound, wasserstein2_squared_comparison, sharper_wasserstein, safe_sqrt),
     "wasserstein2_squared": Pruned(WassersteinBound, wasserstein2_squared_comparison, sharper_wasserstein),
     "affine_invariant": Pruned(AffineInvariantBound, affine_invariant_comparison),
 }
@@ -83,8 +82,14 @@ def rank(queries: Any, database: Any, distance: str = "wasserstein2", k: int = 1
     """The k nearest images of the database for every query, exactly as the full sort has them.
 
     Ties are broken by the position in the database. For the 2-Wasserstein and the affine-invariant distance
-    most pairs are never compared: proven lower bounds rule them out. The others are sorted in full. To rank
-    against the same database again and again, make a :class:`~retrieval_geometry.distances.GalleryIndex`.
+    most pairs are never compared: proven lower bounds rule them out. The others, and databases of few images,
+    are sorted in full. To rank against the same database again and again, make a
+    :class:`~retrieval_geometry.distances.GalleryIndex`.
+
+    The result is that of the full sort at every scale that the distance takes. Covariances rule pairs out
+    where the sum of the traces is above 1e-138 and each trace below 1e300; for the affine-invariant distance
+    where the variances are within a factor of 1e130 of the average, and the covariances not so
+    ill-conditioned that rounding decides. Elsewhere they are compared.
 
     Args:
         queries: P images, as the distance wants them.
@@ -109,6 +114,7 @@ def rank(queries: Any, database: Any, distance: str = "wasserstein2", k: int = 1
     if distance in PRUNED:
         check_gaussians(queries, database)
         queries, database = detached(queries), detached(database)
+    if distance in PRUNED and len(database) > few_images(k):
         bound = PRUNED[distance].bound.of(database)
 
         def bounds(some: Gaussian, first: int) -> Bounds:
@@ -119,6 +125,11 @@ def rank(queries: Any, database: Any, distance: str = "wasserstein2", k: int = 1
     found = values.sort(dim=1, stable=True)
     every = torch.full((len(values),), len(database))
     return _ranking(found.values[:, :k], found.indices[:, :k], every)
+
+
+def few_images(k: int) -> int:
+    """So few images that bounds cost more than the half of the distances that they could spare."""
+    return 2 * max(k, FIRST_BATCH)
 
 
 def detached(g: Gaussian) -> Gaussian:
@@ -139,6 +150,10 @@ def rank_by_bounds(
         bounds: called with some queries and the index of the first of them.
     """
     method = PRUNED[distance]
+
+    def final(values: Tensor) -> Tensor:
+        return method.finish(values).to(queries.dtype)
+
     comparison = method.comparison(queries, images)
     distances = torch.empty(len(queries), k, dtype=queries.dtype, device=queries.device)
     indices = torch.empty(len(queries), k, dtype=torch.long, device=queries.device)
@@ -147,23 +162,30 @@ def rank_by_bounds(
         # What is prepared of a query is a matrix in float64; what it remembers, two bounds and an order.
         for cut in blocks(len(queries), 10 * images.dim**2 + 24 * len(images)):
             found = bounds(queries[cut], cut.start)
-            searches = [_Search(row, k, queries.dtype, method.to_bound) for row in found.lower]
+            searches = [_Search(row, k, final) for row in found.lower]
             pairs = _Pairs(queries[cut], images, comparison)
-            _run(searches, pairs, method, found, bar)
+            _run(searches, pairs, final, method.sharper, found, bar)
             for i, search in enumerate(searches, cut.start):
                 distances[i], indices[i], evaluated[i] = search.distances, search.indices, search.evaluated
     return _ranking(distances, indices, evaluated)
 
 
-def _run(searches: list["_Search"], pairs: "_Pairs", method: Pruned, bounds: Bounds, bar: tqdm) -> None:
+def _run(
+    searches: list["_Search"],
+    pairs: "_Pairs",
+    final: Callable[[Tensor], Tensor],
+    sharper: Callable[[Any, Any, Tensor, Tensor], Tensor] | None,
+    bounds: Bounds,
+    bar: tqdm,
+) -> None:
     """Let searches ask and answer them, in rounds, until all are done."""
 
     def distances(i: int, chosen: Tensor, query: Any, images: Any) -> Tensor:
-        return method.finish(pairs.comparison.compare(query, images)[0]).to(pairs.images.dtype)
+        return final(pairs.comparison.compare(query, images)[0])
 
-    def sharper(i: int, chosen: Tensor, query: Any, images: Any) -> Tensor:
-        assert method.sharper is not None
-        return method.sharper(query, images, bounds.leading[i], bounds.rest[i, chosen])
+    def sharpened(i: int, chosen: Tensor, query: Any, images: Any) -> Tensor:
+        assert sharper is not None
+        return sharper(query, images, bounds.leading[i], bounds.rest[i, chosen])
 
     asked = {i: search.ask() for i, search in enumerate(searches)}
     n_rounds = 0
@@ -171,9 +193,9 @@ def _run(searches: list["_Search"], pairs: "_Pairs", method: Pruned, bounds: Bou
         for i, found in pairs.each(asked, distances, searches[0].distances.dtype).items():
             searches[i].answer(asked[i], found)
             bar.update(len(found))
-        if not n_rounds and method.sharper is not None:
+        if not n_rounds and sharper is not None:
             within = {i: search.within_reach() for i, search in enumerate(searches)}
-            for i, values in pairs.each(within, sharper, bounds.lower.dtype).items():
+            for i, values in pairs.each(within, sharpened, bounds.lower.dtype).items():
                 searches[i].sharpen(within[i], values)
         n_rounds += 1
         asked = {i: chosen for i in asked if len(chosen := searches[i].ask())}
@@ -183,18 +205,17 @@ def _run(searches: list["_Search"], pairs: "_Pairs", method: Pruned, bounds: Bou
 class _Search:
     """One query: the order in which it asks for images, and the k nearest so far."""
 
-    def __init__(self, bounds: Tensor, k: int, dtype: torch.dtype, to_bound: Callable[[Tensor], Tensor]):
-        self.k, self.to_bound, self.bounds = k, to_bound, bounds
+    def __init__(self, bounds: Tensor, k: int, final: Callable[[Tensor], Tensor]):
+        self.k, self.final, self.bounds = k, final, bounds
         self.order = bounds.argsort()
-        self.distances = torch.empty(0, dtype=dtype, device=bounds.device)
-        self.indices = self.order[:0]
+        self.distances, self.indices = final(bounds[:0]), self.order[:0]
         self.evaluated, self.batch = 0, max(k, FIRST_BATCH)
 
     def within_reach(self) -> Tensor:
-        """All images whose distance may matter, in the order of their bounds."""
+        """All images that cannot be ruled out, in the order of their bounds."""
         left = self.order[self.evaluated :]
-        # Bounds ascend: the first that is out of reach rules out all that follow.
-        return left[self.bounds[left] <= self._reach()] if self.evaluated else left
+        # Nothing exceeds a k-th distance that is no number: it sorts last, with all others of its kind.
+        return left[~(self.final(self.bounds[left]) > self.distances[-1])] if self.evaluated else left
 
     def ask(self) -> Tensor:
         """The next images of which the distance is wanted; none when the k nearest are known."""
@@ -213,11 +234,6 @@ class _Search:
         indices, by_position = torch.cat([self.indices, chosen]).sort()
         values, by_distance = torch.cat([self.distances, distances])[by_position].sort(stable=True)
         self.distances, self.indices = values[: self.k], indices[by_distance][: self.k]
-
-    def _reach(self) -> Tensor:
-        """The largest bound that still matters, on the safe side of the rounding of the k-th distance."""
-        kth = self.to_bound(self.distances[-1].double()).nan_to_num(nan=torch.inf, posinf=torch.inf)
-        return kth * (1 + 16 * torch.finfo(self.distances.dtype).eps)
 
 
 class _Pairs:
