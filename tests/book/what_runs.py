@@ -22,7 +22,7 @@ PACKAGE = "src/retrieval_geometry/"
 
 # What is edited, in which file, and how: a text and what it becomes.
 EDITS = {
-    "nothing; all files touched": (PACKAGE + "cli.py", "", ""),
+    "nothing": (PACKAGE + "cli.py", "", ""),
     "a docstring in cli.py": (PACKAGE + "cli.py", '"""', '"""Some words. '),
     "the code of cli.py": (PACKAGE + "cli.py", "def main(", "def other() -> None: ...\n\n\ndef main("),
     "a comment in a distance": (PACKAGE + "distances/riemannian.py", "\ndef ", "\n# A remark.\ndef "),
