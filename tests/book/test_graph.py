@@ -86,7 +86,7 @@ def tree():
 
 
 def test_chosen_hyper_parameters_are_an_input_of_what_reads_them(tree) -> None:
-    again = made_again(tree[0], EDITS["the registered choice of hyper-parameters"], tree[1])
+    again = made_again(tree[0], EDITS["the recorded choice of hyper-parameters"], tree[1])
     assert {"learning-bench", "wasserstein-coresets", "rankmi-distances"} <= set(again)
     assert not [name for name in again if name.startswith("geometric")]
 

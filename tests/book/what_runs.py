@@ -37,7 +37,7 @@ EDITS = {
     "a predicate of [rankmi]": (PACKAGE + "experiments/rankmi_claims.py", "\ndef ", "\nONE = 1\n\n\ndef "),
     "a printed number of [geometric]": (PACKAGE + "experiments/geometric_paper.py", "0", "1"),
     "a printed number of [rankmi]": (PACKAGE + "experiments/rankmi_paper.py", "0", "1"),
-    "the registered choice of hyper-parameters": ("book/results/learning-tuning-quick.json", "{", "{ "),
+    "the recorded choice of hyper-parameters": ("book/results/learning-tuning-quick.json", "{", "{ "),
     "a sentence of chapter 12": (
         "book/chapters/12_coresets.py",
         "# %% [markdown]",
