@@ -90,9 +90,9 @@ def test_other_settings_make_it_again_and_say_why(runs, capsys, first, second, r
 def test_other_libraries_damage_and_another_result_make_it_again(runs, monkeypatch, capsys):
     load_or_run("geometric-table1")
     path = result_path("geometric-table1", "quick")
-    monkeypatch.setattr(registry, "library_versions", lambda: library_versions() | {"torch": "99"})
-    assert why_stale(TABLE, path).startswith("torch was ")
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        patch.setattr(registry, "library_versions", lambda: library_versions() | {"torch": "99"})
+        assert why_stale(TABLE, path).startswith("torch was ")
     path.write_text("{")
     assert "is damaged" in why_stale(TABLE, path)
     assert why_stale(TABLE, path.with_name("none.json")) == "there is none"
