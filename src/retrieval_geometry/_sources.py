@@ -17,7 +17,7 @@ import hashlib
 from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 PACKAGE = "retrieval_geometry"
 Node = TypeVar("Node", bound=ast.AST)
@@ -87,7 +87,8 @@ class Sources:
 
     def nodes(self, path: Path, kind: type[Node]) -> tuple[Node, ...]:
         """All nodes of one kind in that tree."""
-        return _nodes(self._text(path), kind)
+        hashable: Any = kind
+        return _nodes(self._text(path), hashable)
 
     def _text(self, path: Path) -> str:
         if path not in self._texts:
@@ -163,7 +164,9 @@ class _Imports(ast.NodeVisitor):
         self.files: set[Path] = set()
         self.packages: dict[str, str] = {}  # names in this file that stand for a package
         self.used: set[str] = set()
-        for node in (*sources.nodes(path, ast.Import), *sources.nodes(path, ast.ImportFrom)):
+        whole, by_name = sources.nodes(path, ast.Import), sources.nodes(path, ast.ImportFrom)
+        imports: list[ast.Import | ast.ImportFrom] = [*whole, *by_name]
+        for node in imports:
             try:
                 self._bind(node)
             except ValueError as error:
@@ -246,7 +249,7 @@ def _parsed(text: str) -> ast.Module:
 
 
 @cache
-def _nodes(text: str, kind: type[Node]) -> tuple[Node, ...]:
+def _nodes(text: str, kind: Any) -> tuple[Any, ...]:
     return tuple(node for node in ast.walk(_parsed(text)) if isinstance(node, kind))
 
 
