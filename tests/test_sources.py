@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -78,6 +79,7 @@ def _closure(package: Path, text: str) -> set[str]:
         ("from retrieval_geometry.passing import shapes", ALL_SHAPES | {"passing.py"}),
         # A package's own code runs before its modules.
         ("from retrieval_geometry.busy import SIDES", {"busy/__init__.py", "shapes/flat.py"}),
+        ("from retrieval_geometry.busy import square", {"busy/__init__.py", "shapes/flat.py"}),
         ("import retrieval_geometry.busy.work", {"busy/__init__.py", "busy/work.py", "shapes/flat.py"}),
         # Only type checkers read this.
         (
@@ -146,11 +148,12 @@ def test_code_changes_it(package: Path, name: str, text: str) -> None:
 
 def test_no_import_hides_in_a_text() -> None:
     """A module that is imported by a computed name would be missed; only the registry does that."""
-    hidden = {"import_module", "__import__", "resolve_name", "exec", "eval", "run_module", "run_path"}
+    hidden = {"import_module", "__import__", "resolve_name", "run_module", "run_path"}
     for path in [*SOURCE.rglob("*.py"), *CHAPTERS]:
         nodes = list(ast.walk(Sources().tree(path)))
-        names = {getattr(node, key, None) for node in nodes for key in ("id", "attr", "name")}
-        assert not names & hidden or path.name == "registry.py", (path, names & hidden)
+        names = {getattr(node, key, None) for node in nodes for key in ("id", "attr", "name")} & hidden
+        names |= {getattr(node, "id", None) for node in nodes} & {"exec", "eval"}  # a network has .eval()
+        assert not names or path == SOURCE / "experiments" / "registry.py", (path, names)
 
 
 def test_importing_a_module_changes_no_other() -> None:
@@ -174,11 +177,10 @@ def test_importing_a_module_changes_no_other() -> None:
 
 
 # Run in a process of its own: packages whose names are fetched when they are asked for, so that what is in
-# sys.modules at the end was asked for. Each target is imported in a fork, after the slow libraries.
+# sys.modules at the end was asked for. The package is imported anew for each target, other libraries once.
 LOOK = """
-import ast, importlib.abc, importlib.util, json, os, sys
+import ast, importlib, importlib.abc, importlib.util, json, sys
 from pathlib import Path
-import matplotlib, numpy, scipy.linalg, sklearn.cluster, torch, pytorch_metric_learning.losses
 
 PACKAGE, root = "retrieval_geometry", Path(sys.argv[1])
 
@@ -206,31 +208,23 @@ class Lazy(importlib.abc.MetaPathFinder, importlib.abc.Loader):
             return getattr(importlib.import_module(source), inner)
         module.__getattr__ = fetch
 
+def ask(target):
+    if not target.endswith(".py"):
+        importlib.import_module(target)
+        return
+    lines = Path(target).read_text().split("\\n")
+    lines = ["pass" if line.startswith(("%", "!")) else line for line in lines]
+    for node in ast.walk(ast.parse("\\n".join(lines))):
+        if isinstance(node, (ast.Import, ast.ImportFrom)) and PACKAGE in ast.unparse(node):
+            exec(ast.unparse(node), {})
+
 sys.meta_path.insert(0, Lazy())
-import importlib
 for target in sys.argv[2:]:
-    reading, writing = os.pipe()
-    if os.fork() == 0:
-        status = 1
-        try:
-            scope = {}
-            if target.endswith(".py"):
-                lines = [l if l[:1] not in "%!" else "pass" for l in Path(target).read_text().split("\\n")]
-                nodes = ast.walk(ast.parse("\\n".join(lines)))
-                for node in nodes:
-                    if isinstance(node, (ast.Import, ast.ImportFrom)) and PACKAGE in ast.unparse(node):
-                        exec(ast.unparse(node), scope)
-            else:
-                importlib.import_module(target)
-            files = [m.__file__ for n, m in list(sys.modules.items()) if n.split(".")[0] == PACKAGE]
-            os.write(writing, json.dumps(files).encode())
-            status = 0
-        finally:
-            os._exit(status)
-    os.close(writing)
-    with os.fdopen(reading) as pipe:
-        print(target, pipe.read(), sep="\\t")
-    os.wait()
+    for name in [name for name in sys.modules if name.split(".")[0] == PACKAGE]:
+        del sys.modules[name]
+    ask(target)
+    files = [m.__file__ for name, m in list(sys.modules.items()) if name.split(".")[0] == PACKAGE]
+    print(target, json.dumps(files), sep="\\t", flush=True)
 """
 
 
@@ -243,15 +237,15 @@ def test_the_static_closure_is_what_python_imports() -> None:
     ]
     targets = {name: sources.file(name) for name in modules} | {str(path): path for path in CHAPTERS}
     found = subprocess.run(
-        [sys.executable, "-c", LOOK, str(SOURCE), *targets], text=True, capture_output=True, check=True
+        [sys.executable, "-c", LOOK, str(SOURCE), *targets], text=True, stdout=subprocess.PIPE, check=True
     )
     lines = [line.split("\t") for line in found.stdout.splitlines()]
     assert [name for name, _ in lines] == list(targets)
     for name, files in lines:
-        imported = {Path(file).resolve() for file in ast.literal_eval(files)}
+        imported = {Path(file).resolve() for file in json.loads(files)}
         imported = {path for path in imported if path.name != "__init__.py" or not sources.is_face(path)}
         closure = set(sources.closure(targets[name])) - ({targets[name]} if name.endswith(".py") else set())
         assert imported <= closure, (name, imported - closure)
-        # What else is in it is imported inside functions, when these are called, or used as an attribute.
-        assert len(closure - imported) <= 3, (name, closure - imported)
         assert len(imported) > 5
+        if not name.endswith(".py"):  # of a chapter the imports alone are executed, not what uses a package
+            assert len(closure - imported) <= 3, (name, closure - imported)  # imports inside functions

@@ -17,12 +17,14 @@ import hashlib
 from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
+from typing import Any, TypeVar
 
 PACKAGE = "retrieval_geometry"
+Node = TypeVar("Node", bound=ast.AST)
 
 
 class Sources:
-    """The files of the package below ``root``, each parsed once; so make a new one after an edit.
+    """The files of the package below ``root``, each read once; so make a new one after an edit.
 
     Args:
         root: the package's folder; by default this one's.
@@ -36,8 +38,7 @@ class Sources:
 
     def __init__(self, root: Path | None = None) -> None:
         self.root = (root or Path(__file__).parent).resolve()
-        self._trees: dict[Path, ast.Module] = {}
-        self._digests: dict[Path, str] = {}
+        self._texts: dict[Path, str] = {}
         self._edges: dict[Path, frozenset[Path]] = {}
         self._faces: dict[Path, bool] = {}
 
@@ -70,35 +71,35 @@ class Sources:
 
     def digest(self, files: Iterable[Path]) -> str:
         """A digest of the code of these files, 32 hexadecimal digits."""
-        lines = sorted(f"{self._name(path)} {self._code(path)}" for path in files)
+        lines = sorted(f"{self._name(path)} {_code(self._text(path))}" for path in files)
         return combined(lines)
 
     def calls(self, files: Iterable[Path], function: str) -> Iterator[ast.Call]:
         """The calls of a function of this name in these files."""
         for path in files:
-            for node in ast.walk(self.tree(path)):
-                if isinstance(node, ast.Call) and function in (
-                    getattr(node.func, "id", ""),
-                    getattr(node.func, "attr", ""),
-                ):
-                    yield node
+            for call in self.nodes(path, ast.Call):
+                if function in (getattr(call.func, "id", ""), getattr(call.func, "attr", "")):
+                    yield call
 
     def tree(self, path: Path) -> ast.Module:
         """The syntax tree of a module, or of a chapter with its IPython magics blanked out."""
-        if path not in self._trees:
+        return _parsed(self._text(path))
+
+    def nodes(self, path: Path, kind: type[Node]) -> tuple[Node, ...]:
+        """All nodes of one kind in that tree."""
+        hashable: Any = kind
+        return _nodes(self._text(path), hashable)
+
+    def _text(self, path: Path) -> str:
+        if path not in self._texts:
             text = path.read_text(encoding="utf-8")
             if not path.is_relative_to(self.root):
                 text = "\n".join("pass" if line[:1] in ("%", "!") else line for line in text.splitlines())
-            self._trees[path] = _stripped(ast.parse(text, filename=str(path)))
-        return self._trees[path]
+            self._texts[path] = text
+        return self._texts[path]
 
     def _name(self, path: Path) -> str:
         return path.relative_to(self.root).as_posix() if path.is_relative_to(self.root) else path.name
-
-    def _code(self, path: Path) -> str:
-        if path not in self._digests:
-            self._digests[path] = hashlib.sha256(ast.dump(self.tree(path)).encode()).hexdigest()
-        return self._digests[path]
 
     def _imports(self, path: Path) -> frozenset[Path]:
         if path not in self._edges:
@@ -113,9 +114,9 @@ class Sources:
         return [folder / "__init__.py" for folder in folders if not self.is_face(folder / "__init__.py")]
 
     def is_face(self, init: Path) -> bool:
-        """Whether an ``__init__`` does nothing but pass on names of this package."""
+        """Whether a file is an ``__init__`` that does nothing but pass on names of this package."""
         if init not in self._faces:
-            self._faces[init] = all(
+            self._faces[init] = init.name == "__init__.py" and all(
                 (isinstance(node, ast.ImportFrom) and _top(node.module or "") == PACKAGE)
                 or (isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__")
                 for node in self.tree(init).body
@@ -134,8 +135,8 @@ class Sources:
                 for alias in node.names:
                     if (alias.asname or alias.name) == name:
                         target, package = self.lookup(str(node.module), alias.name)
-                        # A module that is no face runs when it is asked for a name, wherever that comes from.
-                        return (target, package) if self._is_package(path) else (path, package)
+                        # What is no face runs when it is asked for a name, wherever that comes from.
+                        return (target if self.is_face(path) else path), package
         if not self._is_package(path) or name in _defined(self.tree(path)):
             return path, None
         below = self.file(f"{module}.{name}")
@@ -163,15 +164,15 @@ class _Imports(ast.NodeVisitor):
         self.files: set[Path] = set()
         self.packages: dict[str, str] = {}  # names in this file that stand for a package
         self.used: set[str] = set()
-        tree = sources.tree(path)
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Import | ast.ImportFrom):
-                try:
-                    self._bind(node)
-                except ValueError as error:
-                    raise ValueError(f"{path}, line {node.lineno}: {error}") from None
+        whole, by_name = sources.nodes(path, ast.Import), sources.nodes(path, ast.ImportFrom)
+        imports: list[ast.Import | ast.ImportFrom] = [*whole, *by_name]
+        for node in imports:
+            try:
+                self._bind(node)
+            except ValueError as error:
+                raise ValueError(f"{path}, line {node.lineno}: {error}") from None
         if self.packages:
-            self.visit(tree)
+            self.visit(sources.tree(path))
         for name in self.packages.keys() - self.used:  # perhaps another file takes it from here
             self.files |= sources.everything(self.packages[name])
 
@@ -236,13 +237,25 @@ class _Imports(ast.NodeVisitor):
             self.files |= self.sources.everything(self.packages[node.id])
 
 
-def _stripped(tree: ast.Module) -> ast.Module:
-    """Take out docstrings and other texts that stand alone, and what only type checkers read."""
+@cache
+def _parsed(text: str) -> ast.Module:
+    """The syntax tree without docstrings, other texts that stand alone, and what only type checkers read."""
+    tree = ast.parse(text)
     for node in ast.walk(tree):
         body = getattr(node, "body", None)
         if isinstance(body, list):
             body[:] = [part for part in body if not _is_idle(part)]
     return tree
+
+
+@cache
+def _nodes(text: str, kind: Any) -> tuple[Any, ...]:
+    return tuple(node for node in ast.walk(_parsed(text)) if isinstance(node, kind))
+
+
+@cache
+def _code(text: str) -> str:
+    return hashlib.sha256(ast.dump(_parsed(text)).encode()).hexdigest()
 
 
 def _is_idle(part: ast.stmt) -> bool:

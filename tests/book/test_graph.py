@@ -1,65 +1,151 @@
-"""Which modules and experiments a chapter depends on."""
+"""What each chapter and each result is made from, and what an edit makes stale."""
 
 from __future__ import annotations
 
+import json
+import os
+import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from retrieval_geometry.book.graph import SOURCE, experiments_of, module_files, recorded_of
+from retrieval_geometry._sources import Sources
+from retrieval_geometry.book.graph import (
+    PAGES,
+    chapter_files,
+    chapter_source,
+    experiments_of,
+    named_by_claims,
+    pages_source,
+    stale,
+)
 from retrieval_geometry.book.project import Project
+from retrieval_geometry.experiments import EXPERIMENTS, claims
+from retrieval_geometry.experiments.registry import recorded
+
+from .what_runs import EDITS, ROOT, SETTINGS, copied, digests, made_again
 
 
-def _modules(text: str, folder: Path) -> set[str]:
+def _experiments(text: str, folder: Path) -> list[str]:
     script = folder / "chapter.py"
     script.write_text(text)
-    return {str(path.relative_to(SOURCE)) for path in module_files(script)}
-
-
-@pytest.mark.parametrize(
-    "statement",
-    [
-        "import retrieval_geometry.book.graph",
-        "from retrieval_geometry.book.graph import module_files",
-        "from retrieval_geometry.book import graph",
-    ],
-)
-def test_every_form_of_import_is_followed(statement: str, tmp_path: Path) -> None:
-    assert {"__init__.py", "book/__init__.py", "book/graph.py"} == _modules(statement, tmp_path)
-
-
-def test_indirect_imports_count_and_unused_modules_do_not(tmp_path: Path) -> None:
-    modules = _modules("from retrieval_geometry.book.pairs import sync", tmp_path)
-    assert "book/project.py" in modules
-    assert "book/pages.py" not in modules
-
-
-def test_imports_inside_functions_and_magics_are_no_obstacle(tmp_path: Path) -> None:
-    text = "%matplotlib inline\ndef f():\n    from retrieval_geometry.book import pages\n"
-    assert "book/pages.py" in _modules(text, tmp_path)
-
-
-def test_other_packages_are_ignored(tmp_path: Path) -> None:
-    assert _modules("import torch\nfrom pathlib import Path", tmp_path) == set()
+    return experiments_of(Sources(), script)
 
 
 def test_experiments_are_the_literal_arguments_of_load_or_run(tmp_path: Path) -> None:
-    script = tmp_path / "chapter.py"
-    script.write_text(
-        "a = load_or_run('b-two', profile=p)\nc = experiments.load_or_run('a-one', profile=p)\n"
-    )
-    assert experiments_of(script) == ["a-one", "b-two"]
-    script.write_text("load_or_run(name)")
+    text = "a = load_or_run('rankmi-distances', profile=p)\nc = experiments.load_or_run('geometric-table1')\n"
+    assert _experiments(text, tmp_path) == ["geometric-table1", "rankmi-distances"]
     with pytest.raises(ValueError, match="literal"):
-        experiments_of(script)
+        _experiments("load_or_run(name)", tmp_path)
+    with pytest.raises(ValueError, match="experiment must be one of geometric-table1"):
+        _experiments("load_or_run('geometric-tabel1')", tmp_path)
 
 
-def test_a_chapter_depends_on_the_recorded_runs_of_its_experiments_alone(tmp_path: Path) -> None:
+def test_a_list_of_runs_may_come_from_the_claims_that_a_chapter_imports(tmp_path: Path) -> None:
+    text = "from retrieval_geometry.experiments import claims\nruns = [load_or_run(name) for name in names]\n"
+    assert set(_experiments(text, tmp_path)) == {name for claim in claims() for name in claim.needs}
+    text = text.replace("experiments import claims", "experiments.geometric_claims import CLAIMS")
+    needs = {name for claim in claims("geometric") for name in claim.needs}
+    assert set(_experiments(text, tmp_path)) == needs
+
+
+def test_recorded_results_count_by_their_content_and_alone(tmp_path: Path) -> None:
     script = tmp_path / "chapter.py"
-    script.write_text("a = load_or_run('a-one', profile=p)\nb = load_recorded('b-two', 'real')\n")
-    for name in ("a-one-real.json", "b-two-real.json", "c-three-real.json"):
+    script.write_text("a = load_recorded('a-one', profile)\nb = load_recorded('b-two', 'real')\n")
+    for name in ("a-one-real.json", "a-one-quick.json", "b-two-real.json", "b-two-quick.json", "c-real.json"):
         (tmp_path / name).write_text("{}")
-    assert [path.name for path in recorded_of(script, tmp_path)] == ["a-one-real.json", "b-two-real.json"]
+    found = recorded(Sources(), [script], tmp_path)
+    assert [line.split()[0] for line in found] == ["a-one-quick.json", "a-one-real.json", "b-two-real.json"]
+    os.utime(tmp_path / "b-two-real.json", (0, 0))
+    assert recorded(Sources(), [script], tmp_path) == found
+    (tmp_path / "b-two-real.json").write_text("{ }")
+    assert recorded(Sources(), [script], tmp_path) != found
+    script.write_text("load_recorded(name, 'real')")
+    with pytest.raises(ValueError, match=r"literal string: load_recorded\(name, 'real'\)"):
+        recorded(Sources(), [script], tmp_path)
+    lines = recorded(Sources(), [script], tmp_path, ["a-one", "c"])
+    assert [line.split()[0] for line in lines] == ["a-one-real.json", "c-real.json"]
+
+
+def test_every_chapter_and_experiment_can_be_followed() -> None:
+    project, sources = Project(ROOT), Sources()
+    for name in project.chapter_names():
+        script = project.chapters / f"{name}.py"
+        experiments_of(sources, script)
+        recorded(sources, chapter_files(sources, script), project.recorded, named_by_claims(sources, script))
+        assert len(chapter_files(sources, script)) < 90
+    for experiment in EXPERIMENTS.values():
+        assert len(sources.closure(sources.file(experiment.module))) < 70  # of more than 120
+
+
+@pytest.fixture(scope="module")
+def tree():
+    with copied() as root:
+        yield root, digests(root)
+
+
+def test_chosen_hyper_parameters_are_an_input_of_what_reads_them(tree) -> None:
+    again = made_again(tree[0], EDITS["the recorded choice of hyper-parameters"], tree[1])
+    assert {"learning-bench", "wasserstein-coresets", "rankmi-distances"} <= set(again)
+    assert not [name for name in again if name.startswith("geometric")]
+
+
+@pytest.mark.parametrize(
+    ("title", "expected"),
+    [
+        ("nothing", []),
+        ("a docstring in cli.py", []),
+        ("the code of cli.py", []),
+        ("a comment in a distance", []),
+        ("a predicate of [geometric]", ["04_textures", "90_scorecard"]),
+        ("a printed number of [geometric]", ["04_textures", "06_what_a_distance_costs", "90_scorecard"]),
+        ("a sentence of chapter 12", ["12_coresets"]),
+        ("a style sheet", ["pages"]),
+    ],
+)
+def test_an_edit_makes_again_what_depends_on_it_and_no_more(tree, title: str, expected: list[str]) -> None:
+    assert made_again(tree[0], EDITS[title], tree[1]) == expected
+
+
+def test_a_distance_makes_again_what_measures_with_it(tree) -> None:
+    again = set(made_again(tree[0], EDITS["a distance (Stein)"], tree[1]))
+    assert {name for name in EXPERIMENTS if name.startswith("geometric")} <= again
+    assert {"03_divergences_and_distances", "05_errata"} <= again
+    assert not again & {"learning-bench", "rankmi-distances", "01_retrieval", "10_learning_a_metric", "pages"}
+
+
+def _executed(project: Project, settings: dict[str, Any]) -> None:
+    project.executed.mkdir(parents=True, exist_ok=True)
+    for name in project.chapter_names():
+        metadata = {"made_from": chapter_source(project, name, settings)}
+        (project.executed / f"{name}.ipynb").write_text(json.dumps({"cells": [], "metadata": metadata}))
+    project.html.mkdir(parents=True, exist_ok=True)
+    (project.root / PAGES).write_text(pages_source(project))
+
+
+def test_outputs_say_themselves_whether_they_are_stale(project: Project) -> None:
+    assert stale(project, SETTINGS) == {}  # what there is not is nothing to make again
+    _executed(project, SETTINGS)
+    assert stale(project, SETTINGS) == {}
+    for path in project.root.rglob("*"):
+        os.utime(path, (0, 0) if path.suffix == ".ipynb" else None)
+    assert stale(project, SETTINGS) == {}  # times do not count
+    moved = Project(shutil.copytree(project.root, project.root.parent / "clone"))
+    assert stale(moved, SETTINGS) == {}
+
+    second = project.chapters / "02_second.py"
+    second.write_text(second.read_text() + "\n# More words.\n")
+    assert list(stale(project, SETTINGS)) == ["build/executed/02_second.ipynb"]
+    assert stale(project, SETTINGS, ["build/executed/01_first.ipynb"]) == {}
+    second.write_text(second.read_text().removesuffix("\n# More words.\n"))
+    assert stale(project, SETTINGS) == {}  # back again: nothing to do
+    assert len(stale(project, SETTINGS | {"seed": 1})) == 2
+    assert stale(project, SETTINGS | {"data_root": "elsewhere"}) == {}  # quick reads no data
+    (project.executed / "01_first.ipynb").write_text("{")
+    assert list(stale(project, SETTINGS)) == ["build/executed/01_first.ipynb"]
+    (project.root / "book" / "index.md").write_text("# Other words\n")
+    assert list(stale(project, SETTINGS)) == ["build/executed/01_first.ipynb", PAGES]
 
 
 def test_contents_and_scripts_must_agree(project: Project) -> None:

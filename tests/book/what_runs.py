@@ -22,7 +22,7 @@ PACKAGE = "src/retrieval_geometry/"
 
 # What is edited, in which file, and how: a text and what it becomes.
 EDITS = {
-    "nothing; all files touched": (PACKAGE + "cli.py", "", ""),
+    "nothing": (PACKAGE + "cli.py", "", ""),
     "a docstring in cli.py": (PACKAGE + "cli.py", '"""', '"""Some words. '),
     "the code of cli.py": (PACKAGE + "cli.py", "def main(", "def other() -> None: ...\n\n\ndef main("),
     "a comment in a distance": (PACKAGE + "distances/riemannian.py", "\ndef ", "\n# A remark.\ndef "),
@@ -37,7 +37,7 @@ EDITS = {
     "a predicate of [rankmi]": (PACKAGE + "experiments/rankmi_claims.py", "\ndef ", "\nONE = 1\n\n\ndef "),
     "a printed number of [geometric]": (PACKAGE + "experiments/geometric_paper.py", "0", "1"),
     "a printed number of [rankmi]": (PACKAGE + "experiments/rankmi_paper.py", "0", "1"),
-    "the registered choice of hyper-parameters": ("book/results/learning-tuning-quick.json", "{", "{ "),
+    "the recorded choice of hyper-parameters": ("book/results/learning-tuning-quick.json", "{", "{ "),
     "a sentence of chapter 12": (
         "book/chapters/12_coresets.py",
         "# %% [markdown]",

@@ -1,45 +1,140 @@
+"""Experiments by name: when a result is made anew, and why."""
+
+import pkgutil
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 
-from retrieval_geometry import experiments
-from retrieval_geometry.experiments import EXPERIMENTS, Experiment, find, load_or_run
+from retrieval_geometry._sources import Sources
+from retrieval_geometry.experiments import (
+    EXPERIMENTS,
+    PAPERS,
+    checkpoints,
+    claims,
+    find,
+    load_or_run,
+    registry,
+    why_stale,
+)
+from retrieval_geometry.experiments.checkpoints import Checkpoints
 from retrieval_geometry.reporting import Result, result_path
+from retrieval_geometry.reporting.provenance import library_versions
 
 from ..reporting.conftest import make_result
+
+SOURCE = Path(registry.__file__).parents[1]
+TABLE = EXPERIMENTS["geometric-table1"]
 
 
 @pytest.fixture
 def runs(monkeypatch, tmp_path) -> list[dict]:
-    """An experiment that only counts its runs."""
+    """Experiments that only count their runs."""
     monkeypatch.chdir(tmp_path)
     calls: list[dict] = []
 
-    def run(self: Experiment, **settings: object) -> Result:
+    def run(**settings: object) -> Result:
         calls.append(settings)
-        made = make_result(seed=settings["seed"], profile=settings["profile"], experiment=self.name)
-        return Result(**{**vars(made), "provenance": made.provenance.__class__(
-            **{**vars(made.provenance), "package_version": experiments.__version__})})  # fmt: skip
+        made = make_result(seed=settings["seed"], profile=settings["profile"], experiment=TABLE.name)
+        device = "cpu" if settings["device"] == "cpu" else "some GPU"
+        now = replace(made.provenance, device=device, libraries=library_versions())
+        return replace(made, provenance=now)
 
-    monkeypatch.setattr(Experiment, "run", run)
+    monkeypatch.setattr(pkgutil, "resolve_name", lambda name: run)
     return calls
 
 
-def test_a_matching_result_is_not_made_again(runs):
+@pytest.fixture
+def copied(monkeypatch, tmp_path) -> Path:
+    """A copy of the package that takes the place of the loaded one where sources are compared."""
+    root = shutil.copytree(SOURCE, tmp_path / "copy" / "retrieval_geometry")
+    monkeypatch.setattr(registry, "loaded_sources", lambda: Sources(root))
+    monkeypatch.setattr(checkpoints, "loaded_sources", lambda: Sources(root))
+    return root
+
+
+def edit(root: Path, name: str, old: str, new: str) -> None:
+    text = (root / name).read_text()
+    assert old in text
+    (root / name).write_text(text.replace(old, new, 1))
+
+
+def test_a_matching_result_is_not_made_again(runs, capsys):
     first = load_or_run("geometric-table1")
     assert load_or_run("geometric-table1") == first
+    assert load_or_run("geometric-table1", data_root="elsewhere") == first  # quick reads no data
     assert len(runs) == 1
     assert result_path("geometric-table1", "quick").is_file()
+    assert capsys.readouterr().err == ""
 
 
-def test_another_seed_or_version_or_damage_makes_it_again(runs, monkeypatch):
-    load_or_run("geometric-table1")
-    assert load_or_run("geometric-table1", seed=5).seed == 5
+@pytest.mark.parametrize(
+    ("first", "second", "reason"),
+    [
+        ({}, {"seed": 5}, "seed was 0, is 5"),
+        ({}, {"device": "cuda"}, "device was cpu, is other"),
+        ({"profile": "real"}, {"profile": "real", "data_root": "b"}, "data folder was "),
+    ],
+)
+def test_other_settings_make_it_again_and_say_why(runs, capsys, first, second, reason):
+    load_or_run("geometric-table1", **first)
+    load_or_run("geometric-table1", **second)
+    profile = first.get("profile", "quick")
+    assert f"geometric-table1 ({profile}) runs again: {reason}" in capsys.readouterr().err
     assert len(runs) == 2
-    result_path("geometric-table1", "quick").write_text("{")
-    load_or_run("geometric-table1", seed=5)
-    assert len(runs) == 3
-    monkeypatch.setattr(experiments, "__version__", "99")
-    load_or_run("geometric-table1", seed=5)
-    assert len(runs) == 4
+    load_or_run("geometric-table1", **second)
+    assert len(runs) == 2
+
+
+def test_other_libraries_damage_and_another_result_make_it_again(runs, monkeypatch, capsys):
+    load_or_run("geometric-table1")
+    path = result_path("geometric-table1", "quick")
+    with monkeypatch.context() as patch:
+        patch.setattr(registry, "library_versions", lambda: library_versions() | {"torch": "99"})
+        assert why_stale(TABLE, path).startswith("torch was ")
+    path.write_text("{")
+    assert "is damaged" in why_stale(TABLE, path)
+    assert why_stale(TABLE, path.with_name("none.json")) == "there is none"
+    make_result(experiment="geometric-layers").write(path)
+    assert why_stale(TABLE, path) == "experiment was geometric-layers, is geometric-table1"
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "again"),
+    [
+        ("cli.py", '"""', '"""Words. ', False),
+        ("experiments/geometric_claims.py", "TABLE, ", "MORE = 1\nTABLE, ", False),
+        ("distances/riemannian.py", "\ndef ", "\n# words\ndef ", False),
+        ("distances/riemannian.py", "\ndef ", "\nMORE = 1\n\n\ndef ", True),
+        ("experiments/geometric.py", "SIFT_WORDS = 500", "SIFT_WORDS = 501", True),
+    ],
+)
+def test_an_edit_makes_it_again_if_it_is_code_that_it_imports(runs, copied, capsys, name, old, new, again):
+    load_or_run("geometric-table1")
+    edit(copied, name, old, new)
+    load_or_run("geometric-table1")
+    assert len(runs) == 1 + again
+    said = "runs again: its code, or a recorded result that it reads, has changed" in capsys.readouterr().err
+    assert said == again
+
+
+def test_a_recorded_result_that_the_code_reads_counts(runs, tmp_path):
+    bench = EXPERIMENTS["learning-bench"]
+    before = bench.source(), TABLE.source()
+    folder = tmp_path / "book" / "results"
+    folder.mkdir(parents=True)
+    (folder / "learning-tuning-quick.json").write_text("{}")
+    assert bench.source() != before[0]
+    assert TABLE.source() == before[1]
+
+
+def test_a_result_carries_what_it_was_made_with_and_no_path(runs, tmp_path):
+    result = TABLE.run("real", str(tmp_path))
+    assert result.provenance.source == TABLE.source()
+    assert len(result.provenance.folder) == 12
+    assert str(tmp_path) not in result.write(tmp_path / "r.json").read_text()
+    assert Result.read(tmp_path / "r.json") == result
 
 
 def test_unknown_names_list_the_known(runs):
@@ -50,8 +145,39 @@ def test_unknown_names_list_the_known(runs):
 
 
 def test_every_experiment_has_its_function():
-    import importlib
-
     for experiment in EXPERIMENTS.values():
-        module = importlib.import_module(f"retrieval_geometry.experiments.{experiment.paper}")
-        assert callable(getattr(module, experiment.function))
+        module = pkgutil.resolve_name(experiment.module)
+        assert callable(getattr(module, experiment.function.partition(":")[2]))
+
+
+def test_claims_are_those_of_all_papers():
+    assert claims() == [claim for paper in PAPERS for claim in claims(paper)]
+
+
+def test_parts_of_a_run_outlive_edits_that_do_not_concern_them(copied, monkeypatch):
+    from retrieval_geometry.experiments.learning_methods import METHODS
+    from retrieval_geometry.experiments.learning_run import train_one
+    from retrieval_geometry.experiments.wasserstein import variants
+
+    def folders() -> tuple[Path, Path, Path]:
+        checkpoints._source.cache_clear()
+        shared = Checkpoints(train_one, setting=1)
+        pooled = variants()["points-4"][0].make
+        return shared.folder, shared.made_by(METHODS["triplet"].make).folder, shared.made_by(pooled).folder
+
+    try:
+        first = folders()
+        assert first[0] == first[1]  # all experiments share the models of the comparison
+        assert first[2] != first[0]
+        assert Checkpoints(train_one, setting=2).folder != first[0]
+        edit(copied, "cli.py", '"""', '"""Words. ')
+        edit(copied, "book/build.py", "def build(", "def other():\n    pass\n\n\ndef build(")
+        assert folders() == first
+        edit(copied, "experiments/wasserstein.py", "WARM_UP = 30", "WARM_UP = 31")
+        second = folders()
+        assert second[:2] == first[:2]
+        assert second[2] != first[2]
+        edit(copied, "losses/wasserstein.py", "\ndef ", "\nMORE = 1\n\n\ndef ")
+        assert not set(folders()) & set(second)
+    finally:
+        checkpoints._source.cache_clear()

@@ -49,8 +49,8 @@ def experiments_of(sources: Sources, script: Path) -> list[str]:
 def named_by_claims(sources: Sources, script: Path) -> set[str]:
     """The experiments whose names stand in the modules of claims that a chapter imports."""
     files = [path for path in sources.closure(script) if path.stem.endswith("_claims")]
-    nodes = (node for path in files for node in ast.walk(sources.tree(path)))
-    return {str(node.value) for node in nodes if isinstance(node, ast.Constant)} & EXPERIMENTS.keys()
+    constants = (node for path in files for node in sources.nodes(path, ast.Constant))
+    return {str(node.value) for node in constants} & EXPERIMENTS.keys()
 
 
 def chapter_source(
