@@ -51,7 +51,7 @@ def nearest_neighbours(
         exclude_self: ``(Q,)``, where in the gallery each query stands; it is left out of its own result.
 
     Returns:
-        Distances ``(Q, k)`` in the dtype of the queries, ascending, and indices ``(Q, k)`` into the gallery;
+        Distances ``(Q, k)`` in the dtype of the queries, ascending but for ties, and indices ``(Q, k)`` into the gallery;
         both on the device of the queries.
 
     Raises:
