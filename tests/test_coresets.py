@@ -214,6 +214,10 @@ def test_bad_input_is_refused() -> None:
         wcraig(normal(5, 2, 2), 2, epsilon=0)
     with pytest.raises(ValueError, match="labels must be 5 whole numbers"):
         training_subset(normal(5, 2), torch.zeros(4).long(), 0.5)
+    with pytest.raises(ValueError, match=r"labels must be 5 whole numbers, .* got torch\.complex64"):
+        training_subset(normal(5, 2), torch.ones(5) * 1j, 0.5)
+    with pytest.raises(ValueError, match="x of image 2 has a coordinate of size 1e"):
+        wcraig(normal(5, 2, 2).index_fill(0, torch.tensor(2), 1e160), 2)
     for share in (0.0, 1.5, math.nan):
         with pytest.raises(ValueError, match="share must be"):
             training_subset(normal(5, 2), torch.zeros(5).long(), share)

@@ -185,6 +185,17 @@ def check_count(value: int, name: str, at_least: int = 1, at_most: int | None = 
     return int(value)
 
 
+def check_flag(value: bool, name: str) -> bool:
+    """Refuse what is neither True nor False.
+
+    Raises:
+        ValueError: anything else, such as a word, which would count as true.
+    """
+    if not isinstance(value, bool):
+        raise ValueError(f"{name} must be True or False, got {value!r}")
+    return value
+
+
 def check_choice(value: str, name: str, choices: Iterable[str]) -> str:
     """Refuse a name that is not one of the choices, listing them.
 

@@ -15,6 +15,7 @@ from retrieval_geometry._check import (
     check_number,
     check_same_kind,
     check_shape,
+    is_whole,
 )
 from retrieval_geometry.distances import pairwise_sinkhorn_divergence, sinkhorn_divergence
 
@@ -207,7 +208,7 @@ def training_subset(
     """
     check_floating(features, "features")
     check_number(share, "share", above=0, at_most=1)
-    if labels.shape != (len(features),) or labels.is_floating_point():
+    if not is_whole(labels) or labels.shape != (len(features),):
         raise ValueError(
             f"labels must be {len(features)} whole numbers, one for each image, "
             f"got {labels.dtype} of shape {tuple(labels.shape)}"

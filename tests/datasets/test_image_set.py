@@ -32,7 +32,7 @@ def test_subset_keeps_order_labels_ids_and_classes():
     assert _set().subset([-1]).ids == ("b/2",)
 
 
-@pytest.mark.parametrize("indices", [[0.0], [[0]], [True, False, True], 1])
+@pytest.mark.parametrize("indices", [[0.0], [[0]], [True, False, True], 1, [1j]])
 def test_subset_wants_integers(indices):
     with pytest.raises(ValueError, match="indices must be a list of integers"):
         _set().subset(indices)

@@ -61,8 +61,22 @@ def test_weights_set_how_often_an_image_is_drawn():
     assert torch.equal(again.batch(7), batches.batch(7))  # only their ratios count
 
 
+def test_weights_of_any_scale():
+    labels, weights = torch.tensor([0, 0, 1, 1]), torch.tensor([1.0, 2.0, 3.0, 1.0]).double()
+    expected = MPerClassBatches(labels, 4, 2, weights=weights).batch(3)
+    for scale in (1e-320, 5e307):
+        assert torch.equal(MPerClassBatches(labels, 4, 2, weights=scale * weights).batch(3), expected)
+
+
 @pytest.mark.parametrize(
-    "weights", [torch.ones(25), torch.ones(26, 1), torch.zeros(26), torch.full((26,), float("nan"))]
+    "weights",
+    [
+        torch.ones(25),
+        torch.ones(26, 1),
+        torch.zeros(26),
+        torch.full((26,), float("nan")),
+        torch.ones(26) + 1j,
+    ],
 )
 def test_weights_that_cannot_be_used(weights):
     with pytest.raises(ValueError, match="weights must be 26 positive numbers"):
@@ -77,6 +91,7 @@ def test_weights_that_cannot_be_used(weights):
         (LABELS, 4, 4, "a batch of one class has no negatives"),
         (LABELS, 12, 2, "needs 6 classes, but there are 5"),
         (LABELS.double(), 4, 2, "n integers"),
+        (LABELS + 1j, 4, 2, "n integers, got torch.complex64"),
         (LABELS, 4, 0, "per_class must be"),
     ],
 )

@@ -85,7 +85,7 @@ def test_pots_emd2_answers_zero_to_a_nan_cost_and_we_refuse() -> None:
     x = torch.full((1, 2, 2), torch.nan)
     with pytest.raises(ValueError, match="x of image 0 has a NaN"):
         sinkhorn_divergence(x, torch.zeros(1, 2, 2))
-    with pytest.raises(ValueError, match="means must be finite"):
+    with pytest.raises(ValueError, match="means of image 0 must be finite"):
         GaussianMixture(torch.full((1, 2), 0.5), x, torch.ones(1, 2, 2))
 
 

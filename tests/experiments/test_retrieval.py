@@ -53,6 +53,17 @@ def test_scores_follow_from_the_neighbours(small_setting, models):
     assert spread["P@10"][1] <= spread["P@10"][0] <= spread["P@10"][2]
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_equal_distances_come_by_their_place(small_setting, dtype):
+    """Also where they are equal but for the last bits; negative values, such as divergences may have, too."""
+    level = torch.tensor([-2.0, 0.5, 3.0, 7.0], dtype=dtype).repeat(6)
+    noise = torch.randn(6, 24, generator=torch.Generator().manual_seed(0), dtype=dtype)
+    found = nearest_by_distance(level * (1 + torch.finfo(dtype).eps / 2 * noise), 1.0, small_setting)
+    for query, nearest in zip(small_setting.queries.tolist(), found.nearest.tolist(), strict=True):
+        places = [i for start in range(4) for i in range(start, 24, 4) if i != query]
+        assert nearest == places[:10]
+
+
 def test_perfect_distances_give_perfect_scores(small_setting):
     same = small_setting.query_labels[:, None] == small_setting.images.labels
     ranking = nearest_by_distance(1.0 - same.double(), 1.0, small_setting)

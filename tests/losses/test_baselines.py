@@ -183,3 +183,40 @@ def test_wrong_settings_are_refused() -> None:
         baseline_loss("proxynca", dim=6)
     with pytest.raises(ValueError, match="dim must be given for arcface"):
         baseline_loss("arcface", n_classes=5)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_override_is_checked(name: str) -> None:
+    """A margin that is NaN makes a loss of 0, for max(NaN, 0) is 0 there."""
+    for key, default in BASELINES[name].settings.items():
+        assert baseline_loss(name, **SIZES, **{key: default}) is not None
+        bad = [math.nan, math.inf, -math.inf, -1.0, "1", None, 1j, torch.tensor([1.0, 2.0])]
+        if isinstance(default, bool):
+            bad = [math.nan, 1, 0.5, "yes", None]
+        elif isinstance(default, int):
+            bad += [2.5, 1, 0, True]
+        else:
+            bad += [True]
+        for value in bad:
+            with pytest.raises(ValueError, match=f"{key} of {name} must be"):
+                baseline_loss(name, **SIZES, **{key: value})
+    positive = {"alpha", "beta", "scale", "softmax_scale", "temperature"} & BASELINES[name].settings.keys()
+    for key in positive:
+        with pytest.raises(ValueError, match=f"{key} of {name} must be a finite number above 0"):
+            baseline_loss(name, **SIZES, **{key: 0.0})
+
+
+def test_angles_end_where_their_tangent_does() -> None:
+    for name, key, value in (("angular", "alpha", 90.0), ("arcface", "margin", 181.0)):
+        with pytest.raises(ValueError, match=f"{key} of {name} must be a finite number .* at most"):
+            baseline_loss(name, **SIZES, **{key: value})
+    assert baseline_loss("histogram", n_bins=65.0).loss is not None  # a whole number, however it is written
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_complex_labels_and_huge_embeddings_are_refused(name: str) -> None:
+    loss, x = baseline_loss(name, **SIZES), batch(8, 6)
+    with pytest.raises(ValueError, match=r"labels must be 8 whole numbers, .* got torch\.complex"):
+        loss(x, LABELS + 1j)
+    with pytest.raises(ValueError, match=r"embeddings of image 3 has a coordinate .* overflow"):
+        loss(x.index_fill(0, torch.tensor(3), 1e160), LABELS)

@@ -90,3 +90,12 @@ def test_bad_bounds_are_refused() -> None:
     with pytest.raises(ValueError, match="ref_emb must be left out"):
         RowDistanceWeightedMiner()(d, torch.arange(2), d.clone(), torch.arange(2))
     assert math.isfinite(float(distance_weights(2 * d, d > 0, 128).sum()))
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("nearest", math.nan), ("nearest", 1.5), ("farthest", math.nan), ("farthest", 2.0), ("seed", -1)],
+)
+def test_a_miner_checks_its_settings_when_it_is_made(key: str, value: float) -> None:
+    with pytest.raises(ValueError, match=f"{key} must be"):
+        RowDistanceWeightedMiner(**{key: value})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 
 import ot
 import pytest
@@ -304,3 +305,50 @@ def test_settings_out_of_range_are_refused(settings: dict, message: str) -> None
 def test_exact_transport_needs_sets_of_one_size() -> None:
     with pytest.raises(ValueError, match="sets of one size, got 4 and 5"):
         SinkhornDistance(exact=True)(batch(2, 4, 3), batch(2, 5, 3))
+
+
+@pytest.mark.parametrize("kind", [WassersteinTripletLoss, WassersteinContrastiveLoss])
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("margin", math.nan),
+        ("margin", math.inf),
+        ("margin", -0.1),
+        ("margin", "1"),
+        ("margin", True),
+        ("epsilon", math.nan),
+        ("epsilon", 0),
+        ("p", 3),
+        ("p", True),
+        ("measure", "masses"),
+        ("atoms", 2.5),
+        ("debias", "no"),
+        ("exact", 1),
+    ],
+)
+def test_every_setting_is_checked(kind: type, key: str, value: object) -> None:
+    with pytest.raises(ValueError, match=f"{key} must be"):
+        kind(**{key: value})
+
+
+@pytest.mark.parametrize("exact", [False, True])
+def test_a_far_image_does_not_make_the_others_equal(exact: bool) -> None:
+    """What is rounding for one pair is a distance for another."""
+    x = batch(4, 3, 2)
+    x[3] *= 1e9
+    distance = SinkhornDistance(p=2, epsilon=1e9, exact=exact, normalize_embeddings=False)
+    alone, together = distance(x[:3].clone()), distance(x)[:3, :3]
+    assert alone[0, 1] > 0.1
+    torch.testing.assert_close(together, alone, rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("kind", [WassersteinTripletLoss, WassersteinContrastiveLoss])
+def test_lengths_that_overflow_and_complex_labels_are_refused(kind: type) -> None:
+    """The norm of 1e160 is infinite, and a vector divided by it is 0: all distances were 0."""
+    x = batch(8, 4, 3)
+    with pytest.raises(ValueError, match="squares overflow"):
+        kind()(1e160 * x, LABELS)
+    with pytest.raises(ValueError, match="squares overflow"):
+        SinkhornDistance()(1e160 * x)
+    with pytest.raises(ValueError, match="labels must be 8 whole numbers"):
+        kind()(x, LABELS + 1j)

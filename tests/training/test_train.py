@@ -257,6 +257,8 @@ def test_objectives_that_are_none(tmp_path):
     [
         ({"steps": 0}, "steps must be a whole number"),
         ({"steps": 1, "lr": 0.0}, "lr must be"),
+        ({"steps": 1, "lr": float("nan")}, "lr must be"),
+        ({"steps": 1, "augment": {"shift": 2}}, "augment must be an Augmentation, got dict"),
         ({"steps": 1, "optimizer": "lion"}, "optimizer must be one of"),
         ({"steps": 1, "precision": "8"}, "precision must be one of"),
         ({"steps": 1, "weight_decay": -1.0}, "weight_decay must be"),

@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from retrieval_geometry._check import is_whole
+
 
 @dataclass(frozen=True)
 class SkippedFile:
@@ -78,7 +80,7 @@ class ImageSet:
         """
         picked = torch.as_tensor(indices)
         picked = picked.long() if picked.numel() == 0 else picked.cpu()
-        if picked.ndim != 1 or picked.dtype.is_floating_point or picked.dtype == torch.bool:
+        if picked.ndim != 1 or not is_whole(picked) or picked.dtype == torch.bool:
             raise ValueError(
                 f"indices must be a list of integers, got {picked.dtype} of shape {tuple(picked.shape)}"
             )

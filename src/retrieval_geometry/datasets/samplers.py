@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from retrieval_geometry._check import check_count
+from retrieval_geometry._check import check_count, is_whole
 
 
 class MPerClassBatches:
@@ -43,7 +43,7 @@ class MPerClassBatches:
     def __init__(
         self, labels: Tensor, batch_size: int, per_class: int, seed: int = 0, weights: Tensor | None = None
     ) -> None:
-        if not isinstance(labels, Tensor) or labels.ndim != 1 or labels.dtype.is_floating_point:
+        if not is_whole(labels) or labels.ndim != 1:
             found = getattr(labels, "dtype", type(labels)), tuple(getattr(labels, "shape", ()))
             raise ValueError(f"labels must be a tensor of n integers, got {found[0]} of shape {found[1]}")
         self.batch_size = check_count(batch_size, "batch_size")
@@ -74,7 +74,8 @@ class MPerClassBatches:
             # Evenly spaced marks on the line of all weights: an image meets its share, rounded up or down.
             ends = self._weights[members].cumsum(0).numpy()
             marks = (np.arange(self.per_class) + rng.random()) / self.per_class * ends[-1]
-            return members[torch.from_numpy(np.searchsorted(ends, marks, side="right"))]
+            places = np.searchsorted(ends, marks, side="right").clip(max=len(members) - 1)
+            return members[torch.from_numpy(places)]
         rounds = -(-self.per_class // len(members))
         order = np.concatenate([rng.permutation(len(members)) for _ in range(rounds)])
         return members[torch.from_numpy(order[: self.per_class])]
@@ -97,13 +98,13 @@ class MPerClassBatches:
 
 
 def _check_weights(weights: Tensor, n_images: int) -> Tensor:
-    found = weights.detach().double().cpu()
-    if found.shape != (n_images,) or not (found.isfinite() & (found > 0)).all():
+    if weights.is_complex() or weights.shape != (n_images,) or not (weights.isfinite() & (weights > 0)).all():
         raise ValueError(
-            f"weights must be {n_images} positive numbers, one for each image, got shape "
+            f"weights must be {n_images} positive numbers, one for each image, got {weights.dtype} of shape "
             f"{tuple(weights.shape)}; leave images of weight zero out"
         )
-    return found
+    found = weights.detach().double().cpu()
+    return found / found.max()  # only ratios count, and sums do not overflow
 
 
 def _borders(labels: Tensor) -> list[int]:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from retrieval_geometry._check import check_count, check_number
+from retrieval_geometry._check import check_count, check_number, is_whole
 from retrieval_geometry.datasets.image_set import ImageSet
 
 
@@ -106,7 +106,7 @@ def _classes_by_name(images: ImageSet, names: Sequence[str]) -> Tensor:
 
 
 def _check_labels(labels: Tensor) -> Tensor:
-    if not isinstance(labels, Tensor) or labels.ndim != 1 or labels.dtype.is_floating_point:
+    if not is_whole(labels) or labels.ndim != 1:
         found = getattr(labels, "dtype", type(labels)), tuple(getattr(labels, "shape", ()))
         raise ValueError(f"labels must be a tensor of n integers, got {found[0]} of shape {found[1]}")
     if len(labels) == 0:

@@ -18,8 +18,8 @@ from retrieval_geometry._check import (
 SLACK = 16
 """More neighbours than asked for are fetched, so that ties and rounding are settled among them."""
 
-TIE_BITS = 20
-"""Distances are compared without so many of their last bits: within 2^-33 of each other they are equal."""
+TIE_BITS = {torch.float64: 20, torch.float32: 32}
+"""How many of a distance's 52 last bits do not count, by the dtype it was computed in."""
 
 SAME_DIRECTION = 1e-14
 """Vectors of length one that are no farther apart have one direction, but for rounding."""
@@ -51,7 +51,7 @@ def nearest_neighbours(
         exclude_self: ``(Q,)``, where in the gallery each query stands; it is left out of its own result.
 
     Returns:
-        Distances ``(Q, k)`` in the dtype of the queries, ascending, and indices ``(Q, k)`` into the gallery;
+        Distances ``(Q, k)`` in the dtype of the queries, ascending but for ties, and indices ``(Q, k)`` into the gallery;
         both on the device of the queries.
 
     Raises:
@@ -97,7 +97,7 @@ def _search(
     distances, indices = _first(lengths, candidates, k, own)
     if candidates.shape[1] < len(gallery):
         everything = torch.arange(len(gallery))[None]
-        settled = distances[:, -1] * (1 + 2.0 ** (TIE_BITS - 51)) < reach
+        settled = distances[:, -1] * (1 + 2.0**-31) < reach  # no tie with what is left out
         for query in (~settled).nonzero()[:, 0].tolist():
             row = _lengths(gallery - queries[query], faint)[None]
             left_out = None if own is None else own[query : query + 1]
@@ -140,10 +140,20 @@ def _first(lengths: Tensor, candidates: Tensor, k: int, own: Tensor | None) -> t
     """The k smallest of each row, without the query itself; candidates are in ascending order."""
     if own is not None:
         lengths = lengths.masked_fill(candidates == own[:, None], torch.inf)
-    # The bits of floats that are not negative ascend with them.
-    rounded = (lengths.view(torch.int64) + 2 ** (TIE_BITS - 1)) >> TIE_BITS
-    order = rounded.sort(dim=1, stable=True)[1][:, :k]
+    order = ascending(lengths)[:, :k]
     return lengths.gather(1, order), candidates.gather(1, order)
+
+
+def ascending(distances: Tensor) -> Tensor:
+    """The order ``(Q, n)`` of each row, smallest first; the lower index first where two differ by rounding.
+
+    Distances are rounded to 33 binary digits in float64, to 21 in float32, before they are compared: which of
+    two equal ones comes first does not hang on how a processor adds.
+    """
+    dropped = TIE_BITS[distances.dtype]
+    # The bits of floats that are not negative ascend with them.
+    rounded = (distances.double().abs().view(torch.int64) + 2 ** (dropped - 1)) >> dropped
+    return torch.where(distances < 0, -rounded, rounded).sort(dim=1, stable=True)[1]
 
 
 def scaled_to_one(x: Tensor, dim: int | None = None) -> Tensor:

@@ -135,9 +135,10 @@ class _Tuning(NamedTuple):
 
     @property
     def chosen(self) -> dict[str, float]:
-        """The best value of each method; the first of equals."""
+        """The best value of each method; the first of those that are equal to nine decimals."""
         return {
-            name: max(runs, key=lambda value: runs[value].mean(TUNED_BY)) for name, runs in self.runs.items()
+            name: max(runs, key=lambda value: round(runs[value].mean(TUNED_BY), 9))
+            for name, runs in self.runs.items()
         }
 
     @property

@@ -16,6 +16,7 @@ from retrieval_geometry.evaluation import (
     precision_at_k,
     query_draw_interval,
 )
+from retrieval_geometry.evaluation.neighbours import ascending
 from retrieval_geometry.experiments.data import Setting
 from retrieval_geometry.experiments.geometric_methods import Method
 from retrieval_geometry.reporting.results import MethodResult, Metric, Relevance
@@ -72,11 +73,11 @@ def drop_own(nearest: Tensor, queries: Tensor) -> Tensor:
 
 
 def nearest_by_distance(distances: Tensor, seconds: float, setting: Setting, k: int = K) -> Ranking:
-    """The ranking by all distances ``(Q, n)``, which took so many seconds."""
+    """The ranking by all distances ``(Q, n)``, which took so many seconds; ties as in :func:`ascending`."""
     n_pairs = len(setting.queries) * len(setting.database)
     own = setting.queries.unsqueeze(1) == setting.database
     distances = distances.cpu().masked_fill(own, torch.inf)
-    nearest = distances.topk(k, largest=False).indices
+    nearest = ascending(distances)[:, :k]
     note = f"time of a comparison: mean over all {n_pairs} pairs"
     return Ranking(setting.database[nearest], seconds / n_pairs, (note,))
 

@@ -5,6 +5,7 @@ Ours are only the sampling of negatives (:class:`RowDistanceWeightedMiner`) and 
 from reading past its last bin.
 """
 
+import math
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ import torch
 from pytorch_metric_learning import distances, losses, miners, reducers, regularizers
 from torch import Tensor, nn
 
-from retrieval_geometry._check import check_choice, check_count
+from retrieval_geometry._check import check_choice, check_count, check_flag, check_number
 from retrieval_geometry.losses._batch import check_batch, check_directions
 from retrieval_geometry.losses.sampling import RowDistanceWeightedMiner
 
@@ -224,6 +225,12 @@ BASELINES: dict[str, Baseline] = {
 }
 """Every baseline by name."""
 
+POSITIVE = ("alpha", "beta", "scale", "softmax_scale", "temperature")
+"""Hyper-parameters that must be above 0; those that are no counts or switches must be at least 0."""
+
+LIMITS = {("angular", "alpha"): 89.0, ("arcface", "margin"): 180.0, ("multisimilarity", "base"): 1.0}
+"""Largest values: degrees, and a cosine."""
+
 
 class BaselineLoss(nn.Module):
     """A loss of pytorch-metric-learning with its miner, checked at the door; see :func:`baseline_loss`.
@@ -286,10 +293,12 @@ def baseline_loss(
         n_classes: number of training classes, for losses with a parameter for each.
         dim: of the embedding, for losses with proxies.
         seed: of the proxies at the start, and of the draws of the miner.
-        overrides: hyper-parameters other than the ones in ``BASELINES[name].settings``, by name.
+        overrides: hyper-parameters other than the ones in ``BASELINES[name].settings``, by name: finite, at
+            least 0 or above it, whole numbers from 2 where bins are counted.
 
     Raises:
-        ValueError: an unknown name or hyper-parameter, or ``n_classes`` or ``dim`` is missing.
+        ValueError: an unknown name or hyper-parameter, one that is out of its range or of another type, or
+            ``n_classes`` or ``dim`` is missing.
 
     Example:
         >>> loss = baseline_loss("triplet", margin=0.5)
@@ -299,6 +308,7 @@ def baseline_loss(
     config = BASELINES[check_choice(name, "name", BASELINES)]
     for key in overrides:
         check_choice(key, f"hyper-parameter of {name}", config.settings)
+    settings = {key: _checked(name, key, overrides.get(key, value)) for key, value in config.settings.items()}
     given = {"num_classes": ("n_classes", n_classes), "embedding_size": ("dim", dim)}
     sizes: dict[str, int] = {}
     for need in config.needs:
@@ -309,7 +319,20 @@ def baseline_loss(
     check_count(seed, "seed", at_least=0)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        loss = config.loss(**{**config.parts(), **config.settings, **overrides, **sizes})
+        loss = config.loss(**{**config.parts(), **settings, **sizes})
     miner = None if config.miner is None else config.miner(seed)
-    settings = {**config.settings, **overrides, "seed": seed}
-    return BaselineLoss(config, loss, miner, sizes.get("num_classes"), settings)
+    return BaselineLoss(config, loss, miner, sizes.get("num_classes"), {**settings, "seed": seed})
+
+
+def _checked(name: str, key: str, value: float) -> float:
+    """A hyper-parameter of the type of its default and inside its range."""
+    default, label = BASELINES[name].settings[key], f"{key} of {name}"
+    if isinstance(default, bool):
+        return check_flag(value, label)  # type: ignore[arg-type]
+    if isinstance(default, int):
+        whole = isinstance(value, float) and value.is_integer()
+        return check_count(int(value) if whole else value, label, at_least=2)  # type: ignore[arg-type]
+    at_most = LIMITS.get((name, key), math.inf)
+    if key in POSITIVE:
+        return check_number(value, label, above=0, at_most=at_most)
+    return check_number(value, label, at_least=0, at_most=at_most)

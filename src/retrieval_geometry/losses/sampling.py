@@ -43,15 +43,19 @@ def distance_weights(
         tensor([[0., 1.],
                 [1., 0.]])
     """
-    check_number(nearest, "nearest", above=0, at_most=farthest)
-    if not farthest < 2:
-        raise ValueError(f"farthest must be below 2, the diameter of the sphere; got {farthest}")
+    _check_bounds(nearest, farthest)
     check_shape(allowed, "allowed", tuple(distances.shape))
     clamped = distances.detach().clamp(nearest, farthest)
     logs = clamped.log().mul_(2 - dim).sub_(clamped.square().mul_(-0.25).log1p_(), alpha=(dim - 3) / 2)
     logs = logs.masked_fill_(~(allowed & (distances < farthest)), -math.inf)
     highest = logs.amax(dim=1, keepdim=True)
     return logs.sub_(highest.masked_fill_(highest == -math.inf, 0)).exp_()
+
+
+def _check_bounds(nearest: float, farthest: float) -> None:
+    if not 0 < farthest < 2:
+        raise ValueError(f"farthest must be below 2, the diameter of the sphere, and above 0; got {farthest}")
+    check_number(nearest, "nearest", above=0, at_most=farthest)
 
 
 def draw_negatives(weights: Tensor, anchors: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -96,6 +100,9 @@ class RowDistanceWeightedMiner(BaseMiner):
         farthest: see :func:`distance_weights`.
         seed: of the generator.
 
+    Raises:
+        ValueError: a bound is outside (0, 2), or ``seed`` is no whole number.
+
     Example:
         >>> x = torch.nn.functional.normalize(torch.tensor([[1.0, 0.0], [1.0, 0.1], [0.9, 0.5]]))
         >>> RowDistanceWeightedMiner()(x, torch.tensor([0, 0, 1]))
@@ -104,6 +111,7 @@ class RowDistanceWeightedMiner(BaseMiner):
 
     def __init__(self, nearest: float = NEAREST, farthest: float = FARTHEST, seed: int = 0) -> None:
         super().__init__()
+        _check_bounds(nearest, farthest)
         self.nearest, self.farthest = nearest, farthest
         self.generator = torch.Generator().manual_seed(check_count(seed, "seed", at_least=0))
 

@@ -145,6 +145,7 @@ def estimate_divergence(
     check_count(steps, "steps")
     check_count(batch_size, "batch_size")
     check_number(learning_rate, "learning_rate", above=0)
+    check_count(seed, "seed", at_least=0)
     with torch.enable_grad(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = StatisticsNetwork().to(positive)

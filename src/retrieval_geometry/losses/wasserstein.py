@@ -11,6 +11,7 @@ from retrieval_geometry._check import (
     check_coordinates,
     check_count,
     check_finite,
+    check_flag,
     check_floating,
     check_number,
     check_shape,
@@ -72,9 +73,11 @@ class SinkhornDistance(BaseDistance):
             raise ValueError(f"p must be one of 1, 2; got {p!r}")
         if exact and measure == "histogram" and p == 2:
             raise ValueError("exact histograms are for p = 1; take p=1, or exact=False")
+        check_flag(normalize_embeddings, "normalize_embeddings")
         super().__init__(normalize_embeddings=normalize_embeddings and measure != "histogram", p=p)
         self.epsilon = check_number(epsilon, "epsilon", above=0)
-        self.measure, self.debias, self.exact = measure, debias, exact
+        self.measure = measure
+        self.debias, self.exact = check_flag(debias, "debias"), check_flag(exact, "exact")
         self.atoms = check_count(atoms, "atoms")
 
     def forward(self, query_emb: Tensor, ref_emb: Tensor | None = None) -> Tensor:

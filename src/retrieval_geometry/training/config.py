@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from retrieval_geometry._check import check_choice, check_count, check_number
+from retrieval_geometry._check import check_choice, check_count, check_flag, check_number
 
 OPTIMIZERS = ("adam", "adamw", "sgd")
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
@@ -27,6 +27,7 @@ class Augmentation:
 
     def __post_init__(self) -> None:
         check_count(self.shift, "shift", at_least=0)
+        check_flag(self.flip, "flip")
 
     def apply(self, images: Tensor, generator: torch.Generator, share: slice, batch_size: int) -> Tensor:
         """Change ``(B, 3, S + 2 shift, S + 2 shift)``, a share of a batch, into ``(B, 3, S, S)``.
@@ -95,6 +96,8 @@ class TrainingConfig:
         check_count(self.seed, "seed", at_least=0)
         for step in self.lr_drops:
             check_count(step, "lr_drops", at_least=1)
+        if not isinstance(self.augment, Augmentation):
+            raise ValueError(f"augment must be an Augmentation, got {type(self.augment).__name__}")
         check_choice(self.optimizer, "optimizer", OPTIMIZERS)
         check_choice(self.precision, "precision", PRECISIONS)
         check_choice(self.accelerator, "accelerator", ("auto", "cpu", "cuda", "mps"))
