@@ -148,7 +148,7 @@ def _by_products(p: Gaussian, q: Gaussian, dtype: torch.dtype, symmetric: bool) 
         size = 8 * p.dim**2 * (MEMORY_BUDGET // 2**21 if g.device.type == "cpu" else 10)
         cuts, inverted = blocks(len(g), size), symmetric or side == "q"
         return join(
-            (_augment(g[i], side, start + i.start, centre, whitener, dtype, inverted) for i in cuts), len(g)
+            (_augment(g[i], side, start + i.start, (centre, whitener), dtype, inverted) for i in cuts), len(g)
         )
 
     def compare(a: _Augmented, b: _Augmented) -> Tensor:
@@ -168,12 +168,7 @@ def _products(moment: _Packed, precision: _Packed | None) -> Tensor:
 
 
 def _augment(
-    g: Gaussian,
-    side: str,
-    start: int,
-    frame: tuple[Tensor, Tensor],
-    dtype: torch.dtype,
-    inverted: bool,
+    g: Gaussian, side: str, start: int, frame: tuple[Tensor, Tensor], dtype: torch.dtype, inverted: bool
 ) -> _Augmented:
     r"""Augmented moments and, where they are wanted, precisions of :math:`W (x - m)`.
 
