@@ -74,6 +74,10 @@ MEASURE = """() => {
     }
   });
 
+  // On a telephone a formula may scroll; at a desk it is set in several lines.
+  if (innerWidth > 1300) for (const node of article.querySelectorAll('span.math, div.math mjx-container'))
+    if (shown(node) && node.scrollWidth > node.clientWidth + 8) report('wider than its line', node);
+
   for (const node of document.querySelectorAll('mjx-merror')) report('formula error', node);
   for (const image of document.images)
     if (image.offsetParent && image.complete && !image.naturalWidth)
