@@ -121,7 +121,7 @@ def _visit(context: Any, path: Path) -> list[str]:
     page.on("console", lambda message: noise.append(message.text) if message.type == "error" else None)
     page.on("pageerror", lambda error: noise.append(str(error)))
     page.on("requestfailed", lambda request: noise.append(f"request failed: {request.url}"))
-    page.goto(path.as_uri(), wait_until="load")
+    page.goto(path.as_uri(), wait_until="load", timeout=300_000)  # a busy machine is no fault of the page
     page.evaluate(OPEN)
     found: list[str] = []
     for width in WIDTHS:
