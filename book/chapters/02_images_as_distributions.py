@@ -1102,8 +1102,8 @@ print("the same, to rounding")
 # Half the sum stays, half the difference is turned:
 #
 # ```{math}
-# S'_{ii} = \cos^2\theta\, S_{ii} - 2 \cos\theta\sin\theta\, S_{ij} + \sin^2\theta\, S_{jj}
-#   = \tfrac12 (S_{ii} + S_{jj}) + \tfrac12 \cos 2\theta\, (S_{ii} - S_{jj}) - \sin 2\theta\, S_{ij} .
+# S'_{ii} &= \cos^2\theta\, S_{ii} - 2 \cos\theta\sin\theta\, S_{ij} + \sin^2\theta\, S_{jj} \\
+#   &= \tfrac12 (S_{ii} + S_{jj}) + \tfrac12 \cos 2\theta\, (S_{ii} - S_{jj}) - \sin 2\theta\, S_{ij} .
 # ```
 #
 # Insert the sine and cosine of the previous exercise: the last two terms are

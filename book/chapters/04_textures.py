@@ -71,9 +71,10 @@ rectified = load_recorded("geometric-rectified", "real")
 
 # %% tags=["remove-cell"]
 for name, run in (("here", result), ("dtd", recorded)):
-    for key in ("queries", "database", "descriptors", "dimensions", "protocol", "backbone"):
+    for key in ("queries", "database", "descriptors", "dimensions", "protocol"):
         glue(f"04-{name}-{key}", run.settings[key], display=False)
     glue(f"04-{name}-classes", run.dataset.classes, display=False)
+glue("04-here-backbone", result.settings["backbone"], display=False)
 
 # %% [markdown]
 # This build ranked {glue:text}`04-here-queries` queries against {glue:text}`04-here-database` images of

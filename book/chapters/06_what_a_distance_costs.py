@@ -204,8 +204,14 @@ x.shape, len(queries)
 #
 # ````{prf:proof}
 # Multiply the blocks:
-# $\langle M_p, R_q \rangle = \tr (P_q \Sigma_p) + \mu_p^\top P_q \mu_p - 2 \mu_p^\top P_q \mu_q + \mu_q^\top P_q \mu_q
-# = \tr (P_q \Sigma_p) + (\mu_p - \mu_q)^\top P_q (\mu_p - \mu_q)$. Add the same with $p$ and $q$ exchanged; the determinants of eq. 7
+#
+# ```{math}
+# \langle M_p, R_q \rangle
+#   &= \tr (P_q \Sigma_p) + \mu_p^\top P_q \mu_p - 2 \mu_p^\top P_q \mu_q + \mu_q^\top P_q \mu_q \\
+#   &= \tr (P_q \Sigma_p) + (\mu_p - \mu_q)^\top P_q (\mu_p - \mu_q) .
+# ```
+#
+# Add the same with $p$ and $q$ exchanged; the determinants of eq. 7
 # cancel in the sum.
 # ````
 #
@@ -351,8 +357,8 @@ glue("tab-06-bits", Markdown(markdown_table(header, rows)), display=False)
 #
 # ```{math}
 # :label: eq-06-components
-# -\KL(a \,\|\, b) = \Big\langle \underbrace{\binom{v + m^2}{m}}_{\varphi_a}, \underbrace{\binom{-1/2w}{n / w}}_{\psi_b} \Big\rangle
-#   - \tfrac12 \sum_d \Big[ \frac{n_d^2}{w_d} + \log w_d \Big] + \tfrac12 \sum_d \big[ \log v_d + 1 \big] .
+# -\KL(a \,\|\, b) = {} &\Big\langle \underbrace{\binom{v + m^2}{m}}_{\varphi_a}, \underbrace{\binom{-1/2w}{n / w}}_{\psi_b} \Big\rangle \\
+#   &- \tfrac12 \sum_d \Big[ \frac{n_d^2}{w_d} + \log w_d \Big] + \tfrac12 \sum_d \big[ \log v_d + 1 \big] .
 # ```
 #
 # The vectors have $2D$ numbers. One product of the $K$ rows $\varphi_a$ with *all* columns $\psi_b$ of *all* images gives every
@@ -1223,8 +1229,10 @@ for key, curve in curves.items():
             times = [1e3 * seconds for seconds in curve.seconds[side]]
             (line,) = panels[panel].loglog(curve.sizes, times, style, marker="o", ms=3, lw=1.5, color=colour)
             handles.setdefault(label, line)
+    panels[panel].set_xticks(curve["sizes"][::2], [f"{size:,}" for size in curve["sizes"][::2]])
 for panel, name in zip(panels, ("dimensions", "components", "images in the database"), strict=True):
     panel.set_xlabel(name)
+    panel.minorticks_off()
     panel.spines[["top", "right"]].set_visible(False)
 panels[0].set_ylabel("milliseconds")
 figure.legend(

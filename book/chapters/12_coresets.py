@@ -735,6 +735,7 @@ decided = check_all(
 )
 glue("tab-12-claims", Markdown(claims_table(decided)), display=False)
 
+
 # %% tags=["remove-cell"]
 def standing(way):
     """In words: at which shares the paired interval lies beside zero."""

@@ -74,6 +74,10 @@ MEASURE = """() => {
     }
   });
 
+  // On a telephone a formula may scroll; at a desk it is set in several lines.
+  if (innerWidth > 1300) for (const node of article.querySelectorAll('span.math, div.math mjx-container'))
+    if (shown(node) && node.scrollWidth > node.clientWidth + 8) report('wider than its line', node);
+
   for (const node of document.querySelectorAll('mjx-merror')) report('formula error', node);
   for (const image of document.images)
     if (image.offsetParent && image.complete && !image.naturalWidth)
@@ -117,7 +121,7 @@ def _visit(context: Any, path: Path) -> list[str]:
     page.on("console", lambda message: noise.append(message.text) if message.type == "error" else None)
     page.on("pageerror", lambda error: noise.append(str(error)))
     page.on("requestfailed", lambda request: noise.append(f"request failed: {request.url}"))
-    page.goto(path.as_uri(), wait_until="load")
+    page.goto(path.as_uri(), wait_until="load", timeout=300_000)  # a busy machine is no fault of the page
     page.evaluate(OPEN)
     found: list[str] = []
     for width in WIDTHS:
