@@ -41,8 +41,13 @@ def test_what_rests_on_one_model_is_open_and_says_so(rows):
 
 
 def test_every_rival_and_metric_of_a_claim_is_looked_at_once(rows):
-    looked_at = {"wasserstein-dml-w-triplet-best": 27, "wasserstein-dml-w-triplet-transport": 18,
-                 "geometric-gmm-wasserstein-best": 18, "rankmi-best": 8, "wasserstein-dml-coresets": 4}  # fmt: skip
+    looked_at = {
+        "wasserstein-dml-w-triplet-best": 27,
+        "wasserstein-dml-w-triplet-transport": 18,
+        "geometric-gmm-wasserstein-best": 18,
+        "rankmi-best": 8,
+        "wasserstein-dml-coresets": 4,
+    }
     for name, number in looked_at.items():
         parts = rows[name].finding.parts
         assert len({(part.first, part.second, part.metric) for part in parts}) == number
