@@ -276,13 +276,41 @@ def test_claims_fail_where_a_verdict_changed(tmp_path, monkeypatch, capsys, expe
     make_result(experiment="geometric-table1").write(result_path("geometric-table1", "quick"))
 
     def predicate(results: object) -> Finding:
-        return Finding(Verdict.REPRODUCED, "0.8")
+        return Finding(Verdict.REPRODUCED, remark="0.8")
 
-    claim = Claim("toy-1", "toy", "Table 1", "Good is good.", predicate, (), {"quick": expected})
+    needs = ("geometric-table1",)
+    claim = Claim("toy-1", "toy", "Table 1", "Good is good.", "Rule.", predicate, needs, {"quick": expected})
     monkeypatch.setattr(experiments, "claims", lambda: [claim])
     changed = expected is not Verdict.REPRODUCED
     assert run("claims") == int(changed)
     out, err = capsys.readouterr()
     mark = " (registered: contradicted)" if changed else ""
-    assert out == f"reproduced{mark}  toy-1 (quick; Table 1)\n    Good is good.\n    0.8\n"
+    assert out == (
+        f"reproduced{mark}  toy-1 (quick; Table 1)\n    Good is good.\n    Rule.\n    0.8\n"
+        "    holds for: toys; scattering; 20 of 40 queries; a small budget\n"
+    )
     assert ("verdicts differ" in err) == changed
+
+
+def test_a_registered_claim_whose_run_is_missing_fails(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    make_result(experiment="geometric-table1").write(result_path("geometric-table1", "quick"))
+    known = {"quick": Verdict.REPRODUCED}
+    claims = [
+        Claim(
+            name,
+            "toy",
+            "Table 1",
+            "Good is good.",
+            "Rule.",
+            lambda _: Finding(Verdict.REPRODUCED),
+            (name,),
+            known,
+        )
+        for name in ("geometric-table1", "geometric-layers")
+    ]
+    monkeypatch.setattr(experiments, "claims", lambda: claims)
+    assert run("claims") == 1
+    out, err = capsys.readouterr()
+    assert "not tested here (registered: reproduced)  geometric-layers (quick; Table 1)" in out
+    assert "no result of geometric-layers with profile quick" in err

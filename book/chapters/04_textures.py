@@ -415,7 +415,7 @@ glue("tab-04-robust", Markdown(tables.markdown_table(["Distance", "here", "DTD"]
 # predicate over results. Each claim has its rule: what must be so for *reproduced*, and what for *contradicted*;
 # everything else is *inconclusive*. Whatever a rule looks at enters the width of its intervals, so that a verdict is
 # not luck. A dagger (†) marks a small budget (the bundled photographs and the scattering that stand in for the paper's
-# images and network), an asterisk (\\*) that fewer queries were asked than could be. A marked verdict holds for that budget alone.
+# images and network), an asterisk (\*) that fewer queries were asked than could be. A marked verdict holds for that budget alone.
 
 # %% tags=["hide-input", "remove-output"]
 from retrieval_geometry.reporting.claims import check_all

@@ -164,13 +164,13 @@ def _datasets(options: argparse.Namespace) -> int:
 
 
 def _claims(options: argparse.Namespace) -> int:
-    from retrieval_geometry.experiments import EXPERIMENTS, PROFILES, check_profile, claims
-    from retrieval_geometry.reporting.claims import ClaimError, check_all, require_expected
+    from retrieval_geometry.experiments import PROFILES, check_profile, claims
+    from retrieval_geometry.reporting.claims import ClaimError, check_all, needed, require_expected
     from retrieval_geometry.reporting.results import load_all
 
     rows = []
     for profile in PROFILES if options.profile is None else (check_profile(options.profile),):
-        results = load_all(list(EXPERIMENTS), profile)
+        results = load_all(needed(claims()), profile)
         if results or options.profile is not None:
             rows += check_all(claims(), results, profile)
     if not rows:
@@ -178,7 +178,9 @@ def _claims(options: argparse.Namespace) -> int:
     for row in rows:
         changed = f" (registered: {row.expected})" if row.changed else ""
         print(f"{row.verdict}{changed}  {row.claim.id} ({row.profile}; {row.claim.where})")
-        print(f"    {row.claim.sentence}\n    {row.evidence}")
+        print(f"    {row.claim.sentence}\n    {row.claim.rule}\n    {row.evidence}")
+        if row.reach:
+            print(f"    holds for: {row.reach}")
     try:
         require_expected(rows)
     except ClaimError as error:

@@ -128,7 +128,7 @@ class Finding:
         said = "; ".join([*map(str, self.decided_by), *([self.remark] if self.remark else [])])
         comparisons = [part for part in self.parts if isinstance(part, Comparison)]
         if any(part.models == 1 for part in self.parts if not isinstance(part, Ratio)):
-            return said + " (one trained model: undecided, wherever the interval lies)"
+            return said + " (one trained model: undecided, whatever the numbers)"
         if len(comparisons) > 1:
             found = Counter(part.verdict for part in comparisons)
             sides = (found[v] for v in (Verdict.REPRODUCED, Verdict.INCONCLUSIVE, Verdict.CONTRADICTED))

@@ -1,0 +1,63 @@
+"""The recorded runs, judged as the scorecard does."""
+
+from collections import Counter
+
+import pytest
+
+from retrieval_geometry.experiments import claims
+from retrieval_geometry.experiments.comparisons import compare, side
+from retrieval_geometry.reporting import Comparison, Verdict, check_all, load_recorded, require_expected
+from retrieval_geometry.reporting.claims import needed
+
+
+@pytest.fixture(scope="module")
+def rows():
+    recorded = {name: load_recorded(name, "real") for name in needed(claims())}
+    return {row.claim.id: row for row in check_all(claims(), recorded, "real")}
+
+
+def test_recorded_runs_give_the_registered_verdicts(rows):
+    require_expected(list(rows.values()))
+    assert Verdict.NOT_TESTED not in Counter(row.verdict for row in rows.values())
+
+
+def test_verdicts_of_short_trainings_are_marked(rows):
+    for row in rows.values():
+        if row.reach is None:
+            assert not row.claim.needs
+        elif row.claim.paper == "geometric":
+            assert row.reach.mark == "\\*"  # 100 of 1,200 queries, 30 of 1,200 images
+        else:
+            assert row.reach.small
+            assert row.reach.steps == 300
+
+
+def test_what_rests_on_one_model_is_open_and_says_so(rows):
+    for name in ("wasserstein-dml-w-triplet-transport", "rankmi-separation"):
+        assert rows[name].verdict is Verdict.INCONCLUSIVE
+        assert rows[name].reach.models == 1
+        assert "one trained model" in rows[name].evidence
+    assert "150 of 6,590 queries in 20 alphabets" in str(rows["wasserstein-dml-w-triplet-transport"].reach)
+
+
+def test_every_rival_and_metric_of_a_claim_is_looked_at_once(rows):
+    looked_at = {
+        "wasserstein-dml-w-triplet-best": 27,
+        "wasserstein-dml-w-triplet-transport": 18,
+        "geometric-gmm-wasserstein-best": 18,
+        "rankmi-best": 8,
+        "wasserstein-dml-coresets": 4,
+    }
+    for name, number in looked_at.items():
+        parts = rows[name].finding.parts
+        assert len({(part.first, part.second, part.metric) for part in parts}) == number
+        assert {part.at_once for part in parts if isinstance(part, Comparison)} == {number}
+
+
+def test_a_difference_reads_the_same_from_both_ends():
+    bench = load_recorded("learning-bench", "real")
+    (one,), (other,) = (
+        compare(bench, [(*pair, "AP@R")]) for pair in (("rankmi", "margin"), ("margin", "rankmi"))
+    )
+    assert (one.value, one.low, one.high) == pytest.approx((-other.value, -other.high, -other.low))
+    assert side(bench, "rankmi", "AP@R").models == 3
