@@ -59,8 +59,8 @@ class Pruned:
     """How a distance is ranked by bounds.
 
     ``comparison`` computes in float64 what ``bound`` bounds and ``finish`` turns into the distance, which is
-    then rounded to the dtype of the images; ``finish`` must not decrease. ``sharper`` computes better bounds of
-    one query, from what was prepared of the images and from :class:`Bounds`.
+    then rounded to the dtype of the images; ``finish`` must not decrease. ``sharper`` computes better bounds
+    of one query, from what was prepared of the images and from :class:`Bounds`.
     """
 
     bound: type[Bound]
