@@ -195,7 +195,8 @@ def fit_mixture(
     _check_settings(x, n_components, max_iterations, tolerance, variance_floor, memory_bytes)
     source = generator if generator is not None else torch.Generator().manual_seed(0)
     draws = torch.rand((len(x), n_components), generator=source, device=source.device, dtype=torch.float64)
-    fitted, n_moving = [], 0
+    fitted: list[tuple[Tensor, Tensor, Tensor]] = []
+    n_moving = 0
     with tqdm(total=len(x), desc="mixtures", unit="image", disable=not progress) as bar:
         for part, draw in zip(*_chunks(x, draws.to(x.device), n_components, memory_bytes), strict=True):
             n_before = sum(len(weights) for weights, _, _ in fitted)
