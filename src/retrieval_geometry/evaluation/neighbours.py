@@ -51,8 +51,8 @@ def nearest_neighbours(
         exclude_self: ``(Q,)``, where in the gallery each query stands; it is left out of its own result.
 
     Returns:
-        Distances ``(Q, k)`` in the dtype of the queries, ascending but for ties, and indices ``(Q, k)`` into the gallery;
-        both on the device of the queries.
+        Distances ``(Q, k)`` in the dtype of the queries, ascending but for ties, and indices ``(Q, k)`` into
+        the gallery; both on the device of the queries.
 
     Raises:
         ValueError: empty sets, shapes that do not go together, embeddings that are NaN, infinite or above
