@@ -106,7 +106,7 @@ def assert_is_below(bound_type: type[Bound], p: Gaussian, q: Gaussian, distance:
             for lower in (bounds.lower, _sharper(distance, p, q, bounds)):
                 assert (lower >= 0).all()
                 assert (lower.isfinite()).all()
-                assert not (search_module.PRUNED[distance].finish(lower.to(p.dtype)) > values).any()
+                assert not (search_module.PRUNED[distance].finish(lower).to(p.dtype) > values).any()
 
 
 def _sharper(distance: str, p: Gaussian, q: Gaussian, bounds: Bounds) -> torch.Tensor:
@@ -405,7 +405,7 @@ def test_progress_counts_pairs_on_a_terminal_only(
     monkeypatch.setattr(_blocks, "tqdm", bar)
     q = gaussians("random", 60, 4, 5)
     rank(q[:7], q, k=3)
-    pairwise("stein", q[:7], q)
+    pairwise("log_euclidean", q[:7], q)
     wanted = {"total": 420, "unit": "pair", "delay": 5, "disable": None, "leave": False}
     assert [wanted | options for options in asked] == asked
     assert len(asked) == 3
@@ -434,7 +434,7 @@ def test_progress_reaches_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_blocks, "MEMORY_BUDGET", 3000)
     q = gaussians("random", 60, 4, 5)
     rank(q[:7], q, k=3)
-    pairwise("stein", q[:7], q)
+    pairwise("log_euclidean", q[:7], q)
     assert set(done) == {0}
 
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from retrieval_geometry._check import (
+    SHRINK,
     check_finite,
     check_floating,
     check_same_kind,
@@ -20,18 +21,26 @@ BAND = 128
 SQUARING_LOSS = 1e-12
 """Eigenvalues of a Gram matrix below this share of the largest say too little of the singular values."""
 
+SCALES = (1e-130, 1e130)
+"""Descriptors may be as small and as large as this: fourth powers of them, and their ratios, are numbers."""
+
+CONDITION = 1e12
+"""Of a covariance whose channels have variance 1: beyond it float64 has too few digits for an inverse."""
+
 
 def check_gaussians(p: Gaussian, q: Gaussian) -> None:
     """Refuse what cannot be compared.
 
     Raises:
         TypeError: not a :class:`Gaussian`.
-        ValueError: other dimensions, dtypes or devices, or a mean that is NaN or infinite.
+        ValueError: other dimensions, dtypes or devices, a mean that is NaN or infinite, or descriptors
+            outside :data:`SCALES`.
     """
     for name, g in (("p", p), ("q", q)):
         if not isinstance(g, Gaussian):
             raise TypeError(f"{name} must be a Gaussian, got {type(g).__name__}; a mixture has collapse()")
         check_finite(check_floating(g.mean, f"the mean in {name}"), "the mean", image_namer(name, 0))
+        check_scale(g.mean, g.cov.diagonal(dim1=-2, dim2=-1), image_namer(name, 0))
     if p.dim != q.dim:
         raise ValueError(f"p and q must have the same dimension, got {p.dim} and {q.dim}")
     check_same_kind([p.mean, q.mean], "p and q")
@@ -42,6 +51,37 @@ def image_namer(side: str, start: int) -> Callable[[int], str]:
     return lambda i: f"image {start + i} of {side}"
 
 
+@torch.no_grad()
+def check_scale(means: Tensor, variances: Tensor, image_name: Callable[[int], str]) -> None:
+    """Refuse images whose squared differences would leave the numbers of float64.
+
+    No image in float32 can. A constant image at the origin has no scale; beside a spread, a small mean is
+    none.
+
+    Args:
+        means: ``(B, ...)``.
+        variances: ``(B, ...)``.
+        image_name: how the message calls the image at a position of the batch.
+
+    Raises:
+        ValueError: the means or the variances of an image (it is named) lie outside :data:`SCALES`.
+    """
+    if means.dtype != torch.float64 or not len(means):
+        return
+    low, high = SCALES
+    mean, spread = means.abs().flatten(1).amax(dim=1), variances.flatten(1).amax(dim=1)
+    wrong = (mean > high) | (spread > high**2) | ((spread > 0) & (spread < low**2))
+    wrong |= (spread == 0) & (mean > 0) & (mean < low)
+    wrong &= mean.isfinite() & spread.isfinite()  # others are named for what they are
+    if wrong.any():
+        image = int(wrong.nonzero()[0])
+        raise ValueError(
+            f"{image_name(image)} has means up to {float(mean[image]):.3g} and variances up to "
+            f"{float(spread[image]):.3g}: squared differences would overflow or vanish. Descriptors must lie "
+            f"between {low:g} and {high:g} in size; rescale those of all images by one factor"
+        )
+
+
 def checked_covariance(g: Gaussian, side: str, start: int) -> Tensor:
     """The covariances in float64 and exactly symmetric.
 
@@ -49,6 +89,8 @@ def checked_covariance(g: Gaussian, side: str, start: int) -> Tensor:
         ValueError: an entry is NaN or infinite, or a matrix is not symmetric; the image is named.
     """
     check_finite(g.cov, "the covariance", image_namer(side, start))
+    if not g.cov.requires_grad and torch.equal(g.cov, g.cov.mT):
+        return g.cov.double()
     check_symmetric(g.cov, "the covariance", image_namer(side, start))
     cov = g.cov.double()
     return (cov + cov.mT) / 2
@@ -57,12 +99,44 @@ def checked_covariance(g: Gaussian, side: str, start: int) -> Tensor:
 def checked_cholesky(g: Gaussian, side: str, start: int) -> tuple[Tensor, Tensor]:
     """The covariances and their Cholesky factors, both in float64.
 
+    The factor is that of a matrix within rounding of the covariance, channel by channel; what that means for
+    an inverse grows with the condition of the correlation matrix, which is estimated and limited.
+
     Raises:
-        ValueError: a covariance is not positive definite; the image and the remedy are named.
+        ValueError: a covariance is not positive definite, or its correlation matrix has a condition beyond
+            :data:`CONDITION`; the image and the remedy are named.
     """
     cov = checked_covariance(g, side, start)
     lower = cholesky_factor(pad_identity(cov), "the covariance", g.dtype, image_namer(side, start))
-    return cov, lower[:, : g.dim, : g.dim].contiguous()
+    lower = lower if lower.shape[-1] == g.dim else lower[:, : g.dim, : g.dim].contiguous()
+    condition = inverse_correlation_norm(lower, cov)
+    wrong = ~(condition <= CONDITION)
+    if wrong.any():
+        image = int(wrong.nonzero()[0])
+        raise ValueError(
+            f"the covariance of {image_namer(side, start)(image)} is too near to a singular one: its "
+            f"correlation matrix has a condition of about {float(condition[image]):.2g}, and beyond "
+            f"{CONDITION:g} an inverse or a logarithm of it has too few digits: {SHRINK}"
+        )
+    return cov, lower
+
+
+@torch.no_grad()
+def inverse_correlation_norm(lower: Tensor, cov: Tensor) -> Tensor:
+    r"""Estimates ``(B,)`` of the largest eigenvalue of the inverse of the correlation matrix R, float64.
+
+    Rounding in a Cholesky factorisation is as small in every channel as the channel (Demmel 1989): what it
+    does to the inverse is governed by :math:`\| R^{-1} \|`, whatever the units. A pivot need not show it.
+    Here :math:`R^{-2}` is applied to four fixed vectors of normal draws: the estimate is
+    :math:`\| R^{-2} x \|^{1/2}`, right up to a small factor.
+    """
+    root = cov.diagonal(dim1=-2, dim2=-1).sqrt().unsqueeze(2)
+    start = torch.randn(cov.shape[-1], 4, generator=torch.Generator().manual_seed(0), dtype=cov.dtype)
+    x = start.to(cov.device).expand(len(cov), -1, -1)
+    for _ in range(2):
+        x = torch.linalg.solve_triangular(lower, root * x, upper=False)
+        x = root * torch.linalg.solve_triangular(lower.mT, x, upper=True)
+    return torch.linalg.vector_norm(x, dim=1).amax(dim=1).sqrt()
 
 
 def pad_identity(matrices: Tensor) -> Tensor:
@@ -128,21 +202,28 @@ def inverse_factor(lower: Tensor) -> Tensor:
 
 @torch.no_grad()
 def pooled_whitener(p: Gaussian, q: Gaussian) -> tuple[Tensor, Tensor]:
-    r"""The mean m and the matrix W that whiten the average image: :math:`W \bar\Sigma W^\top = I`.
+    r"""A mean m and a matrix W that whiten an average image: :math:`W \bar\Sigma W^\top = I`.
 
     Divergences that do not change under a common affine map :math:`x \mapsto W (x - m)` are computed behind
     it: there, all covariances are near the identity, and a float32 product keeps its digits. It is a constant
     for the gradient, because the divergence does not depend on it.
 
+    No image shall own the average: it is that of the covariances over their largest variances, times the
+    median of these; m is the median of the means, channel by channel.
+
     Returns:
         m ``(D,)`` and W ``(D, D)``, lower triangular, in float64.
     """
     total = torch.zeros(p.dim, p.dim, dtype=torch.float64, device=p.device)
+    sizes = []
     for g in (p, q):
-        for cov in g.cov.split(64):
-            total += cov.sum(dim=0, dtype=torch.float64)
-    mean = torch.cat([p.mean, q.mean]).double().mean(dim=0)
-    pooled = (total + total.mT) / (2 * (len(p) + len(q)))
+        largest = g.cov.diagonal(dim1=-2, dim2=-1).amax(dim=1).double()
+        sizes.append(torch.where(largest > 0, largest, 1.0))
+        for cov, size in zip(g.cov.split(64), sizes[-1].split(64), strict=True):
+            total += torch.tensordot(1 / size, cov.double(), dims=1)
+    size = torch.cat(sizes)
+    pooled = (total + total.mT) * (size.median() / (2 * len(size)))
+    mean = torch.cat([p.mean, q.mean]).double().median(dim=0).values
     factor, info = torch.linalg.cholesky_ex(pooled)
     # No average: an image is singular, infinite or NaN, and the checks of the images will name it.
     usable = int(info) == 0 and bool(factor.isfinite().all())
@@ -173,7 +254,9 @@ def singular_values(products: Tensor, triangular: bool = False) -> Tensor:
     """
     gram = gram_matrices(products, triangular)
     sizes = gram.detach().diagonal(dim1=-2, dim2=-1)
-    kept = (sizes.amin(dim=1) >= SQUARING_LOSS * sizes.amax(dim=1)).nonzero().flatten()
+    smallest, largest = sizes.amin(dim=1), sizes.amax(dim=1)
+    kept = (smallest >= SQUARING_LOSS * largest) & (largest > 1e-280) & largest.isfinite()
+    kept = kept.nonzero().flatten()
     squares = torch.linalg.eigvalsh(gram if len(kept) == len(gram) else gram[kept])
     shown = squares[:, 0] >= SQUARING_LOSS * squares[:, -1]
     if len(kept) == len(gram) and shown.all():

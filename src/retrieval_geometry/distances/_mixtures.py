@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from retrieval_geometry._check import check_same_kind
+from retrieval_geometry.distances._gaussians import check_scale, image_namer
 from retrieval_geometry.image_models import GaussianMixture
 
 
@@ -12,7 +13,7 @@ def check_mixtures(p: GaussianMixture, q: GaussianMixture) -> None:
 
     Raises:
         TypeError: not a :class:`GaussianMixture`.
-        ValueError: other dimensions, dtypes or devices.
+        ValueError: other dimensions, dtypes or devices, or descriptors too large or too small for float64.
     """
     for name, mixture in (("p", p), ("q", q)):
         if not isinstance(mixture, GaussianMixture):
@@ -20,19 +21,22 @@ def check_mixtures(p: GaussianMixture, q: GaussianMixture) -> None:
     if p.dim != q.dim:
         raise ValueError(f"p and q must have the same dimension, got {p.dim} and {q.dim}")
     check_same_kind([p.means, q.means], "p and q")
+    for name, mixture in (("p", p), ("q", q)):
+        check_scale(mixture.means, mixture.variances, image_namer(name, 0))
 
 
 @torch.no_grad()
 def pooled_scale(p: GaussianMixture, q: GaussianMixture) -> tuple[Tensor, Tensor]:
-    """Centre and standard deviation ``(D,)`` of all components together, float64.
+    """A centre and a standard deviation ``(D,)`` for all components together, float64.
 
     Both distances between diagonal components do not change under a common shift, the divergence under a
-    common scaling of the axes neither; near the origin, products lose fewer digits.
+    common scaling of the axes neither; near the origin, products lose fewer digits. Medians over the images,
+    so that no image owns them.
     """
-    means = torch.cat([m.means.flatten(0, 1) for m in (p, q)]).double()
-    variances = torch.cat([m.variances.flatten(0, 1) for m in (p, q)]).double()
-    centre = means.mean(dim=0)
-    return centre, ((means - centre).square().mean(dim=0) + variances.mean(dim=0)).sqrt()
+    centres = torch.cat([m.means.double().mean(dim=1) for m in (p, q)])
+    centre = centres.median(dim=0).values
+    spreads = [((m.means.double() - centre).square() + m.variances.double()).mean(dim=1) for m in (p, q)]
+    return centre, torch.cat(spreads).median(dim=0).values.sqrt()
 
 
 def component_kl(p: GaussianMixture, q: GaussianMixture) -> Tensor:
@@ -46,4 +50,5 @@ def component_kl(p: GaussianMixture, q: GaussianMixture) -> Tensor:
     m, n = p.means.double()[:, :, None, None], q.means.double()
     v, w = p.variances.double()[:, :, None, None], q.variances.double()
     ratio = v / w
-    return (ratio - 1 - ratio.log() + (m - n).square() / w).sum(dim=-1) / 2
+    # Not the logarithm of the ratio, which may be no number of float64 where both logarithms are.
+    return (ratio - 1 - (v.log() - w.log()) + (m - n).square() / w).sum(dim=-1) / 2

@@ -5,13 +5,20 @@ They compare covariances only; the means are not looked at. All need full rank. 
 changes the distance (erratum 0.6).
 """
 
+import math
+from functools import partial
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
+from retrieval_geometry._check import SHRINK
 from retrieval_geometry.distances._blocks import Comparison, all_pairs, blocks
+from retrieval_geometry.distances._certified import doubtful, in_dtype, replaced
 from retrieval_geometry.distances._gaussians import (
     check_gaussians,
     checked_cholesky,
+    image_namer,
     inverse_factor,
     log_det,
     pack_symmetric,
@@ -22,7 +29,16 @@ from retrieval_geometry.distances._gaussians import (
     singular_values,
     triangular_product_with_each,
 )
+from retrieval_geometry.distances._pairs import Factored, by_factors
 from retrieval_geometry.image_models import Gaussian
+
+SPAN = 1e-10
+"""The smallest singular value over the largest, below which float64 has too few digits for its logarithm."""
+
+TOO_FAR = (
+    "the variances of the one over those of the other span a factor of more than 1e20, and float64 has too "
+    "few digits for the smallest; rescale or shrink the images"
+)
 
 
 def affine_invariant_distance(p: Gaussian, q: Gaussian) -> Tensor:
@@ -32,7 +48,9 @@ def affine_invariant_distance(p: Gaussian, q: Gaussian) -> Tensor:
               = \Big[ \sum_c \log^2 \lambda_c (\Sigma_p^{-1} \Sigma_q) \Big]^{1/2}
 
     A metric. Computed by the eigenvalues of :math:`L^{-1} \Sigma_q L^{-\top}` with the Cholesky factor L of
-    :math:`\Sigma_p`, inverted once an image, in float64.
+    :math:`\Sigma_p`, inverted once an image, in float64. A logarithm is off by about the precision of float64
+    times the condition of the correlation matrices and the root of the span of the eigenvalues; both are
+    limited, so that this is at most 1e-4.
 
     Args:
         p: P images in D dimensions.
@@ -42,8 +60,10 @@ def affine_invariant_distance(p: Gaussian, q: Gaussian) -> Tensor:
         ``(P, Q)``, without unit, at least 0.
 
     Raises:
-        ValueError: a covariance is singular (the image is named; shrinkage is the remedy), or ``p`` and ``q``
-            differ in dimension, dtype or device.
+        ValueError: a covariance is singular, or its correlation matrix is of a condition beyond 1e12 (the
+            image is named; shrinkage is the remedy), the eigenvalues of a pair span more than 1e20 (it is
+            named), float64 descriptors are outside 1e-130 to 1e130, or ``p`` and ``q`` differ in dimension,
+            dtype or device.
 
     Example:
         >>> p, q = (Gaussian(torch.zeros(1, 2), v * torch.eye(2)[None]) for v in (1.0, torch.e))
@@ -51,34 +71,71 @@ def affine_invariant_distance(p: Gaussian, q: Gaussian) -> Tensor:
         tensor([[1.4142]])
     """
     check_gaussians(p, q)
-    return all_pairs(p, q, *affine_invariant_comparison(p, q))
+    prepare, _, bytes_per_image = affine_invariant_comparison(p, q)
+    values = all_pairs(p, q, prepare, partial(_log_spectrum_norms, p.dim), bytes_per_image)
+    lost = values.detach().isnan()
+    if lost.any():
+        i, j = lost.nonzero()[0].tolist()
+        raise ValueError(f"image {i} of p and image {j} of q: {TOO_FAR}")
+    return values
 
 
 def affine_invariant_comparison(p: Gaussian, q: Gaussian) -> Comparison:
     """How :func:`affine_invariant_distance` prepares images and compares what it prepared."""
 
-    def prepare(g: Gaussian, side: str, start: int) -> Tensor:
-        lower = pad_identity(checked_cholesky(g, side, start)[1])
-        return inverse_factor(lower).contiguous() if side == "p" else lower
+    def prepare(g: Gaussian, side: str, start: int) -> _Factors:
+        cov, lower = checked_cholesky(g, side, start)
+        lower = pad_identity(lower)
+        size = cov.detach().diagonal(dim1=-2, dim2=-1).amax(dim=1).log2() / 2
+        return _Factors(inverse_factor(lower).contiguous() if side == "p" else lower.contiguous(), size)
 
-    return Comparison(prepare, _log_spectrum_norms, bytes_per_image=40 * p.dim**2)
+    def compare(a: _Factors, b: _Factors) -> Tensor:
+        values = _log_spectrum_norms(p.dim, a, b)
+        if values.detach().isnan().any():
+            raise ValueError(f"two of the images: {TOO_FAR}")
+        return values
 
-
-def _log_spectrum_norms(whiteners: Tensor, factors: Tensor) -> Tensor:
-    """Norms ``(p, q)`` of the logarithms of the eigenvalues of ``W C (W C)'``."""
-    columns = blocks(len(factors), 32 * factors.shape[-1] ** 2)
-    return torch.stack(
-        [
-            torch.cat(
-                [_log_spectrum_norm(triangular_product_with_each(whitener, factors[j])) for j in columns]
-            )
-            for whitener in whiteners
-        ]
-    )
+    return Comparison(prepare, compare, bytes_per_image=40 * p.dim**2)
 
 
-def _log_spectrum_norm(products: Tensor) -> Tensor:
-    return safe_sqrt((2 * singular_values(products, triangular=True).log()).square().sum(dim=-1))
+class _Factors(NamedTuple):
+    matrix: Tensor
+    """Cholesky factors or their inverses, with a block of the identity appended: ``pad_identity``."""
+    size: Tensor
+    """``(B,)``, the binary logarithm of the largest standard deviation."""
+
+
+def _log_spectrum_norms(dim: int, a: _Factors, b: _Factors) -> Tensor:
+    """Norms ``(p, q)`` of the logarithms of the eigenvalues of ``W C (W C)'``, W of a and C of b."""
+    columns = blocks(len(b.size), 32 * b.matrix.shape[-1] ** 2)
+    rows = []
+    for whitener, size in zip(*a, strict=True):
+        parts = (
+            _log_spectrum_norm(triangular_product_with_each(whitener, b.matrix[j]), dim, b.size[j] - size)
+            for j in columns
+        )
+        rows.append(torch.cat(list(parts)))
+    return torch.stack(rows)
+
+
+def _log_spectrum_norm(products: Tensor, dim: int, shift: Tensor) -> Tensor:
+    """Norms ``(B,)`` for products of factors whose sizes differ by ``2**shift``; NaN where digits are lost.
+
+    Images of very different sizes are brought to one first, by a power of two, lest the identity that was
+    appended drown. Its own logarithms are taken off again: those of the rest are never smaller.
+    """
+    shift = torch.where(shift.abs() >= 8, shift.round(), 0.0)
+    n_appended = products.shape[-1] - dim
+    if shift.any():
+        unit = torch.ones_like(products[0])
+        unit[dim:, dim:] = 0
+        products = products * (-shift[:, None, None] * unit).exp2()
+    values = singular_values(products, triangular=True)
+    logs = 2 * values.log() + (2 * math.log(2) * shift).unsqueeze(1)
+    appended = n_appended * (2 * math.log(2) * shift).square()
+    norms = safe_sqrt(logs.square().sum(dim=-1) - appended)
+    spent = values.detach().amin(dim=1) < SPAN * values.detach().amax(dim=1)
+    return torch.where(spent, torch.nan, norms) if spent.any() else norms
 
 
 def stein_divergence(p: Gaussian, q: Gaussian) -> Tensor:
@@ -89,7 +146,9 @@ def stein_divergence(p: Gaussian, q: Gaussian) -> Tensor:
 
     Its root is a metric (Sra 2012), invariant under a common congruence, and :math:`8 S \le d^2` for the
     affine-invariant d. One Cholesky factorisation a pair, behind a common whitening: there, well-conditioned
-    float32 inputs can be factorised in float32.
+    float32 inputs can be factorised in float32. Pairs so near that its rounding would show are compared by
+    their own factors, in float64: the rest of a batch changes a value by less than 1e-3 of itself in float32,
+    1e-6 in float64.
 
     Args:
         p: P images in D dimensions.
@@ -110,17 +169,35 @@ def stein_divergence(p: Gaussian, q: Gaussian) -> Tensor:
         # A float32 pivot is good to 1e-7 over its size; small ones are left to float64.
         steady = bool((lower.detach().diagonal(dim1=-2, dim2=-1).square() > 1e-3).all())
         cov = (lower @ lower.mT).to(g.dtype if steady else torch.float64)
-        return cov, log_det(torch.linalg.cholesky_ex(cov).L)
+        return cov, _log_det(cov)
 
-    return all_pairs(p, q, prepare, _stein_block, bytes_per_image=40 * p.dim**2)
+    values = all_pairs(p, q, prepare, _stein_block, 40 * p.dim**2, torch.float64)
+    errors = torch.full_like(values, 8 * p.dim**0.5 * torch.finfo(p.dtype).eps)
+    near = doubtful(values, errors, p.dtype)
+    if near.any():
+        values = replaced(values, near, by_factors(p, q, near, _stein_of_pairs))
+    return in_dtype(values, p.dtype, "divergence")
+
+
+def _log_det(matrices: Tensor) -> Tensor:
+    """The logarithms of determinants, float64; NaN where a matrix has none."""
+    lower, info = torch.linalg.cholesky_ex(matrices)
+    return torch.where(info == 0, log_det(lower), torch.nan)
+
+
+def _stein_of_pairs(a: Factored, b: Factored) -> Tensor:
+    """The divergences of n pairs, where the one image of each is the unit of the other."""
+    quotient = torch.linalg.solve_triangular(b.lower, a.lower, upper=False)
+    eye = torch.eye(quotient.shape[-1], dtype=quotient.dtype, device=quotient.device)
+    return (_log_det((quotient @ quotient.mT + eye) / 2) - log_det(quotient) / 2).clamp_min(0)
 
 
 def _stein_block(a: tuple[Tensor, Tensor], b: tuple[Tensor, Tensor]) -> Tensor:
     rows = []
     columns = blocks(len(b[0]), 24 * b[0].shape[-1] ** 2)
     for cov, volume in zip(*a, strict=True):
-        means = (torch.linalg.cholesky_ex((cov + b[0][j]) / 2).L for j in columns)
-        rows.append(torch.cat([log_det(lower) for lower in means]) - (volume + b[1]) / 2)
+        means = [_log_det((cov + b[0][j]) / 2) for j in columns]
+        rows.append(torch.cat(means) - (volume + b[1]) / 2)
     return torch.stack(rows).clamp_min(0)
 
 
@@ -145,8 +222,13 @@ def log_euclidean_distance(p: Gaussian, q: Gaussian) -> Tensor:
     check_gaussians(p, q)
 
     def prepare(g: Gaussian, side: str, start: int) -> Tensor:
-        cov, _ = checked_cholesky(g, side, start)
-        return pack_symmetric(symmetric_log(cov), torch.float64)
+        cov, lower = checked_cholesky(g, side, start)
+        values, vectors = _spectrum(cov.detach(), lower.detach())
+        lost = values[:, 0] < SPAN**2 * values[:, -1]
+        if lost.any():
+            image = image_namer(side, start)(int(lost.nonzero()[0]))
+            raise ValueError(f"the variances of {image} span a factor of more than 1e20: {SHRINK}")
+        return pack_symmetric(_SymmetricLog.apply(cov, values, vectors), torch.float64)
 
     return all_pairs(p, q, prepare, euclidean_by_product, bytes_per_image=60 * p.dim**2)
 
@@ -167,27 +249,35 @@ def euclidean_by_product(x: Tensor, y: Tensor) -> Tensor:
     return safe_sqrt(squares)
 
 
-def symmetric_log(matrices: Tensor) -> Tensor:
-    """Matrix logarithms of positive definite matrices ``(B, D, D)``."""
-    return _SymmetricLog.apply(matrices)
+def _spectrum(cov: Tensor, lower: Tensor) -> tuple[Tensor, Tensor]:
+    """Eigenvalues, ascending, and eigenvectors of covariances.
+
+    An eigenvalue is off by rounding of the largest, a singular value of the factor by that of its root:
+    small ones are taken from there.
+    """
+    values, vectors = torch.linalg.eigh(cov)
+    wide = (values[:, 0] < 1e-8 * values[:, -1]).nonzero().flatten()
+    if len(wide):
+        left, roots, _ = torch.linalg.svd(lower[wide])
+        values[wide], vectors[wide] = roots.square().flip(1), left.flip(2)
+    return values, vectors
 
 
 class _SymmetricLog(torch.autograd.Function):
-    """Matrix logarithm by eigenvectors, with the gradient of Daleckii and Krein.
+    """Matrix logarithm from eigenvalues and eigenvectors, with the gradient of Daleckii and Krein.
 
     Differentiating the eigenvectors divides by differences of eigenvalues; divided differences of the
     logarithm do not, and are 1 / eigenvalue where two eigenvalues agree.
     """
 
     @staticmethod
-    def forward(ctx: object, matrices: Tensor) -> Tensor:
-        values, vectors = torch.linalg.eigh(matrices)
+    def forward(ctx: object, matrices: Tensor, values: Tensor, vectors: Tensor) -> Tensor:
         ctx.save_for_backward(values, vectors)  # type: ignore[attr-defined]
         return (vectors * values.log().unsqueeze(-2)) @ vectors.mT
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: object, grad: Tensor) -> Tensor:
+    def backward(ctx: object, grad: Tensor) -> tuple[Tensor, None, None]:
         values, vectors = ctx.saved_tensors  # type: ignore[attr-defined]
         total = values.unsqueeze(-1) + values.unsqueeze(-2)
         # (log a - log b) / (a - b) = 2 atanh(t) / t / (a + b) with t = (a - b) / (a + b).
@@ -195,4 +285,4 @@ class _SymmetricLog(torch.autograd.Function):
         small = t.abs() < 1e-4
         ratio = torch.where(small, 1 + t.square() / 3, torch.atanh(t) / torch.where(small, 1.0, t))
         inner = vectors.mT @ grad @ vectors
-        return vectors @ (2 * ratio / total * inner) @ vectors.mT
+        return vectors @ (2 * ratio / total * inner) @ vectors.mT, None, None

@@ -58,9 +58,9 @@ def _same(values: Tensor) -> Tensor:
 class Pruned:
     """How a distance is ranked by bounds.
 
-    ``comparison`` computes in float64 what ``finish`` turns into the distance, once it has the dtype of the
-    result, and what ``bound`` bounds; ``finish`` must not decrease. ``sharper`` computes better bounds of one
-    query, from what was prepared of the images and from :class:`Bounds`.
+    ``comparison`` computes in float64 what ``bound`` bounds and ``finish`` turns into the distance, before it
+    is rounded to the dtype of the result; ``finish`` must not decrease. ``sharper`` computes better bounds of
+    one query, from what was prepared of the images and from :class:`Bounds`.
     """
 
     bound: type[Bound]
@@ -152,7 +152,7 @@ def rank_by_bounds(
     method = PRUNED[distance]
 
     def final(values: Tensor) -> Tensor:
-        return method.finish(values.to(queries.dtype))
+        return method.finish(values).to(queries.dtype)
 
     comparison = method.comparison(queries, images)
     distances = torch.empty(len(queries), k, dtype=queries.dtype, device=queries.device)

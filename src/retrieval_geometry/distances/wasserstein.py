@@ -13,6 +13,7 @@ from torch import Tensor
 
 from retrieval_geometry._check import pivots_are_positive
 from retrieval_geometry.distances._blocks import Comparison, all_pairs, blocks
+from retrieval_geometry.distances._certified import in_dtype
 from retrieval_geometry.distances._gaussians import (
     check_gaussians,
     checked_covariance,
@@ -43,12 +44,14 @@ def wasserstein2_squared(p: Gaussian, q: Gaussian) -> Tensor:
         q: Q images.
 
     Returns:
-        ``(P, Q)``, squared units of the descriptors, at least 0. All is computed in float64. The gradient is
-        finite everywhere, and right wherever the distance is differentiable.
+        ``(P, Q)``, squared units of the descriptors, at least 0. All is computed in float64, from the pair
+        alone. The gradient is finite everywhere, and right wherever the distance is differentiable.
 
     Raises:
         ValueError: a covariance has a negative eigenvalue, is not symmetric or does not belong to its factor
-            (the image is named), or ``p`` and ``q`` differ in dimension, dtype or device.
+            (the image is named), float64 descriptors are outside 1e-130 to 1e130, a squared distance is too
+            large or too small for float32 (the pair is named), or ``p`` and ``q`` differ in dimension, dtype
+            or device.
 
     Example:
         >>> p = Gaussian(torch.zeros(1, 2), torch.diag(torch.tensor([4.0, 0.0]))[None])
@@ -56,8 +59,27 @@ def wasserstein2_squared(p: Gaussian, q: Gaussian) -> Tensor:
         >>> wasserstein2_squared(p, q)  # (1 + 1) + (2 - 1)^2 + (0 - 3)^2
         tensor([[12.]])
     """
+    values = _squares(p, q)
+    _check_underflow(values.detach(), p, q)
+    return in_dtype(values, p.dtype, "squared distance")
+
+
+def _squares(p: Gaussian, q: Gaussian) -> Tensor:
     check_gaussians(p, q)
-    return all_pairs(p, q, *wasserstein2_squared_comparison(p, q))
+    return all_pairs(p, q, *wasserstein2_squared_comparison(p, q), torch.float64)
+
+
+def _check_underflow(values: Tensor, p: Gaussian, q: Gaussian) -> None:
+    """Refuse squared distances that are no rounding and yet too small for the dtype."""
+    size, other = (g.cov.detach().diagonal(dim1=-2, dim2=-1).double().sum(dim=1) for g in (p, q))
+    rounding = 1e-12 * (size.unsqueeze(1) + other)
+    lost = (values > rounding) & (values < torch.finfo(p.dtype).tiny)
+    if lost.any():
+        i, j = lost.nonzero()[0].tolist()
+        raise ValueError(
+            f"the squared distance of image {i} of p and image {j} of q, {float(values[i, j]):.3g}, is too "
+            f"small for {p.dtype}: take wasserstein2, or rescale all images by one factor"
+        )
 
 
 def wasserstein2(p: Gaussian, q: Gaussian) -> Tensor:
@@ -68,12 +90,13 @@ def wasserstein2(p: Gaussian, q: Gaussian) -> Tensor:
         q: Q images.
 
     Returns:
-        ``(P, Q)``, units of the descriptors. Where it is 0 its gradient is set to 0.
+        ``(P, Q)``, units of the descriptors; the root is taken in float64, where no square of float32
+        descriptors is too small. Where it is 0 its gradient is set to 0.
 
     Raises:
         ValueError: as :func:`wasserstein2_squared`.
     """
-    return safe_sqrt(wasserstein2_squared(p, q))
+    return in_dtype(safe_sqrt(_squares(p, q)), p.dtype, "distance")
 
 
 def wasserstein2_squared_comparison(p: Gaussian, q: Gaussian) -> Comparison:
@@ -91,13 +114,14 @@ def columns_sum_to_zero(g: Gaussian) -> bool:
     """Whether the columns of every factor sum to zero, as those of centred descriptors do."""
     if g.factor is None or g.factor.shape[2] == 1:
         return False
-    n_columns = g.factor.shape[2]
-    for cut in blocks(len(g), 16 * g.dim * n_columns):
-        factor = g.factor[cut].detach().double()
-        total = factor.sum(dim=2).square().sum(dim=1) / n_columns
-        if not bool((total <= 1e-12 * _squared_norms(factor)).all()):
-            return False
-    return True
+    cuts = blocks(len(g), 16 * g.dim * g.factor.shape[2])
+    return all(bool(_centred(g.factor[cut].detach().double(), g.dtype).all()) for cut in cuts)
+
+
+def _centred(factor: Tensor, precision: torch.dtype) -> Tensor:
+    """Of which factors ``(B, D, R)`` the columns sum to zero, within rounding of their dtype."""
+    total = factor.sum(dim=2).square().sum(dim=1) / factor.shape[2]
+    return total <= (8 * torch.finfo(precision).eps) ** 2 * _squared_norms(factor)
 
 
 def _squared_norms(factor: Tensor) -> Tensor:
@@ -125,7 +149,7 @@ def factor_features(g: Gaussian, side: str, start: int, centred: bool) -> Factor
         g: the images.
         side: "p" or "q", for messages.
         start: index of the first image, for messages.
-        centred: whether the columns of every factor of the side sum to zero.
+        centred: whether the columns of every factor of the side sum to zero, so that all can lose one.
 
     Raises:
         ValueError: a covariance is no covariance, or not that of its factor; the image is named.
@@ -136,14 +160,14 @@ def factor_features(g: Gaussian, side: str, start: int, centred: bool) -> Factor
     if g.factor.requires_grad and g.factor.shape[2] > g.dim:
         # Folding more columns than dimensions has no gradient at lower rank; the covariance has.
         return _covariance_features(Gaussian(g.mean, g.factor @ g.factor.mT), side, start)
-    return features._replace(factor=_narrowed(features.factor, centred))
+    return features._replace(factor=_narrowed(features.factor, centred, g.dtype))
 
 
 def given_features(g: Gaussian, factor: Tensor, side: str, start: int) -> FactorFeatures:
     """Images with their factors as they are given, checked; see :func:`factor_features`."""
     factor = factor.double()
     trace = _squared_norms(factor)
-    _check_factor(g, trace, side, start)
+    _check_factor(g, factor.detach(), trace.detach(), side, start)
     return FactorFeatures(g.mean.double(), factor, trace, None)
 
 
@@ -154,8 +178,13 @@ def _covariance_features(g: Gaussian, side: str, start: int) -> FactorFeatures:
     return FactorFeatures(g.mean.double(), factor, trace, cov if cov.requires_grad else None)
 
 
-def _check_factor(g: Gaussian, trace: Tensor, side: str, start: int) -> None:
-    """Refuse factors that are not finite or do not have the trace of the covariance."""
+def _check_factor(g: Gaussian, factor: Tensor, trace: Tensor, side: str, start: int) -> None:
+    """Refuse factors that are not finite, have another trace than the covariance, or map a vector elsewhere.
+
+    Two fixed vectors of random signs are mapped: a wrong factor maps both right with probability 0 for normal
+    draws, and next to 0 for signs. Rounding of the covariance, entry by entry, is at most
+    :math:`R \\epsilon` times the product of two deviations; the deviations of a sum add up.
+    """
     name = image_namer(side, start)
     given = g.cov.diagonal(dim1=-2, dim2=-1).sum(dim=-1).double()
     wrong = ~((trace - given).abs() <= 1e-3 * trace.abs())
@@ -165,23 +194,44 @@ def _check_factor(g: Gaussian, trace: Tensor, side: str, start: int) -> None:
             f"the factor of {name(image)} does not belong to its covariance: factor @ factor.mT has trace "
             f"{float(trace[image]):.6g}, the covariance {float(given[image]):.6g}"
         )
+    x = torch.randn(g.dim, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(g.device)
+    difference = factor @ (factor.mT @ x) - (g.cov.detach() @ x.to(g.dtype)).double()
+    deviations = factor.square().sum(dim=2).sqrt().unsqueeze(2)
+    reach = deviations * (deviations * x.abs()).sum(dim=1, keepdim=True)
+    rounding = 8 * (g.dim + factor.shape[2]) * torch.finfo(g.dtype).eps
+    wrong = (difference.abs() > rounding * reach).flatten(1).any(dim=1)
+    if wrong.any():
+        image = int(wrong.nonzero()[0])
+        raise ValueError(
+            f"the factor of {name(image)} does not belong to its covariance: both have one trace, and map a "
+            "vector to different ones"
+        )
 
 
-def _narrowed(factor: Tensor, centred: bool) -> Tensor:
+def _narrowed(factor: Tensor, centred: bool, precision: torch.dtype) -> Tensor:
     """Factors of the same matrices with as few columns as is cheap to find, a multiple of 8 of them.
 
     Centred descriptors sum to zero: a reflection that takes the diagonal to the first axis empties the first
-    column. More columns than dimensions fold into a triangle by a QR factorisation.
+    column. Where some of a side are not centred, it is put at 0 in those that are, and stays. More columns
+    than dimensions fold into a triangle by a QR factorisation.
     """
-    n_columns = factor.shape[2]
     if centred:
-        normal = torch.full((n_columns, 1), n_columns**-0.5, dtype=factor.dtype, device=factor.device)
-        normal[0] -= 1
-        normal = normal / torch.linalg.vector_norm(normal)
-        factor = (factor - 2 * (factor @ normal) @ normal.mT)[:, :, 1:]
+        factor = _first_column_emptied(factor)[:, :, 1:]
+    elif factor.shape[2] > 1 and (each := _centred(factor.detach(), precision)).any():
+        emptied = torch.nn.functional.pad(_first_column_emptied(factor)[:, :, 1:], (1, 0))
+        factor = torch.where(each[:, None, None], emptied, factor)
     folds = factor.shape[2] > factor.shape[1]
     factor = pad_columns(factor)
     return pad_columns(torch.linalg.qr(factor.mT, mode="r").R.mT) if folds else factor
+
+
+def _first_column_emptied(factor: Tensor) -> Tensor:
+    """Columns reflected so that their sum goes to the first, times a constant."""
+    n_columns = factor.shape[2]
+    normal = torch.full((n_columns, 1), n_columns**-0.5, dtype=factor.dtype, device=factor.device)
+    normal[0] -= 1
+    normal = normal / torch.linalg.vector_norm(normal)
+    return factor - 2 * (factor @ normal) @ normal.mT
 
 
 def pad_columns(factor: Tensor) -> Tensor:
@@ -236,12 +286,23 @@ def fidelity(a: FactorFeatures, b: FactorFeatures) -> Tensor:
 
 def _nuclear_norms(left: Tensor, right: Tensor) -> Tensor:
     """Nuclear norms ``(p, q)`` of ``left[i].mT @ right[j]``, factors ``(p, D, R)`` and ``(q, D, S)``."""
+    units, others = _units(left), _units(right)
+    if (units != 1).any() or (others != 1).any():
+        left, right = left / units[:, None, None], right / others[:, None, None]
     columns = blocks(len(right), 32 * max(left.shape[2], right.shape[2]) ** 2)
     narrow = min(left.shape[2], right.shape[2]) <= NARROW or left.requires_grad or right.requires_grad
     norms = _norms_by_singular_values if narrow else _norms_by_gram
-    return torch.stack(
+    values = torch.stack(
         [torch.cat([norms(product_with_each(factor.mT, right[j])) for j in columns]) for factor in left]
     )
+    return values * units.unsqueeze(1) * others
+
+
+@torch.no_grad()
+def _units(factors: Tensor) -> Tensor:
+    """Powers of two ``(B,)`` by which to divide factors whose squares might leave the numbers of float64."""
+    size = factors.abs().amax(dim=(1, 2)).log2().floor()
+    return torch.where(size.isfinite() & (size.abs() > 100), size, 0.0).exp2()
 
 
 def _norms_by_singular_values(products: Tensor) -> Tensor:

@@ -1,0 +1,82 @@
+"""Some pairs of two batches, each from its two images alone."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from retrieval_geometry.distances._blocks import MEMORY_BUDGET, Model, all_pairs, blocks, take
+from retrieval_geometry.distances._gaussians import checked_cholesky
+from retrieval_geometry.image_models import Gaussian
+
+PAIRS_BYTES = 2**24
+"""Of what the pairs that are compared at a time take."""
+
+
+class _Placed(NamedTuple):
+    features: Any
+    position: Tensor
+    """``(B,)``, in the batch."""
+
+
+def wanted_pairs(
+    p: Model,
+    q: Model,
+    wanted: Tensor,
+    prepare: Callable[[Model, str, int], Any],
+    of_pairs: Callable[[Any, Any], Tensor],
+    bytes_per_image: int,
+    bytes_per_pair: int,
+) -> Tensor:
+    """A distance of the pairs that are wanted, ``(P, Q)``, float64; 0 elsewhere.
+
+    Args:
+        p: P images.
+        q: Q images.
+        wanted: ``(P, Q)``, boolean.
+        prepare: as for :func:`all_pairs`.
+        of_pairs: distances ``(n,)`` of n pairs, from what was prepared of their images.
+        bytes_per_image: what is kept of a prepared image.
+        bytes_per_pair: what it takes to compare a pair.
+    """
+    rows, columns = (wanted.any(dim=axis).nonzero().flatten() for axis in (1, 0))
+
+    def placed(g: Model, side: str, start: int) -> _Placed:
+        return _Placed(prepare(g, side, start), torch.arange(start, start + len(g), device=g.device))
+
+    def compare(a: _Placed, b: _Placed) -> Tensor:
+        values = torch.zeros(len(a.position), len(b.position), dtype=torch.float64, device=p.device)
+        i, j = wanted[rows[a.position]][:, columns[b.position]].nonzero(as_tuple=True)
+        cuts = blocks(len(i), MEMORY_BUDGET // PAIRS_BYTES * bytes_per_pair)
+        found = [of_pairs(take(a.features, i[cut]), take(b.features, j[cut])) for cut in cuts]
+        return values.index_put((i, j), torch.cat(found)) if found else values
+
+    values = torch.zeros(wanted.shape, dtype=torch.float64, device=p.device)
+    found = all_pairs(p[rows], q[columns], placed, compare, bytes_per_image, torch.float64)
+    return values.index_put((rows.unsqueeze(1), columns), found)
+
+
+class Factored(NamedTuple):
+    """Gaussians as a pair needs them, float64."""
+
+    mean: Tensor
+    """``(n, D)``."""
+    lower: Tensor
+    """``(n, D, D)``, the Cholesky factors of the covariances."""
+
+
+def by_factors(
+    p: Gaussian, q: Gaussian, wanted: Tensor, of_pairs: Callable[[Factored, Factored], Tensor]
+) -> Tensor:
+    """The same between Gaussians from means and Cholesky factors; exactly 0 between identical images."""
+
+    def prepare(g: Gaussian, side: str, start: int) -> Factored:
+        return Factored(g.mean.double(), checked_cholesky(g, side, start)[1])
+
+    def or_zero(a: Factored, b: Factored) -> Tensor:
+        values = of_pairs(a, b)
+        same = (a.mean == b.mean).all(dim=1) & (a.lower == b.lower).flatten(1).all(dim=1)
+        return torch.where(same, values - values.detach(), values)
+
+    return wanted_pairs(p, q, wanted, prepare, or_zero, 16 * p.dim**2, 32 * p.dim**2)
