@@ -26,7 +26,7 @@ from tests.distances.common import normal, source
 from tests.distances.test_search import _sharper
 
 DRAWS = int(os.environ.get("SEARCH_DRAWS", "260"))
-RELATIVE = {"variational_kl", "symmetric_variational_kl", "mixture_wasserstein2_squared", "sinkhorn"}
+NOT_GAUSSIAN = {"variational_kl", "symmetric_variational_kl", "mixture_wasserstein2_squared", "sinkhorn"}
 SEMIDEFINITE = {"wasserstein2", "wasserstein2_squared", "euclidean_mean", "cosine_mean"}
 GRID = [0.0, 1.0, -1.0, 2.0]
 DEVIATIONS = {torch.float32: 17, torch.float64: 145}
@@ -184,7 +184,7 @@ def other_cases(draw: st.DrawFn, distance: str) -> Case:
 
 
 def cases(distance: str) -> st.SearchStrategy[Case]:
-    if distance in RELATIVE:
+    if distance in NOT_GAUSSIAN:
         return other_cases(distance)
     return gaussian_cases(definite=distance not in SEMIDEFINITE)
 
