@@ -106,7 +106,7 @@ def assert_is_below(bound_type: type[Bound], p: Gaussian, q: Gaussian, distance:
             for lower in (bounds.lower, _sharper(distance, p, q, bounds)):
                 assert (lower >= 0).all()
                 assert (lower.isfinite()).all()
-                assert not (search_module.PRUNED[distance].finish(lower.to(p.dtype)) > values).any()
+                assert not (search_module.PRUNED[distance].finish(lower).to(p.dtype) > values).any()
 
 
 def _sharper(distance: str, p: Gaussian, q: Gaussian, bounds: Bounds) -> torch.Tensor:

@@ -264,7 +264,7 @@ def test_every_bound_is_one(distance: str) -> None:
         if isinstance(bound, WassersteinBound):
             lower += each_fidelity_bound(bound, p, q)
         for each in lower:
-            assert not (method.finish(each.to(p.dtype)) > values).any()
+            assert not (method.finish(each).to(p.dtype) > values).any()
 
     check()
 
