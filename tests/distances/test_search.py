@@ -451,3 +451,15 @@ def test_the_gpu_ranks_alike() -> None:
     here, there = rank(q[:5], q, k=5), rank(q[:5].to("cuda"), q.to("cuda"), k=5)
     assert torch.equal(here.indices, there.indices.cpu())
     torch.testing.assert_close(here.distances, there.distances.cpu())
+
+
+@pytest.mark.parametrize("exponent", [-23, 23])
+def test_squares_that_float32_cannot_hold_are_refused_as_the_distance_refuses_them(exponent: int) -> None:
+    means = (torch.arange(60.0)[:, None] + 1) * 10.0**exponent
+    images = Gaussian(means, torch.zeros(60, 1, 1))
+    query = Gaussian(torch.zeros(1, 1), torch.zeros(1, 1, 1))
+    for find in (rank, lambda q, g, d, k: GalleryIndex(g, d).rank(q, k)):
+        with pytest.raises(ValueError, match="too (small|large) for torch.float32"):
+            find(query, images, "wasserstein2_squared", 3)
+    assert rank(query, images, "wasserstein2", 3).indices.tolist() == [[0, 1, 2]]
+    assert rank(images[:3], images, "wasserstein2", 1).indices.tolist() == [[0], [1], [2]]

@@ -142,7 +142,7 @@ class GalleryIndex:
             ValueError: an index that is no whole number or outside the database. The index is then as it was.
         """
         gone = torch.as_tensor(indices).flatten()
-        if gone.numel() and (gone.is_floating_point() or gone.dtype == torch.bool):
+        if gone.numel() and (gone.is_floating_point() or gone.is_complex() or gone.dtype == torch.bool):
             raise ValueError(f"indices must be whole numbers, got {gone.dtype}")
         outside = gone[(gone < 0) | (gone >= len(self))]
         if len(outside):

@@ -32,6 +32,9 @@ from retrieval_geometry.distances.riemannian import affine_invariant_comparison
 from retrieval_geometry.distances.wasserstein import wasserstein2_squared_comparison
 from retrieval_geometry.image_models import Gaussian
 
+SMALL = 1e-25
+"""Traces of which rounding alone, 1e-12 of them, may be below the smallest number of float32."""
+
 FIRST_BATCH = 16
 """Images of the database that a query asks for in the first round; twice as many in each that follows."""
 
@@ -167,7 +170,24 @@ def rank_by_bounds(
             _run(searches, pairs, final, method.sharper, found, bar)
             for i, search in enumerate(searches, cut.start):
                 distances[i], indices[i], evaluated[i] = search.distances, search.indices, search.evaluated
+    _refuse_what_is_lost(queries, images, distance, _Found(distances, indices))
     return _ranking(distances, indices, evaluated)
+
+
+def _refuse_what_is_lost(queries: Gaussian, images: Gaussian, distance: str, found: _Found) -> None:
+    """Let the distance itself look at values that the dtype may not hold: it refuses what would be a false tie.
+
+    Squares of float32 alone may be lost, and small ones only between images that are small themselves.
+    """
+    if queries.dtype != torch.float32:
+        return
+    size, other = (g.cov.diagonal(dim1=-2, dim2=-1).sum(dim=1) for g in (queries, images))
+    small = size.unsqueeze(1) + other[found.indices] < SMALL
+    values = found.distances
+    lost = ~values.isfinite() | (small & (values < torch.finfo(values.dtype).tiny))
+    for i, column in lost.nonzero().tolist():
+        chosen = slice(int(found.indices[i, column]), int(found.indices[i, column]) + 1)
+        DISTANCES[distance](queries[i : i + 1], images[chosen])
 
 
 def _run(
