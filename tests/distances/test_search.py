@@ -459,7 +459,7 @@ def test_squares_that_float32_cannot_hold_are_refused_as_the_distance_refuses_th
     images = Gaussian(means, torch.zeros(60, 1, 1))
     query = Gaussian(torch.zeros(1, 1), torch.zeros(1, 1, 1))
     for find in (rank, lambda q, g, d, k: GalleryIndex(g, d).rank(q, k)):
-        with pytest.raises(ValueError, match="too (small|large) for torch.float32"):
+        with pytest.raises(ValueError, match=r"too (small|large) for torch\.float32"):
             find(query, images, "wasserstein2_squared", 3)
     assert rank(query, images, "wasserstein2", 3).indices.tolist() == [[0, 1, 2]]
     assert rank(images[:3], images, "wasserstein2", 1).indices.tolist() == [[0], [1], [2]]

@@ -175,7 +175,7 @@ def rank_by_bounds(
 
 
 def _refuse_what_is_lost(queries: Gaussian, images: Gaussian, distance: str, found: _Found) -> None:
-    """Let the distance itself look at values that the dtype may not hold: it refuses what would be a false tie.
+    """Let the distance itself look at values that the dtype may not hold: it refuses false ties.
 
     Squares of float32 alone may be lost, and small ones only between images that are small themselves.
     """
