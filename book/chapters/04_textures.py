@@ -93,8 +93,8 @@ glue("04-here-backbone", result.settings["backbone"], display=False)
 # %% [markdown]
 # ## Table 1 again
 #
-# {numref}`tab-04-table1` sets the paper's precision beside ours. The bracket after a number is a 95 % bootstrap
-# interval over the queries: the range in which the number would move if other queries of the same classes were drawn.
+# {numref}`tab-04-table1` sets the paper's precision beside ours. The bracket after a number is a 95 % interval
+# over the classes: the range in which the number would move if other classes of textures were drawn.
 # The data differ, so the *levels* are not comparable. What can be compared is the *order* of the rows, which is what
 # the paper's conclusion is about.
 
@@ -105,7 +105,7 @@ table = tables.retrieval_table(
 glue("tab-04-table1", Markdown(table), display=False)
 
 # %% [markdown]
-# ````{table} Precision of the nearest image (Top-1) for the paper's seven methods: the paper's own numbers, this build's, and those of the recorded run on DTD images. Brackets are 95 % bootstrap intervals over queries; the best of each column is bold.
+# ````{table} Precision of the nearest image (Top-1) for the paper's seven methods: the paper's own numbers, this build's, and those of the recorded run on DTD images. Brackets are 95 % intervals over classes; the best of each column is bold.
 # :name: tab-04-table1
 #
 # ```{glue:md} tab-04-table1
@@ -132,7 +132,7 @@ glue("tab-04-top510", Markdown(deeper), display=False)
 #
 # A picture shows the order faster. In {numref}`fig-04-dots` the open diamond is the paper's number.
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Top-1 precision of the paper's seven methods: printed (diamonds), on the images of this build, and on DTD images (recorded run), with 95 % bootstrap intervals.", "name": "fig-04-dots"}, "image": {"alt": "Dot plot of Top-1 precision of seven methods in the paper, in this build and in the recorded run, with intervals."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Top-1 precision of the paper's seven methods: printed (diamonds), on the images of this build, and on DTD images (recorded run), with 95 % intervals over classes.", "name": "fig-04-dots"}, "image": {"alt": "Dot plot of Top-1 precision of seven methods in the paper, in this build and in the recorded run, with intervals."}}
 figures.metric_dots(
     [result, recorded], "P@1", TABLE1, list(TABLE1), ("this build", "DTD, recorded"), "Top-1 precision"
 )
@@ -141,7 +141,7 @@ figures.metric_dots(
 # Figure 1 of the paper draws precision against the number of neighbours that are looked at. {numref}`fig-04-curves`
 # is ours, for this build; {numref}`fig-04-curves-real` for the recorded run.
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Precision against the number of neighbours, this build. Bands are 95 % bootstrap intervals.", "name": "fig-04-curves"}, "image": {"alt": "Seven falling curves of precision at k for k from 1 to 10 with bands, for the images of this build."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Precision against the number of neighbours, this build. Bands are 95 % intervals over classes.", "name": "fig-04-curves"}, "image": {"alt": "Seven falling curves of precision at k for k from 1 to 10 with bands, for the images of this build."}}
 figures.precision_curves(result, list(TABLE1))
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Precision against the number of neighbours, recorded run on DTD images.", "name": "fig-04-curves-real"}, "image": {"alt": "Seven falling curves of precision at k for k from 1 to 10 with bands, for DTD images."}}

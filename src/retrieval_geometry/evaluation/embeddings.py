@@ -61,8 +61,9 @@ def evaluate_embeddings(
     - ``"NMI"`` and ``"F1"``: agreement of the classes with a k-means of the queries into as many clusters
       (:func:`normalized_mutual_information`, :func:`pairwise_f1`).
 
-    The interval of a retrieval metric is a bootstrap over the queries; that of a clustering metric is
-    Student's, over three starts of the k-means, and does not speak of the choice of the images.
+    The interval of a retrieval metric is a bootstrap over the classes of the queries (over the queries where
+    there is one class); that of a clustering metric is Student's, over three starts of the k-means, and does
+    not speak of the choice of the images.
 
     Args:
         queries: ``(Q, d)``, float32 or float64.
@@ -105,7 +106,11 @@ def evaluate_embeddings(
         for name, compute in metrics.items():
             parts[name].append(compute(pool_labels[indices.cpu()], asked[rows], n_relevant[rows]))
     values = {name: torch.cat(part) for name, part in parts.items()}
-    found = {name: Measure(part, bootstrap_interval(part, seed=seed)) for name, part in values.items()}
+    groups = asked if len(asked.unique()) > 1 else None
+    found = {
+        name: Measure(part, bootstrap_interval(part, seed=seed, groups=groups))
+        for name, part in values.items()
+    }
     return found | (_clustering_metrics(queries, asked, metric, seed) if clustering else {})
 
 

@@ -99,7 +99,7 @@ def compare(
                 if built is None:
                     built = build(model, descriptors, setting, seed)
                 ranking = rank_setting(method, built.models, setting)
-                entry = score(method, ranking, setting, built.seconds, built.notes, seed)
+                entry = score(method, ranking, setting, built.seconds, built.notes)
                 nearest = tuple(tuple(row) for row in ranking.nearest.tolist())
                 part = Part(entry, nearest, time.perf_counter() - started)
                 started = time.perf_counter()

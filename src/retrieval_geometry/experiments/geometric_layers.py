@@ -51,7 +51,7 @@ def run_layers(profile: str, data_root: str, device: str, seed: int) -> Result:
     setting = load_setting(profile, data_root, seed)
     backbone, descriptors = describe(setting, device, LAYERS.get(profile, ()))
     parts = split_layers(profile, descriptors, setting)
-    methods = compare_layers(parts, setting, seed)
+    methods = compare_layers(parts, setting)
     return Result(
         experiment="geometric-layers",
         profile=profile,
@@ -80,7 +80,7 @@ def split_layers(profile: str, descriptors: Tensor, setting: Setting) -> dict[st
     return {name: part / part.flatten(0, 1).var(dim=0).sum().sqrt() for name, part in parts.items()}
 
 
-def compare_layers(parts: dict[str, Tensor], setting: Setting, seed: int) -> list[MethodResult]:
+def compare_layers(parts: dict[str, Tensor], setting: Setting) -> list[MethodResult]:
     """Each distance on each layer, and summed over all of them."""
     entries = []
     for name, label, model, distance in ADDITIVE:
@@ -89,8 +89,8 @@ def compare_layers(parts: dict[str, Tensor], setting: Setting, seed: int) -> lis
             models = _model(model, x)
             taken, distances = timed(distance, *setting.split(models))
             total, seconds = total + distances.cpu(), seconds + taken
-            entries.append(_entry(name, label, part, distances, taken, setting, seed))
-        entries.append(_entry(name, label, "all", total, seconds, setting, seed))
+            entries.append(_entry(name, label, part, distances, taken, setting))
+        entries.append(_entry(name, label, "all", total, seconds, setting))
     return entries
 
 
@@ -99,8 +99,8 @@ def _model(model: str, x: Tensor) -> Any:
 
 
 def _entry(
-    name: str, label: str, part: str, distances: Tensor, seconds: float, setting: Setting, seed: int
+    name: str, label: str, part: str, distances: Tensor, seconds: float, setting: Setting
 ) -> MethodResult:
     layers = "all layers" if part == "all" else f"{part} layer"
     method = Method(f"{name}-{part}", f"{label}, {layers}", model="", distance="")
-    return score(method, nearest_by_distance(distances, seconds, setting), setting, None, (), seed)
+    return score(method, nearest_by_distance(distances, seconds, setting), setting, None, ())

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from retrieval_geometry.distances import DISTANCES
-from retrieval_geometry.evaluation import bootstrap_interval
+from retrieval_geometry.evaluation import GroupMeans, mean_interval
 from retrieval_geometry.experiments.common import (
     dataset_info,
     describe,
@@ -74,7 +74,10 @@ def run_robustness(profile: str, data_root: str, device: str, seed: int) -> Resu
             "deals": DEALS[profile],
             "components": COMPONENTS,
         },
-        methods=tuple(_entry(name, label, measured[name], seed) for name, label, _, _ in METHODS),
+        methods=tuple(
+            _entry(name, label, measured[name], setting.images.labels[chosen])
+            for name, label, _, _ in METHODS
+        ),
         scope=scope_of(setting, backbone, len(chosen)),
         groups=groups_of(setting.images.labels[chosen]),
         details=Dealt({name: _rounded(values) for name, values in measured.items()}),
@@ -134,8 +137,8 @@ def measure(distances: Tensor) -> dict[str, Tensor]:
     }
 
 
-def _entry(name: str, label: str, values: dict[str, Tensor], seed: int) -> MethodResult:
-    intervals = {key: bootstrap_interval(value, seed=seed) for key, value in values.items()}
+def _entry(name: str, label: str, values: dict[str, Tensor], classes: Tensor) -> MethodResult:
+    intervals = {key: mean_interval(GroupMeans.of(value, classes)) for key, value in values.items()}
     n = len(values["variation"])
     return MethodResult(name, label, {key: as_metric(interval, n) for key, interval in intervals.items()})
 

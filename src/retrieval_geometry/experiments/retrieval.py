@@ -10,12 +10,14 @@ from torch import Tensor
 
 from retrieval_geometry.distances.search import PRUNED, rank
 from retrieval_geometry.evaluation import (
+    GroupMeans,
     Interval,
     average_precision,
-    bootstrap_interval,
+    mean_interval,
     precision_at_k,
     query_draw_interval,
 )
+from retrieval_geometry.evaluation.intervals import Values
 from retrieval_geometry.evaluation.neighbours import ascending
 from retrieval_geometry.experiments.data import Setting
 from retrieval_geometry.experiments.geometric_methods import Method
@@ -88,14 +90,13 @@ def score(
     setting: Setting,
     seconds_model: float | None,
     notes: tuple[str, ...],
-    seed: int = 0,
 ) -> MethodResult:
-    """P@1, P@5, P@10 and AP@10 with bootstrap intervals over the queries."""
+    """P@1, P@5, P@10 and AP@10 with intervals over the classes of the queries."""
     labels = setting.images.labels
     ranked, asked, n_relevant = labels[ranking.nearest], setting.query_labels, setting.n_relevant
     values = {f"P@{k}": precision_at_k(ranked, asked, k) for k in (1, 5, K)}
     values[f"AP@{K}"] = average_precision(ranked, asked, convention="k", k=K, n_relevant=n_relevant)
-    intervals = {name: bootstrap_interval(value, seed=seed) for name, value in values.items()}
+    intervals = {name: share_interval(value, asked) for name, value in values.items()}
     return MethodResult(
         method=method.name,
         label=method.label,
@@ -105,6 +106,12 @@ def score(
         relevance=Relevance.pack((ranked == asked.unsqueeze(1)).numpy()),
         notes=(*notes, *ranking.notes),
     )
+
+
+def share_interval(values: Values, classes: Values) -> Interval:
+    """The mean of shares of single queries with its interval over their classes, inside 0 to 1."""
+    value, low, high = mean_interval(GroupMeans.of(values, classes))
+    return Interval(value, max(low, 0.0), min(high, 1.0))
 
 
 def draws(entry: MethodResult, setting: Setting, per_class: int = 2) -> dict[str, tuple[float, ...]]:

@@ -35,10 +35,10 @@ def new_figure(width: float, height: float) -> "Figure":
 
 
 def precision_curves(
-    result: Result, methods: Sequence[str] | None = None, confidence: float = 0.95, seed: int = 0
+    result: Result, methods: Sequence[str] | None = None, confidence: float = 0.95
 ) -> "Figure":
-    """Figure 1 again: mean P@k against k, each line labelled at its end, with bootstrap bands."""
-    from retrieval_geometry.evaluation import bootstrap_interval
+    """Figure 1 again: mean P@k against k, each line labelled at its end, with bands over the classes."""
+    from retrieval_geometry.evaluation import GroupMeans, mean_interval
 
     entries = [result[name] for name in methods] if methods else list(result.methods)
     figure = new_figure(7.5, max(4.6, 0.27 * len(entries)))
@@ -47,9 +47,10 @@ def precision_curves(
     for i, entry in enumerate(entries):
         if entry.relevance is None:
             raise ValueError(f"method {entry.method!r} has no recorded neighbours to draw a curve from")
+        classes = result.groups.of_query if result.groups else range(len(entry.relevance.unpack()))
         ks = np.arange(1, entry.relevance.k + 1)
         bands = [
-            bootstrap_interval(entry.relevance.precision(k), confidence, n_resamples=500, seed=seed)
+            mean_interval(GroupMeans.of(entry.relevance.precision(k), classes), confidence)
             for k in ks.tolist()
         ]
         colour, style = OKABE_ITO[i % len(OKABE_ITO)], LINE_STYLES[i % len(LINE_STYLES)]
