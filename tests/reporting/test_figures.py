@@ -44,7 +44,7 @@ def test_precision_curves_start_at_the_table(result):
 
 
 def test_labels_of_equal_curves_do_not_overlap():
-    hits = np.ones((5, 10), bool)
+    hits = np.ones((20, 10), bool)
     same = make_result(methods=tuple(method(f"m{i}", f"M{i}", hits) for i in range(6)))
     axes = precision_curves(same).axes[0]
     heights = sorted(text.xyann[1] for text in axes.texts)
