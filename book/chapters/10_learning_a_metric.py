@@ -904,7 +904,9 @@ def shown(interval):
 rows = [
     [words, shown(before[name].interval), shown(after[0][name].interval)] for name, words in NAMES.items()
 ]
-rows.insert(6, ["AP@R, the query counted in", "–", shown(bootstrap_interval(with_query, seed=seed, groups=labels))])
+rows.insert(
+    6, ["AP@R, the query counted in", "–", shown(bootstrap_interval(with_query, seed=seed, groups=labels))]
+)
 header = ["metric", "untrained", "trained, first seed"]
 glue("tab-10-scores", Markdown(markdown_table(header, rows)), display=False)
 values = [m.interval.value for name, m in after[0].items() if name.startswith("AP")]

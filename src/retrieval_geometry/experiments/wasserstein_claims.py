@@ -5,6 +5,7 @@ registered for recorded runs alone.
 """
 
 import statistics
+from dataclasses import replace
 
 import torch
 
@@ -84,11 +85,23 @@ def transport_takes_more_time(results: Results) -> Finding:
     )
 
 
-def coresets_lose_little(results: Results) -> Finding:
-    """WCRAIG subsets against random ones of the same size, and against all images for as few steps.
+def coresets_save_time(results: Results) -> Finding:
+    """Seconds of training on all images against those of each WCRAIG subset, warm-up and choice included."""
+    result = results[CORESETS]
+    names = [f"wcraig-{share:g}" for share in result.told(Subsets).shares]
+    seconds = {name: result[name].seconds_training for name in ("full", *names)}
+    if any(taken is None for taken in seconds.values()):
+        return not_tested("seconds of training were not recorded")
+    ratios = [
+        Ratio(result["full"].label, result[name].label, (seconds["full"] or 0.0) / (seconds[name] or 1.0))
+        for name in names
+    ]
+    lost = compare(result, [(name, "full", "R@1") for name in names])
+    return replace(every(ratios), remark="what it costs: " + "; ".join(map(str, lost)))
 
-    Both are controls of ours: the paper says that coresets save time, and compares them with nothing.
-    """
+
+def coresets_beat_controls(results: Results) -> Finding:
+    """WCRAIG subsets against random ones of the same size, and against all images for as few steps."""
     result = results[CORESETS]
     shares = [f"{share:g}" for share in result.told(Subsets).shares]
     pairs = [(f"wcraig-{share}", f"{way}-{share}") for share in shares for way in ("random", "all")]
@@ -175,9 +188,19 @@ CLAIMS = (
         "wasserstein-dml",
         "Method, Algorithm 1",
         "Wasserstein coresets (WCRAIG) bring down the high cost of training with Wasserstein losses.",
-        "They must be worth more than our controls, random subsets and all images for as few steps. "
-        + RULES["all"],
-        coresets_lose_little,
+        RULES["time"] + " What is lost in R@1 stands beside it; the paper sets no limit to that.",
+        coresets_save_time,
+        (CORESETS,),
+        {},
+    ),
+    Claim(
+        "wasserstein-dml-coresets-controls",
+        "wasserstein-dml",
+        "Method, Algorithm 1",
+        "WCRAIG subsets are worth more than as many steps on random subsets, or on all images (our question, "
+        "not a sentence of the paper).",
+        RULES["all"],
+        coresets_beat_controls,
         (CORESETS,),
         {"real": OPEN},
         {"real": OMNIGLOT},

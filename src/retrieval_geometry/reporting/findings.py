@@ -146,8 +146,9 @@ RULES = {
     "one": "The difference: reproduced if its interval lies above zero, contradicted if below.",
     "all": "Every comparison: reproduced if all intervals, which hold at once, lie above zero; contradicted "
     "if one lies below.",
-    "most": "Metric by metric better than every other loss; then metrics are counted: reproduced if most are "
-    "reproduced, contradicted if too many are contradicted for that.",
+    "most": "Metric by metric (R@1, R@4, AP@R: those of single queries) better than every other loss; then "
+    "metrics are counted: reproduced if most are reproduced, contradicted if too many are contradicted for "
+    "that.",
     "as good": "Every comparison, worse by no more than {margin:g}: reproduced if all intervals, which hold "
     "at once, lie above minus that; contradicted if one lies below.",
     "time": f"Times: reproduced if each ratio is above {TIMING_NOISE:g}, contradicted if one is below "
