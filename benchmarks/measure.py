@@ -3,6 +3,7 @@
 import ctypes
 import gc
 import importlib
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -66,14 +67,16 @@ def _cpu_seconds(work: Callable[[], object], calls: int = 1) -> float:
 def stages(module: str) -> Iterator[dict[str, float]]:
     """Split what a distance of ``module`` does into preparing images and comparing pairs.
 
-    The times are those of the package's own code, taken where it passes from one to the other: its
-    ``all_pairs`` calls the two functions that the distance gives it.
+    The times are those of the package's own code, taken where it passes from one to the other: ``all_pairs``
+    calls the two functions that the distance, or a module beside it that it leaves pairs to, gives it.
 
     Yields:
         CPU seconds of ``"prepare"`` and ``"compare"``, filled while the block runs.
     """
-    target: Any = importlib.import_module(module)
-    original = target.all_pairs
+    original = importlib.import_module(module).all_pairs
+    package = module.rpartition(".")[0]
+    beside = [found for name, found in sys.modules.items() if name.startswith(f"{package}.")]
+    targets: list[Any] = [found for found in beside if getattr(found, "all_pairs", None) is original]
     spent = {"prepare": 0.0, "compare": 0.0}
 
     def timed(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -88,11 +91,13 @@ def stages(module: str) -> Iterator[dict[str, float]]:
     def all_pairs(p: Any, q: Any, prepare: Any, compare: Any, *rest: Any, **options: Any) -> Any:
         return original(p, q, timed("prepare", prepare), timed("compare", compare), *rest, **options)
 
-    target.all_pairs = all_pairs
+    for target in targets:
+        target.all_pairs = all_pairs
     try:
         yield spent
     finally:
-        target.all_pairs = original
+        for target in targets:
+            target.all_pairs = original
 
 
 def time_stages(

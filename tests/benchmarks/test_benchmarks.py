@@ -97,7 +97,7 @@ def test_searches_equal_the_full_sort_and_rotations_the_naive_search(rows: dict[
 
 
 def test_no_speed_up_is_claimed_for_mixtures(rows: dict[str, CostRow]) -> None:
-    assert rows["mixture_em"]["mark"] is None
+    assert rows["mixture_em"].mark is None
 
 
 def test_growth_has_an_exponent_for_every_side(result: Result) -> None:

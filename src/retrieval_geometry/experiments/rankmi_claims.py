@@ -129,8 +129,8 @@ CLAIMS = (
         "rankmi-special-case",
         "rankmi",
         "Section 3.4",
-        "With the fixed V of eq. 13, RankMI is the quadruplet loss, but for constants, and the triplet loss with "
-        "it.",
+        "With the fixed V of eq. 13, RankMI is the quadruplet loss, but for constants, and the triplet "
+        "loss with it.",
         RULES["computed"],
         special_case_holds,
         (),
