@@ -37,6 +37,7 @@ def test_seconds_have_two_digits_and_a_unit(seconds, text):
 def test_a_metric_shows_its_interval():
     assert format_metric(Metric(0.62, 0.55, 0.69, 94)) == "0.62 [0.55, 0.69]"
     assert format_metric(Metric(0.62, 0.55, 0.69, 94), bold=True) == "**0.62** [0.55, 0.69]"
+    assert format_metric(Metric(0.37, 0.37, 0.37, 1)) == "0.37"  # one model
     assert format_metric(Metric(0.0412, 0.0398, 0.043, 94), digits=3) == "0.041 [0.040, 0.043]"
     assert format_metric(None) == "–"
 

@@ -31,11 +31,14 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def format_metric(metric: Metric | None, bold: bool = False, digits: int = 2) -> str:
-    """``0.62 [0.55, 0.69]``: value and interval, bold if asked; a dash for None."""
+    """``0.62 [0.55, 0.69]``: value and interval, bold if asked; a dash for None.
+
+    A single number has no interval to show: one of no width would look like certainty.
+    """
     if metric is None:
         return "–"
-    value = f"{metric.value:.{digits}f}"
-    return f"{f'**{value}**' if bold else value} [{metric.low:.{digits}f}, {metric.high:.{digits}f}]"
+    value = f"**{metric.value:.{digits}f}**" if bold else f"{metric.value:.{digits}f}"
+    return value if metric.n == 1 else f"{value} [{metric.low:.{digits}f}, {metric.high:.{digits}f}]"
 
 
 def format_seconds(seconds: float | None) -> str:
