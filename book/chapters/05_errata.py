@@ -709,7 +709,7 @@ for word, name in {
         common,
     )
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Relative change of the affine-invariant distance of twenty pairs of patches under nine manipulations (each dot a pair, logarithmic scale). Blue: the distance is invariant up to rounding. Orange: it is not.", "name": "fig-05-invariance"}, "image": {"alt": "Nine rows of dots. The first three rows lie near ten to the minus ten and below, the others between one percent and one."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Relative change of the affine-invariant distance of twenty pairs of patches under nine manipulations (each dot a pair, logarithmic scale). Blue: the distance is invariant up to rounding. Orange: it is not.", "name": "fig-05-invariance"}, "image": {"alt": "Nine rows of dots. The first three rows lie below one in a million, the others between one percent and one."}}
 figure = new_figure(7.4, 3.2)
 axes = figure.subplots()
 for row, (change, _) in enumerate(effects.values()):

@@ -176,8 +176,11 @@ def test_coresets_run_end_to_end(setting, monkeypatch):
     assert {entry.method for entry in result.methods} == subsets | {"full"}
     assert result.told(Subsets).shares == (0.1, 0.3)
     assert result["full"].seconds_training > 0
-    (row,) = check_all([c for c in all_claims() if "coresets" in c.id], {result.experiment: result}, "quick")
-    assert len(row.finding.parts) == 4
+    asked = [claim for claim in all_claims() if "coresets" in claim.id]
+    time, controls = check_all(asked, {result.experiment: result}, "quick")
+    assert [part.first for part in time.finding.parts] == ["all images, all steps"] * 2
+    assert "minus all images, all steps: R@1" in time.evidence  # what is lost stands beside what is saved
+    assert len(controls.finding.parts) == 4
 
 
 def test_pooled_measures_have_fewer_points():
