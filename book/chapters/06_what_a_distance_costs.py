@@ -1229,7 +1229,7 @@ for key, curve in curves.items():
             times = [1e3 * seconds for seconds in curve.seconds[side]]
             (line,) = panels[panel].loglog(curve.sizes, times, style, marker="o", ms=3, lw=1.5, color=colour)
             handles.setdefault(label, line)
-    panels[panel].set_xticks(curve["sizes"][::2], [f"{size:,}" for size in curve["sizes"][::2]])
+    panels[panel].set_xticks(curve.sizes[::2], [f"{size:,}" for size in curve.sizes[::2]])
 for panel, name in zip(panels, ("dimensions", "components", "images in the database"), strict=True):
     panel.set_xlabel(name)
     panel.minorticks_off()
