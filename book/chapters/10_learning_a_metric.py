@@ -352,8 +352,10 @@ figure
 #
 # ```{math}
 # :label: eq-10-triplet
-# L_{\text{tri}} = \frac{1}{T} \sum_{(i, j, k)} [d_{ij} - d_{ik} + m]_+, \qquad
-# w_{ij} = \frac{\# \{ k : d_{ik} < d_{ij} + m \} + \# \{ k : d_{jk} < d_{ij} + m \}}{T} .
+# \begin{aligned}
+# L_{\text{tri}} &= \frac{1}{T} \sum_{(i, j, k)} [d_{ij} - d_{ik} + m]_+, \\
+# w_{ij} &= \frac{\# \{ k : d_{ik} < d_{ij} + m \} + \# \{ k : d_{jk} < d_{ij} + m \}}{T} .
+# \end{aligned}
 # ```
 #
 # The weight of a matching pair counts the others that are nearer, or nearly so, to either of its ends. For another

@@ -251,7 +251,10 @@ for t in (-3.0, -1.0, 0.0, 0.5, 0.65):
 #
 # ```{math}
 # :label: eq-13-bound
-# \E_+ [T] + \E_- [\log (2 - e^T)] = 2\, \mathrm{JSD}(p_+, p_-) - \E_+ \big[ \ell \big] - \E_- \big[ \ell \big] \le 2\, \mathrm{JSD}(p_+, p_-),
+# \begin{aligned}
+# \E_+ [T] + \E_- [\log (2 - e^T)] &= 2\, \mathrm{JSD}(p_+, p_-) - \E_+ \big[ \ell \big] - \E_- \big[ \ell \big] \\
+# &\le 2\, \mathrm{JSD}(p_+, p_-),
+# \end{aligned}
 # ```
 #
 # where $\ell(d) = \KL \big( \sigma^*(d) \,\|\, \sigma(V(d)) \big) \ge 0$ is the divergence of two coins and $\sigma^* = p_+ / (p_+ + p_-)$. Equality holds if and only if $V = \log (p_+ / p_-)$ almost everywhere (infinite where one density is zero).

@@ -50,7 +50,7 @@ PROSE = (
 )
 INLINE = (*MARKUP, ("formula", LITERAL_FORMULA))
 PYTHON = re.compile(
-    r"^\s*\(?['\"]|\b(?:np\.\w+|tensor|array|Decimal|Fraction)\(|<[\w.]+ object|\b(?:nan|inf|None)\b", re.I
+    r"^\s*\(?['\"]|\b(?:np\.\w+|tensor|array|Decimal|Fraction)\(|<[\w.]+ object|\b(?:(?i:nan|inf)|None)\b"
 )
 
 

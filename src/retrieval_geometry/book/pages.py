@@ -18,7 +18,7 @@ from retrieval_geometry.book.leftovers import leftovers
 from retrieval_geometry.book.sources import glued_names, read_sources, source_problems
 
 # A number that is none, alone or in an interval; words ("None of them") and names ("inf_dim") are no numbers.
-NO_NUMBER = re.compile(r"^\W*(?:nan|inf|none)\W*$|(?<![a-z_-])(?:nan|inf)(?=[\s,\]%)]|$)", re.I)
+NO_NUMBER = re.compile(r"^\W*(?:nan|inf|none)\W*$|(?:^|[\[(,±=]\s*)[-+]?(?:nan|inf)(?=[\s,\]%)]|$)", re.I)
 
 
 def check_pages(html: Path, browser: bool = False) -> list[str]:
