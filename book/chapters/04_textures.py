@@ -526,14 +526,19 @@ for pair in (("smt-wasserstein", "smt-riemannian"), ("gmm8-variational-kl", "gmm
 # ````{exercise}
 # :label: ex-04-2
 # The mean descriptor with the Euclidean distance is the squared Wasserstein distance without its covariance term. Use
-# `result["mean-euclidean"].relevance` and `result["covariance-wasserstein"].relevance` to count the queries that only
+# the `relevance` of the methods `mean-euclidean` and `covariance-wasserstein` in `result` to count the queries that only
 # one of the two gets right. Do they make the same mistakes?
 # ````
 #
 # ````{solution} ex-04-2
 # :class: dropdown
-# `a, b = (result[name].relevance.precision(1) for name in ("mean-euclidean", "covariance-wasserstein"))`, then
-# `((a > b).sum(), (b > a).sum())`. Two numbers well above zero mean that the terms see different things, and that
+# ```python
+# a = result["mean-euclidean"].relevance.precision(1)
+# b = result["covariance-wasserstein"].relevance.precision(1)
+# (a > b).sum(), (b > a).sum()
+# ```
+#
+# Two numbers well above zero mean that the terms see different things, and that
 # their sum, which is the Wasserstein distance, has something to gain.
 # ````
 #
