@@ -18,6 +18,7 @@ TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-6}
 """Relative error allowed against a float64 reference."""
 
 DTYPES = [torch.float32, torch.float64]
+FULL_RANK = ["kl", "symmetric_kl", "affine_invariant", "stein", "log_euclidean"]
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
 
 
@@ -36,6 +37,11 @@ def gaussians(n: int, dim: int, seed: int = 0) -> Gaussian:
     generator = source(seed)
     factor = normal(generator, n, dim, 2 * dim) * torch.logspace(0, -1, dim, dtype=torch.float64)[:, None]
     return Gaussian(normal(generator, n, dim), factor @ factor.mT / (2 * dim))
+
+
+def joined(*batches: Gaussian) -> Gaussian:
+    """Several batches as one."""
+    return Gaussian(torch.cat([g.mean for g in batches]), torch.cat([g.cov for g in batches]))
 
 
 def mixtures(n: int, n_components: int, dim: int, seed: int = 0, spread: float = 2.0) -> GaussianMixture:

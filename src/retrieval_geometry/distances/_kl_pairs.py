@@ -10,10 +10,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from retrieval_geometry.distances._blocks import all_pairs, blocks
+from retrieval_geometry.distances._blocks import MEMORY_BUDGET, all_pairs, blocks
 from retrieval_geometry.distances._certified import ROUNDING, product_rounding
-from retrieval_geometry.distances._gaussians import checked_cholesky, log_det
-from retrieval_geometry.distances._pairs import Factored, by_factors
+from retrieval_geometry.distances._gaussians import BAND, checked_cholesky, log_det
+from retrieval_geometry.distances._pairs import Factored, by_factors, zero_if_identical
 from retrieval_geometry.image_models import Gaussian
 
 
@@ -39,6 +39,11 @@ class _Image(NamedTuple):
     precisions: _Precisions | None
 
 
+class _Factored(NamedTuple):
+    image: _Image
+    factors: Factored
+
+
 def divergences_by_traces(p: Gaussian, q: Gaussian, symmetric: bool) -> tuple[Tensor, Tensor]:
     """Divergences ``(P, Q)`` and bounds of their rounding, both float64.
 
@@ -52,16 +57,7 @@ def divergences_by_traces(p: Gaussian, q: Gaussian, symmetric: bool) -> tuple[Te
     """
 
     def prepare(g: Gaussian, side: str, start: int) -> _Image:
-        cov, lower = checked_cholesky(g, side, start)
-        deviations = cov.detach().diagonal(dim1=-2, dim2=-1).sqrt()
-        moments = _Moments(g.mean.double(), cov, log_det(lower), deviations)
-        if side == "p" and not symmetric:
-            return _Image(moments, None)
-        inverse = torch.cholesky_inverse(lower)
-        opposite = inverse.detach().diagonal(dim1=-2, dim2=-1).sqrt()
-        # An inverse is off by the root of the condition of the correlations, of which this is a lower bound.
-        rounding = product_rounding(torch.float64, p.dim**2) + ROUNDING * (deviations * opposite).amax(dim=1)
-        return _Image(moments, _Precisions(inverse, opposite, rounding))
+        return _image(g, *checked_cholesky(g, side, start), inverted=symmetric or side == "q")
 
     def compare(a: _Image, b: _Image) -> Tensor:
         found = _by_traces(a.moments, b.moments, b.precisions)
@@ -69,6 +65,48 @@ def divergences_by_traces(p: Gaussian, q: Gaussian, symmetric: bool) -> tuple[Te
 
     values, errors = all_pairs(p, q, prepare, compare, 16 * p.dim**2, torch.float64)
     return values, errors
+
+
+def divergences_of_one(p: Gaussian, q: Gaussian, symmetric: bool) -> tuple[Tensor, Tensor]:
+    """The same where ``p`` or ``q`` is one image: no other image is inverted.
+
+    Symmetric, the divergences of the one from the others come by factors, the opposite ones by traces. What
+    the factors round to is not counted.
+    """
+    alone = "p" if len(p) == 1 else "q"
+
+    def prepare(g: Gaussian, side: str, start: int) -> _Factored:
+        cov, lower = checked_cholesky(g, side, start)
+        image = _image(g, cov, lower, inverted=symmetric and side == alone)
+        return _Factored(image, Factored(image.moments.mean, lower))
+
+    def compare(a: _Factored, b: _Factored) -> Tensor:
+        one, others = (a, b) if alone == "p" else (b, a)
+        if symmetric:
+            values, errors = _by_traces(others.image.moments, one.image.moments, one.image.precisions)
+            values = (values.squeeze(1) + _one_way(one.factors, others.factors)) / 2
+            found = torch.stack([values, errors.squeeze(1) / 2])
+        else:
+            values = zero_if_identical(_one_way(a.factors, b.factors), a.factors, b.factors)
+            found = torch.stack([values, torch.zeros_like(values)])
+        return found.unsqueeze(1 if alone == "p" else 2)
+
+    # On a CPU, an image at a time: what is computed of it stays near its cache.
+    share = MEMORY_BUDGET // 2**21 if p.device.type == "cpu" else 4
+    values, errors = all_pairs(p, q, prepare, compare, 8 * p.dim**2 * share, torch.float64)
+    return values, errors
+
+
+def _image(g: Gaussian, cov: Tensor, lower: Tensor, inverted: bool) -> _Image:
+    deviations = cov.detach().diagonal(dim1=-2, dim2=-1).sqrt()
+    moments = _Moments(g.mean.double(), cov, log_det(lower), deviations)
+    if not inverted:
+        return _Image(moments, None)
+    inverse = torch.cholesky_inverse(lower).mT.contiguous()
+    opposite = inverse.detach().diagonal(dim1=-2, dim2=-1).sqrt()
+    # An inverse is off by the root of the condition of the correlations, of which this is a lower bound.
+    rounding = product_rounding(torch.float64, g.dim**2) + ROUNDING * (deviations * opposite).amax(dim=1)
+    return _Image(moments, _Precisions(inverse, opposite, rounding))
 
 
 def _by_traces(p: _Moments, q: _Moments, precisions: _Precisions | None) -> Tensor:
@@ -94,11 +132,11 @@ def divergences_by_factors(p: Gaussian, q: Gaussian, wanted: Tensor, symmetric: 
 
     They are as exact as the Cholesky factors: relative to the value, and 0 between identical images.
     """
+    return by_factors(p, q, wanted, _both_ways if symmetric else _one_way)
 
-    def of_pairs(a: Factored, b: Factored) -> Tensor:
-        return (_one_way(a, b) + _one_way(b, a)) / 2 if symmetric else _one_way(a, b)
 
-    return by_factors(p, q, wanted, of_pairs)
+def _both_ways(p: Factored, q: Factored) -> Tensor:
+    return (_one_way(p, q) + _one_way(q, p)) / 2
 
 
 def _one_way(p: Factored, q: Factored) -> Tensor:
@@ -107,14 +145,20 @@ def _one_way(p: Factored, q: Factored) -> Tensor:
     With :math:`X = L_q^{-1} L_p`, lower triangular: :math:`\frac12 \big[ \sum_i (x_{ii}^2 - 1 - 2 \log
     x_{ii}) + \sum_{i > j} x_{ij}^2 + \| L_q^{-1} (\mu_p - \mu_q) \|^2 \big]`.
     """
-    quotient = torch.linalg.solve_triangular(q.lower, p.lower, upper=False)
+    below, pivots = p.mean.new_zeros(max(len(p.mean), len(q.mean))), []
+    for start in range(0, p.lower.shape[-1], BAND):
+        # Above the rows of a band of columns there are only zeros.
+        rows, columns = slice(start, None), slice(start, start + BAND)
+        band = torch.linalg.solve_triangular(q.lower[:, rows, rows], p.lower[:, rows, columns], upper=False)
+        square, rest = band[:, :BAND], band[:, BAND:]
+        pivots.append(square.diagonal(dim1=-2, dim2=-1))
+        below = below + square.tril(-1).square().sum(dim=(1, 2)) + rest.square().sum(dim=(1, 2))
     shift = torch.linalg.solve_triangular(q.lower, (p.mean - q.mean).unsqueeze(2), upper=False)
-    diagonal = quotient.diagonal(dim1=-2, dim2=-1)
+    diagonal = torch.cat(pivots, dim=1)
     t = diagonal - 1
     small = t.abs() < 1e-3
     # t - log(1 + t), by its series where the two cancel.
     s = torch.where(small, t, 0.0)
     series = s.square() * (1 / 2 - s * (1 / 3 - s * (1 / 4 - s / 5)))
     rest = torch.where(small, series, t - torch.where(small, 1.0, diagonal).log())
-    total = (t.square() + 2 * rest).sum(dim=1) + quotient.tril(-1).square().sum(dim=(1, 2))
-    return (total + shift.square().sum(dim=(1, 2))) / 2
+    return ((t.square() + 2 * rest).sum(dim=1) + below + shift.square().sum(dim=(1, 2))) / 2

@@ -32,7 +32,11 @@ from retrieval_geometry.distances._gaussians import (
     pooled_whitener,
     triangular_product_with_each,
 )
-from retrieval_geometry.distances._kl_pairs import divergences_by_factors, divergences_by_traces
+from retrieval_geometry.distances._kl_pairs import (
+    divergences_by_factors,
+    divergences_by_traces,
+    divergences_of_one,
+)
 from retrieval_geometry.image_models import Gaussian
 
 MANY = 24
@@ -102,8 +106,16 @@ def _divergences(p: Gaussian, q: Gaussian, symmetric: bool) -> Tensor:
     n_images = len(p) + len(q)
     if not (len(p) and len(q)):
         return torch.zeros(len(p), len(q), dtype=p.dtype, device=p.device)
+    if n_images == 2:
+        pair = torch.ones(1, 1, dtype=torch.bool, device=p.device)
+        return in_dtype(divergences_by_factors(p, q, pair, symmetric), p.dtype, "divergence")
     many = len(p) * len(q) > MANY * n_images
-    found = _by_products(p, q, p.dtype, symmetric) if many else divergences_by_traces(p, q, symmetric)
+    if min(len(p), len(q)) == 1:
+        found = divergences_of_one(p, q, symmetric)
+    elif many:
+        found = _by_products(p, q, p.dtype, symmetric)
+    else:
+        found = divergences_by_traces(p, q, symmetric)
     values, spoilt = found[0], doubtful(*found, p.dtype)
     if int(spoilt.sum()) > n_images and not (many and p.dtype == torch.float64):
         found = _by_products(p, q, torch.float64, symmetric)
