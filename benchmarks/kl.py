@@ -16,6 +16,7 @@ from retrieval_geometry.image_models import Gaussian, GaussianMixture, fit_gauss
 
 SHRINKAGE = 0.1
 CHECKED = 3
+FEW = 24
 
 
 def shrunk_gaussians(settings: Settings, n: int, dim: int | None = None) -> Gaussian:
@@ -60,6 +61,31 @@ def symmetric_kl_row(settings: Settings) -> Row:
         mark=2000,
         memory_mb=peak_memory_mb(lambda: symmetric_kl(p, q)),
         gemm_share=flops / compare.seconds / settings.gemm_rate,
+    )
+
+
+def few_pairs_row(settings: Settings) -> Row:
+    """Symmetric KL of one image from a few others, preparation and all, as torch does it one by one."""
+    g = shrunk_gaussians(settings, 1 + FEW)
+    p, q = g[:1], g[1:]
+    doubles = p.to(torch.float64), q.to(torch.float64)
+    ours = "retrieval_geometry"
+    works: dict[str, Callable[[], Tensor]] = {
+        ours: lambda: symmetric_kl(p, q),
+        "torch.distributions, float32": lambda: kl_of_normals(torch_normals(p), torch_normals(q)),
+        "torch.distributions, float64": lambda: kl_of_normals(*map(torch_normals, doubles)),
+    }
+    times = side_by_side(works, settings.budget)
+    wanted = reference.symmetric_kl(p, q)
+    sides = {name: Side(name, times[name].per(FEW), relative_error(works[name](), wanted)) for name in works}
+    return Row(
+        "symmetric_kl_few",
+        "symmetric KL, one image against a few, all that it takes",
+        "pair",
+        f"D = {g.dim}, 1 x {FEW} images, float32",
+        sides.pop(ours),
+        tuple(sides.values()),
+        mark=1,
     )
 
 

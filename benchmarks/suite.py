@@ -6,7 +6,7 @@ from functools import partial
 from benchmarks.bag_of_words import bag_of_words_row
 from benchmarks.em import mixture_row
 from benchmarks.growth import growth_curves
-from benchmarks.kl import symmetric_kl_row, variational_kl_row
+from benchmarks.kl import few_pairs_row, symmetric_kl_row, variational_kl_row
 from benchmarks.riemannian import affine_invariant_row, stein_row
 from benchmarks.rows import Curve, Row, Settings
 from benchmarks.search import dense_search_rows, search_growth, wasserstein_search_rows
@@ -23,6 +23,7 @@ def rows_of(settings: Settings) -> dict[str, Callable[[], list[Row]]]:
     """The rows of the table by name, each measured when it is called."""
     single: dict[str, Callable[[Settings], Row]] = {
         "symmetric-kl": symmetric_kl_row,
+        "few-pairs": few_pairs_row,
         "variational-kl": variational_kl_row,
         "wasserstein-low-rank": wasserstein_low_rank_row,
         "wasserstein-full-rank": wasserstein_full_rank_row,

@@ -19,6 +19,7 @@ from retrieval_geometry.reporting.results import Result
 
 ROWS = {
     "symmetric_kl",
+    "symmetric_kl_few",
     "variational_kl",
     "wasserstein_low_rank",
     "wasserstein_full_rank",
