@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from retrieval_geometry.book.lock import inherited
 from retrieval_geometry.book.sources import fence_problems
 
 PARAMETERS = ("profile", "data_root", "device", "seed")
@@ -47,6 +48,7 @@ def execute_chapter(
     """
     import jupytext
     import papermill
+    from nbclient.exceptions import DeadKernelError
 
     _check_parameters(script, parameters)
     notebook = jupytext.read(script)
@@ -64,8 +66,8 @@ def execute_chapter(
     started = time.perf_counter()
     try:
         papermill.execute_notebook(
-            str(source),
-            str(partial),
+            _literal(source),
+            _literal(partial),
             parameters=dict(parameters),
             cwd=str(cwd),
             progress_bar=False,
@@ -75,7 +77,12 @@ def execute_chapter(
             execution_timeout=None,
             # The kernel listens on this machine alone; its warning about that is noise.
             extra_arguments=["--log-level=ERROR"],
+            kernel_manager_class=_kernel_manager(inherited(cwd)),
         )
+    except DeadKernelError:
+        raise ChapterError(
+            f"chapter {script.name}: its kernel died; it was killed, or memory ran out: build again"
+        ) from None
     except papermill.PapermillExecutionError as error:
         raise ChapterError(_explain(script, error)) from None
     finally:
@@ -84,6 +91,22 @@ def execute_chapter(
     _finish(partial, parameters, seconds, made_from)
     os.replace(partial, output)
     return seconds
+
+
+def _literal(path: Path) -> str:
+    """Papermill fills parameters into braces of a path."""
+    return str(path).replace("{", "{{").replace("}", "}}")
+
+
+def _kernel_manager(descriptors: tuple[int, ...]) -> type:
+    """A starter of kernels that hold these descriptors open: the lock of the build is theirs as well."""
+    from jupyter_client import AsyncKernelManager
+
+    class KernelManager(AsyncKernelManager):
+        async def start_kernel(self, **options: Any) -> None:
+            await super().start_kernel(**options, pass_fds=descriptors)
+
+    return KernelManager
 
 
 def _check_parameters(script: Path, parameters: Mapping[str, Any]) -> None:
