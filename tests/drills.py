@@ -1,4 +1,4 @@
-"""Drills: builds of the small book are killed, starved and damaged; an undisturbed build must mend everything.
+"""Drills: builds of a small book are killed, starved and damaged; an undisturbed build must mend everything.
 
     python -m tests.drills                      a few faults
     python -m tests.drills --long               all of them, at least 20 kills among them
@@ -122,16 +122,21 @@ class Drill:
             (build / "pages.digest").unlink(missing_ok=True)
             (self.project.root / PAGES).unlink(missing_ok=True)
         elif kind == "experiment":
-            self.some("results/*.json").unlink()
+            for path in self.dice.sample(
+                results := sorted(build.glob("results/*.json")), min(1, len(results))
+            ):
+                path.unlink()
             shutil.rmtree(build / "cache" / "parts", ignore_errors=True)
         else:
-            self.some("executed/[!.]*.ipynb").unlink()
+            name = self.dice.choice(self.project.chapter_names())
+            (self.project.executed / f"{name}.ipynb").unlink(missing_ok=True)
 
     def some(self, pattern: str) -> Path:
-        """One of the files of the build, by chance."""
+        """One of the files of the build, by chance; the build is finished if there is none."""
         found = sorted(path for path in self.project.build.glob(pattern) if path.is_file())
         if not found:
-            raise Failure(f"the build holds no {pattern}")
+            self.settle()
+            found = sorted(path for path in self.project.build.glob(pattern) if path.is_file())
         return self.dice.choice(found)
 
     def process(self, build: psutil.Popen, kind: str) -> psutil.Process:
@@ -280,8 +285,8 @@ def small_disk(drill: Drill) -> None:
     """The folder of the build lies on a disk that is nearly full, and then has room again."""
     build = drill.project.build
     inside = (
-        'mv build build.kept; mkdir build; mount -t tmpfs -o size="$1" tmpfs build && cp -a build.kept/. build/ '
-        "2>/dev/null; rm -rf build/results build/executed; shift; "
+        'mv build build.kept; mkdir build; mount -t tmpfs -o size="$1" tmpfs build; '
+        "cp -a build.kept/. build/ 2>/dev/null; rm -rf build/results build/executed; shift; "
         '"$@"; echo "first: $?"; mount -o remount,size=900m build; cp -a build.kept/book build/ 2>/dev/null; '
         '"$@"; status=$?; cp -a build/. build.kept/; umount build; exit $status'
     )
@@ -299,6 +304,7 @@ def small_disk(drill: Drill) -> None:
 
 def read_only(drill: Drill, folder: str) -> None:
     """A folder cannot be written: the build fails and names it."""
+    (drill.project.root / folder).mkdir(parents=True, exist_ok=True)
     drill.unmake("experiment")
     inside = 'mount --bind "$1" "$1" && mount -o remount,bind,ro "$1" && shift && "$@"'
     namespace = ("unshare", "--map-root-user", "--mount", "sh", "-c", inside, "sh", folder)
@@ -318,7 +324,8 @@ def without(drill: Drill, **variables: str | None) -> None:
 
 
 def clock(drill: Drill, seconds: float) -> None:
-    """All files are from the future, or very old, by chance: nothing is made again, and what is missing is."""
+    """All files are from the future, or very old, by chance: nothing is made again but what is missing."""
+    drill.settle()
     for path in drill.project.root.rglob("*"):
         if path.is_file():
             moment = time.time() + drill.dice.choice([0, seconds])
@@ -326,7 +333,6 @@ def clock(drill: Drill, seconds: float) -> None:
     drill.settle()
     if "Building DAG" in drill.said():
         raise Failure("the times of files made something again")
-    drill.unmake("experiment")
 
 
 Fault = Callable[[Drill], None]
@@ -334,7 +340,7 @@ Fault = Callable[[Drill], None]
 
 def faults() -> dict[str, tuple[Fault, int, bool]]:
     """What is tried: the fault, how often in the long form, and whether in the short one."""
-    year = 365 * 86400.0
+    year, nowhere = 365 * 86400.0, "/dev/null/nowhere"
     found: dict[str, tuple[Fault, int, bool]] = {
         "Ctrl-C": (lambda d: stop(d, signal.SIGINT), 3, True),
         "SIGTERM": (lambda d: stop(d, signal.SIGTERM), 1, False),
@@ -342,10 +348,8 @@ def faults() -> dict[str, tuple[Fault, int, bool]]:
         "files from the future": (lambda d: clock(d, year), 1, False),
         "files from long ago": (lambda d: clock(d, -year), 1, False),
         "full disk (limited files)": (limited_files, 3, False),
-        "no HOME": (lambda d: without(d, HOME=None), 1, False),
-        "HOME is no folder": (lambda d: without(d, HOME="/dev/null/nowhere"), 1, False),
-        "no TMPDIR": (lambda d: without(d, TMPDIR=None), 1, False),
-        "TMPDIR is no folder": (lambda d: without(d, TMPDIR="/dev/null/nowhere"), 1, False),
+        "no HOME, no TMPDIR": (lambda d: without(d, HOME=None, TMPDIR=None), 1, False),
+        "HOME and TMPDIR are no folders": (lambda d: without(d, HOME=nowhere, TMPDIR=nowhere), 1, False),
         "no .snakemake": (lambda d: remove(d, ".snakemake"), 1, False),
         "no cache": (lambda d: remove(d, "build/cache"), 1, False),
     }
@@ -392,25 +396,38 @@ def prepare(root: Path, folder: Path, dice: random.Random) -> Drill:
     return Drill(project, environment(folder / "site"), dice, folder / "reference")
 
 
-def run(drill: Drill, chosen: Mapping[str, tuple[Fault, int, bool]], tries: Mapping[str, int]) -> list[str]:
-    """Try the faults, print a table, and return the failures."""
-    failures, rows = [], []
-    for name, (fault, _, _) in chosen.items():
-        failed, started = 0, time.monotonic()
-        for _ in range(tries[name]):
-            try:
-                fault(drill)
-                drill.settle()
-            except Failure as failure:
-                failed += 1
-                failures.append(f"{name}: {failure}")
-                print(f"{name}: {failure}", flush=True)
-        rows.append((name, tries[name], tries[name] - failed, failed))
-        print(f"{name}: {tries[name]} tried, {failed} failed, {time.monotonic() - started:.0f} s", flush=True)
+def run(drill: Drill, tries: Mapping[str, int], together: int) -> list[str]:
+    """Try faults in an order by chance, print a table, and return the failures.
+
+    After each ``together`` faults an undisturbed build is made; if it fails, all of them count as failed.
+    """
+    order = [name for name, times in tries.items() for _ in range(times)]
+    drill.dice.shuffle(order)
+    known, failed, failures = faults(), dict.fromkeys(tries, 0), []
+    for start in range(0, len(order), together):
+        batch = order[start : start + together]
+        for name in batch:
+            failures += _tried(name, lambda name=name: known[name][0](drill), failed, [name])
+        failures += _tried(f"after {', '.join(batch)}", drill.settle, failed, batch)
+        print(f"{start + len(batch)} of {len(order)} faults tried, {len(failures)} failures", flush=True)
+    rows = [(name, times, times - min(times, failed[name])) for name, times in tries.items()]
     print("\n| fault | tried | survived | failed |\n|---|---|---|---|")
-    for row in [*rows, ("all", *(sum(column) for column in list(zip(*rows, strict=True))[1:]))]:
-        print("| " + " | ".join(map(str, row)) + " |")
+    for name, times, well in [*rows, ("all", len(order), sum(row[2] for row in rows))]:
+        print(f"| {name} | {times} | {well} | {times - well} |")
     return failures
+
+
+def _tried(what: str, action: Callable[[], None], failed: dict[str, int], blamed: Sequence[str]) -> list[str]:
+    started = time.monotonic()
+    try:
+        action()
+    except Failure as failure:
+        for name in blamed:
+            failed[name] += 1
+        print(f"{what}: FAILED: {failure}", flush=True)
+        return [f"{what}: {failure}"]
+    print(f"{what}: {time.monotonic() - started:.0f} s", flush=True)
+    return []
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -421,6 +438,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", default="", help="faults with this word in their name")
     parser.add_argument(
         "--checkout", type=Path, help="disturb the build of this checkout, not of the small book"
+    )
+    parser.add_argument(
+        "--together", type=int, default=1, help="faults before each undisturbed build (default: 1)"
     )
     options = parser.parse_args(arguments)
     long = options.long or bool(options.only)
@@ -433,7 +453,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             drill = Drill(Project.find(options.checkout), os.environ, dice, folder / "reference")
         else:
             drill = prepare(folder / "p q's é {x} $(touch X)", folder, dice)
-        return int(bool(run(drill, chosen, tries)))
+        return int(bool(run(drill, tries, options.together)))
 
 
 if __name__ == "__main__":
