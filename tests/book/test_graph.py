@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from retrieval_geometry.book.project import Project
 from retrieval_geometry.experiments import EXPERIMENTS, claims
 from retrieval_geometry.experiments.registry import recorded
 from retrieval_geometry.reporting.provenance import library_versions
+from retrieval_geometry.reporting.results import Result
 
 from .conftest import write_chapter
 from .what_runs import EDITS, ROOT, SETTINGS, copied, digests, made_again
@@ -170,20 +172,16 @@ def test_a_result_that_is_missing_or_another_makes_its_chapter_again(project: Pr
     write_chapter(project, "02_second", "load_or_run('rankmi-distances', profile)")
     result = "build/results/rankmi-distances-quick.json"
     (project.root / result).parent.mkdir(parents=True)
-    recorded = ROOT / "book" / "results" / "rankmi-distances-real.json"
-    sources = Sources()
-    text = json.loads(recorded.read_text())
-    text["profile"] = "quick"
-    text["provenance"] |= {
-        "source": EXPERIMENTS["rankmi-distances"].source(sources, project.recorded),
-        "folder": "",
-        "device": "cpu",
-        "libraries": library_versions(),
-    }
-    (project.root / result).write_text(json.dumps(text))
+    real = Result.read(ROOT / "book" / "results" / "rankmi-distances-real.json")
+    source = EXPERIMENTS["rankmi-distances"].source(Sources(), project.recorded)
+    made = replace(
+        real.provenance, source=source, folder="", device="cpu", libraries=library_versions(), seconds=1.0
+    )
+    quick = replace(real, profile="quick", provenance=made)
+    quick.write(project.root / result)
     _executed(project, SETTINGS)
     assert stale(project, SETTINGS) == {}
-    (project.root / result).write_text(json.dumps({**text, "settings": {"other": 1}}))
+    replace(quick, provenance=replace(made, seconds=2.0)).write(project.root / result)
     assert list(stale(project, SETTINGS)) == [SECOND, PAGES]  # it shows another result
     (project.root / result).unlink()
     found = stale(project, SETTINGS)

@@ -79,7 +79,9 @@ def execute_chapter(
             extra_arguments=["--log-level=ERROR"],
             kernel_manager_class=_kernel_manager(inherited(cwd)),
         )
-    except DeadKernelError:
+    except RuntimeError as error:  # also of a kernel that dies while it starts
+        if not isinstance(error, DeadKernelError) and "Kernel died" not in str(error):
+            raise
         raise ChapterError(
             f"chapter {script.name}: its kernel died; it was killed, or memory ran out: build again"
         ) from None
