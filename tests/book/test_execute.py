@@ -42,6 +42,13 @@ def test_a_failing_cell_is_named_and_leaves_no_notebook(project: Project, tmp_pa
     assert not output.exists()
 
 
+def test_a_kernel_that_is_killed_is_named(project: Project, tmp_path: Path) -> None:
+    script = write_chapter(project, "01_first", "import os\n\nos.kill(os.getpid(), 9)")
+    with pytest.raises(ChapterError, match=r"chapter 01_first\.py: its kernel died"):
+        execute_chapter(script, tmp_path / "out.ipynb", PARAMETERS, cwd=project.root)
+    assert not (tmp_path / "out.ipynb").exists()
+
+
 @pytest.mark.parametrize("change", [{"sead": 1}, {"seed": None}])
 def test_a_misspelt_or_missing_parameter_is_refused(project: Project, change: dict[str, object]) -> None:
     parameters = {**PARAMETERS, **change}

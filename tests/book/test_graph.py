@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 from retrieval_geometry._sources import Sources
+from retrieval_geometry.book.digests import digest_of_folder
 from retrieval_geometry.book.graph import (
     PAGES,
     chapter_files,
     chapter_source,
-    digest_of_folder,
     experiments_of,
     named_by_claims,
     pages_source,

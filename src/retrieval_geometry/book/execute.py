@@ -16,7 +16,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from retrieval_geometry.book.lock import inherited
 from retrieval_geometry.book.sources import fence_problems
 
 PARAMETERS = ("profile", "data_root", "device", "seed")
@@ -27,7 +26,12 @@ class ChapterError(RuntimeError):
 
 
 def execute_chapter(
-    script: Path, output: Path, parameters: Mapping[str, Any], cwd: Path, made_from: str = ""
+    script: Path,
+    output: Path,
+    parameters: Mapping[str, Any],
+    cwd: Path,
+    made_from: str = "",
+    held: tuple[int, ...] = (),
 ) -> float:
     """Execute a chapter with papermill and write it to ``output``.
 
@@ -37,6 +41,7 @@ def execute_chapter(
         parameters: values of ``profile``, ``data_root``, ``device`` and ``seed``.
         cwd: working directory of the kernel.
         made_from: digest of what the execution follows from; the notebook carries it.
+        held: descriptors that the kernel holds open as well: the lock of the build.
 
     Returns:
         Seconds that the execution took.
@@ -77,7 +82,7 @@ def execute_chapter(
             execution_timeout=None,
             # The kernel listens on this machine alone; its warning about that is noise.
             extra_arguments=["--log-level=ERROR"],
-            kernel_manager_class=_kernel_manager(inherited(cwd)),
+            kernel_manager_class=_kernel_manager(held),
         )
     except RuntimeError as error:  # also of a kernel that dies while it starts
         if not isinstance(error, DeadKernelError) and "Kernel died" not in str(error):
@@ -101,11 +106,11 @@ def _literal(path: Path) -> str:
 
 
 def _kernel_manager(descriptors: tuple[int, ...]) -> type:
-    """A starter of kernels that hold these descriptors open: the lock of the build is theirs as well."""
+    """A starter of kernels that hold these descriptors open."""
     from jupyter_client import AsyncKernelManager
 
     class KernelManager(AsyncKernelManager):
-        async def start_kernel(self, **options: Any) -> None:
+        async def start_kernel(self, **options: Any) -> None:  # type: ignore[override]
             await super().start_kernel(**options, pass_fds=descriptors)
 
     return KernelManager
