@@ -39,7 +39,7 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     target = Path(os.path.realpath(path))
     prefix = f".{target.name}."
-    with _about(path, str(target.parent / prefix)):
+    with naming(path, str(target.parent / prefix)):
         if target.exists() and not target.is_file():  # renaming would put a file in the place of a device
             raise OSError(errno.EISDIR if target.is_dir() else errno.EINVAL, "Is no regular file", str(path))
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -57,13 +57,19 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def _about(path: Path, prefix: str) -> Iterator[None]:
-    """Give an ``OSError`` of no file, of a folder above, or of the temporary file, the path that is meant."""
+def naming(path: Path, prefix: str = "") -> Iterator[None]:
+    """Give an ``OSError`` the path that is meant, where it has none, or a folder's or a temporary file's.
+
+    Args:
+        path: of what is written.
+        prefix: with which the paths of temporary files begin.
+    """
     try:
         yield
     except OSError as error:
         named = str(error.filename or "")
-        if named and not named.startswith(prefix) and Path(named) not in Path(prefix).parents:
+        folders = {*path.parents, *Path(os.path.realpath(path)).parents}
+        if named and not (prefix and named.startswith(prefix)) and Path(named) not in folders:
             raise
         raise OSError(error.errno or errno.EIO, error.strerror or str(error), str(path)) from error
 

@@ -1,8 +1,8 @@
 """Files that we read back: each ends in, or holds, a SHA-256 of all that it says, and is checked before use.
 
 JSON carries its checksum in the field ``sha256``, so that people can read it and git can compare it; other
-files in a last line. What cannot be checked is refused with the file and the remedy, and where it can be made
-again, :func:`again` says so in one line.
+files in a last line. What is not as it was written is refused with the file and the remedy; what can be made
+again is made again, and one line on stderr says so.
 """
 
 import hashlib
@@ -58,16 +58,25 @@ class Kind:
             )
         return content
 
+    def recover(self, path: str | os.PathLike[str], about: str = "") -> bytes | None:
+        """The same for what is made again: None where there is no file, or a bad one, with a line on stderr.
+
+        Raises:
+            OSError: the file cannot be read, though it is there.
+        """
+        try:
+            return self.read(path, about)
+        except FileNotFoundError:
+            return None
+        except ValueError as error:
+            print(error, file=sys.stderr, flush=True)
+            return None
+
     def _seal(self, content: bytes, about: str) -> bytes:
         seal = f"\nretrieval_geometry {self.name} {self.version} {about} {FIELD} ".encode()
         digest = hashlib.sha256(content)
         digest.update(seal)
         return seal + digest.hexdigest().encode()
-
-
-def again(fault: Exception) -> None:
-    """Say in one line that a file cannot be used, and is made again."""
-    print(f"made again: {' '.join(str(fault).split())}", file=sys.stderr, flush=True)
 
 
 def parse_json(text: str) -> Any:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from retrieval_geometry._sealed import json_checksum
 from retrieval_geometry._sources import Sources
 from retrieval_geometry.book.graph import (
     PAGES,
@@ -118,8 +119,9 @@ def test_a_distance_makes_again_what_measures_with_it(tree) -> None:
 def _executed(project: Project, settings: dict[str, Any]) -> None:
     project.executed.mkdir(parents=True, exist_ok=True)
     for name in project.chapter_names():
-        metadata = {"made_from": chapter_source(project, name, settings)}
-        (project.executed / f"{name}.ipynb").write_text(json.dumps({"cells": [], "metadata": metadata}))
+        notebook = {"cells": [], "metadata": {"made_from": chapter_source(project, name, settings)}}
+        notebook["metadata"]["sha256"] = json_checksum(json.dumps(notebook), "metadata")
+        (project.executed / f"{name}.ipynb").write_text(json.dumps(notebook))
     project.html.mkdir(parents=True, exist_ok=True)
     (project.root / PAGES).write_text(pages_source(project))
 

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from retrieval_geometry._sealed import FIELD, json_checksum, parse_json
 from retrieval_geometry._sources import Sources, combined, literal
 from retrieval_geometry.book.project import Project
 from retrieval_geometry.experiments.registry import EXPERIMENTS, find, folder_digest, recorded, why_stale
@@ -103,9 +104,9 @@ def stale(project: Project, settings: Mapping[str, Any], targets: Iterable[str] 
             source = EXPERIMENTS[run].source(sources, project.recorded)
             found[path] = why_stale(EXPERIMENTS[run], project.root / path, **settings, source=source)
     for path, name in asked.items():
-        made = _made_from(project.root / path)
-        if made != chapter_source(project, name, settings, sources):
-            found[path] = "the chapter, or what it is made from, has changed"
+        found[path] = _why_executed_again(
+            project.root / path, chapter_source(project, name, settings, sources)
+        )
     if not wanted and _text(project.root / PAGES) != pages_source(project, sources):
         found[PAGES] = "what the pages are made from has changed"
     return {path: why for path, why in found.items() if why and (project.root / path).exists()}
@@ -124,13 +125,19 @@ def _executed(chapter: str) -> str:
     return f"build/executed/{chapter}.ipynb"
 
 
-def _made_from(notebook: Path) -> str | None:
-    """The digest that an executed chapter carries."""
+def _why_executed_again(path: Path, source: str) -> str | None:
+    """Why an executed chapter is not what this source gives; None if it is."""
     try:
-        made_from = json.loads(_text(notebook))["metadata"].get("made_from")
-    except (ValueError, KeyError):
-        return None
-    return str(made_from)
+        text = _text(path)
+        notebook = parse_json(text)
+        whole = notebook["metadata"].get(FIELD) == json_checksum(text, "metadata")
+    except (ValueError, TypeError, KeyError, AttributeError):
+        whole = False
+    if not whole:
+        return "it is damaged, or was edited"
+    if notebook["metadata"].get("made_from") != source:
+        return "the chapter, or what it is made from, has changed"
+    return None
 
 
 def _digest_of(path: Path) -> str:
