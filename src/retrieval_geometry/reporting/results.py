@@ -22,6 +22,14 @@ from retrieval_geometry.reporting.details import Details, Rows
 
 SCHEMA = 2
 
+PATH = re.compile(
+    r"""(?<![:/\w.<])(?:/[\w.~-]+){2,} | "/[\w.~-]+"  # /srv/pictures/..., and "/scratch" alone
+    | \b[A-Za-z]:(?:\\\\|/) | \\\\\\\\\w  # C:\Users, C:/Users, \\server; in JSON a backslash is two
+    | (?<![\w./])(?:~\w*|\.\.)/\w | \bfile:/  # ~/pictures, ~ann/pictures, ../ann/pictures, file:///srv
+    """,
+    re.X,
+)
+"""What tells where a file lies, in the text of a result."""
 
 T = TypeVar("T")
 
@@ -305,7 +313,7 @@ class Result:
 
 def _refuse_paths(text: str) -> None:
     """A recorded result is published: it must not tell where on whose machine it was made."""
-    found = re.search(r'(?<![:/\w.<])(?:/[\w.~-]+){2,}|"/[\w.~-]+"|\b[A-Za-z]:\\\\', text)
+    found = PATH.search(text)
     home = str(Path.home())
     if found or (len(home) > 3 and home in text):
         what = found.group(0) if found else home
