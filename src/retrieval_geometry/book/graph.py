@@ -104,7 +104,7 @@ def stale(project: Project, settings: Mapping[str, Any], targets: Iterable[str] 
             source = EXPERIMENTS[run].source(sources, project.recorded)
             found[path] = why_stale(EXPERIMENTS[run], project.root / path, **settings, source=source)
     for path, name in asked.items():
-        found[path] = _why_executed_again(
+        found[path] = why_executed_again(
             project.root / path, chapter_source(project, name, settings, sources)
         )
     if not wanted and _text(project.root / PAGES) != pages_source(project, sources):
@@ -125,7 +125,7 @@ def _executed(chapter: str) -> str:
     return f"build/executed/{chapter}.ipynb"
 
 
-def _why_executed_again(path: Path, source: str) -> str | None:
+def why_executed_again(path: Path, source: str) -> str | None:
     """Why an executed chapter is not what this source gives; None if it is."""
     try:
         text = _text(path)
