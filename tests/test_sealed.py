@@ -14,7 +14,7 @@ import torch
 from pytorch_metric_learning.losses import TripletMarginLoss
 
 from retrieval_geometry._files import replacing
-from retrieval_geometry._sealed import Kind, json_checksum, parse_json
+from retrieval_geometry._sealed import Kind, json_digest, parse_json
 from retrieval_geometry.distances import GalleryIndex
 from retrieval_geometry.experiments import checkpoints
 from retrieval_geometry.experiments.checkpoints import Checkpoints, Part
@@ -192,9 +192,9 @@ EDITS: dict[str, Callable[[str], str]] = {
     ),
     "a word": lambda text: text.replace('"label": "Good"', '"label": "Best"'),
     "a setting": lambda text: text.replace('"scattering"', '"SqueezeNet"', 1),
-    "the checksum": lambda text: re.sub(r'"sha256": "\w+"\n}', f'"sha256": "{"0" * 64}"\n}}', text),
-    "no checksum": lambda text: re.sub(r',\n "sha256": "\w+"\n}', "\n}", text),
-    "a list for a checksum": lambda text: re.sub(r'"sha256": "\w+"\n}', '"sha256": []\n}', text),
+    "the digest": lambda text: re.sub(r'"digest": "\w+"\n}', f'"digest": "{"0" * 64}"\n}}', text),
+    "no digest": lambda text: re.sub(r',\n "digest": "\w+"\n}', "\n}", text),
+    "a list for a digest": lambda text: re.sub(r'"digest": "\w+"\n}', '"digest": []\n}', text),
 }
 
 
@@ -256,23 +256,23 @@ def test_json_that_is_no_result_is_refused_by_name(case: str, tmp_path: Path) ->
 def test_wrong_types_are_refused_by_name(
     change: Callable[[dict], object], message: str, tmp_path: Path
 ) -> None:
-    """Though the checksum is right."""
+    """Though the digest is right."""
     path = make_result().write(tmp_path / "toy.json")
     data = json.loads(path.read_text())
     change(data)
-    data["sha256"] = json_checksum(json.dumps(data))
+    data["digest"] = json_digest(json.dumps(data))
     path.write_text(json.dumps(data))
     with pytest.raises(ResultError, match=rf"toy\.json is no valid result: .*{message}"):
         Result.read(path)
 
 
 def test_numbers_count_as_they_are_written() -> None:
-    assert json_checksum('{"a": 1.0, "b": [1, 2]}') == json_checksum(' {"b":[1,2],\n"a":1.0, "sha256": "x"}')
+    assert json_digest('{"a": 1.0, "b": [1, 2]}') == json_digest(' {"b":[1,2],\n"a":1.0, "digest": "x"}')
     texts = [
         f'{{"a": {value}}}'
         for value in ("1", "1.0", '"1"', "1e0", "1E0", "[1]", "0.1", "0.10000000000000001")
     ]
-    assert len({json_checksum(text) for text in texts}) == len(texts)
+    assert len({json_digest(text) for text in texts}) == len(texts)
     assert parse_json("[1, -9223372036854775808, 1e-400]") == [1, -(2**63), 0.0]
 
 

@@ -1,8 +1,8 @@
 """Files that we read back: each ends in, or holds, a SHA-256 of all that it says, and is checked before use.
 
-JSON carries its checksum in the field ``sha256``, so that people can read it and git can compare it; other
-files in a last line. What is not as it was written is refused with the file and the remedy; what can be made
-again is made again, and one line on stderr says so.
+JSON carries it in the field ``digest``, so that people can read it and git can compare it; other files in a
+last line. What is not as it was written is refused with the file and the remedy; what can be made again is
+made again, and one line on stderr says so.
 """
 
 import hashlib
@@ -16,7 +16,7 @@ from typing import Any
 
 from retrieval_geometry._files import write_whole
 
-FIELD = "sha256"
+FIELD = "digest"
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class Kind:
             return None
 
     def _seal(self, content: bytes, about: str) -> bytes:
-        seal = f"\nretrieval_geometry {self.name} {self.version} {about} {FIELD} ".encode()
+        seal = f"\nretrieval_geometry {self.name} {self.version} {about} sha256 ".encode()
         digest = hashlib.sha256(content)
         digest.update(seal)
         return seal + digest.hexdigest().encode()
@@ -91,14 +91,14 @@ def parse_json(text: str) -> Any:
         raise ValueError("it is nested too deeply") from None
 
 
-def json_checksum(text: str, *above: str) -> str:
+def json_digest(text: str, *above: str) -> str:
     """SHA-256 over what a JSON text says, whatever its line breaks, spaces and order of names.
 
     Numbers count as they are written, so that no changed digit is lost in rounding.
 
     Args:
         text: JSON of an object.
-        above: names that lead to the object that holds the checksum, if that is not the outermost.
+        above: names that lead to the object that holds the digest, if that is not the outermost.
     """
     as_written = "number {}".format
     content = json.loads(text, parse_int=as_written, parse_float=as_written)

@@ -48,7 +48,7 @@ def test_a_failing_cell_is_named_and_leaves_no_notebook(project: Project, tmp_pa
 
 
 def _edited(notebook: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """The notebook after edits by hand: of a number, of a text, without its checksum."""
+    """The notebook after edits by hand: of a number, of a text, without its digest."""
     for cell in notebook["cells"]:
         for output in cell.get("outputs", ()):
             before, output["text"] = output["text"], ["quick 8\n"]
@@ -56,7 +56,7 @@ def _edited(notebook: dict[str, Any]) -> Iterator[dict[str, Any]]:
             output["text"] = before
     notebook["cells"][0]["source"] += " Edited."
     yield notebook
-    del notebook["metadata"]["sha256"]
+    del notebook["metadata"]["digest"]
     yield notebook
 
 
@@ -65,17 +65,17 @@ def test_a_damaged_or_edited_notebook_is_executed_again(project: Project) -> Non
     source = chapter_source(project, "01_first", PARAMETERS)
     execute_chapter(project.chapters / "01_first.py", output, PARAMETERS, project.root, source)
     whole, path = output.read_bytes(), "build/executed/01_first.ipynb"
-    assert stale(project, PARAMETERS) == {}
+    assert stale(project, PARAMETERS, [path]) == {}
     notebook = json.loads(whole)
     edits = [json.dumps(edited).encode() for edited in _edited(notebook)]
     assert len(edits) == 3
-    others = [b"[]", b"{}", b"3", b'{"metadata": []}', b'{"metadata": {"sha256": 3}}', b"[" * 100_000]
+    others = [b"[]", b"{}", b"3", b'{"metadata": []}', b'{"metadata": {"digest": 3}}', b"[" * 100_000]
     for content in [*damages(whole, 70), *edits, *others]:
         output.write_bytes(content)
         assert graph.why_executed_again(output, source) == "it is damaged, or was edited"
-    assert stale(project, PARAMETERS) == {path: "it is damaged, or was edited"}
+    assert stale(project, PARAMETERS, [path]) == {path: "it is damaged, or was edited"}
     output.write_text(json.dumps(json.loads(whole), indent=4, sort_keys=True))  # saved again as it was
-    assert stale(project, PARAMETERS) == {}
+    assert stale(project, PARAMETERS, [path]) == {}
 
 
 @pytest.mark.parametrize("room", [100, 1800])

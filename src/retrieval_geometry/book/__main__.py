@@ -34,7 +34,10 @@ def main() -> int:
     arguments = parser.parse_args()
     try:
         return _run(arguments, Project.find())
-    except (BookError, ChapterError, FileNotFoundError, ValueError) as error:
+    except KeyboardInterrupt:
+        print("\ninterrupted", file=sys.stderr)
+        return 130
+    except (BookError, ChapterError, OSError, ValueError) as error:
         print(f"\n{error}\n", file=sys.stderr)
         return 1
 

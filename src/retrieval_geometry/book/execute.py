@@ -1,7 +1,7 @@
 """Execute one chapter: script -> notebook -> papermill -> a notebook that the book can show.
 
 The executed notebook appears under its name only when it is complete, so an interrupted build never leaves a
-half-executed chapter behind. It carries a checksum, so that no damaged or edited one is shown.
+half-executed chapter behind. It carries a digest of itself, so that no damaged or edited one is shown.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from retrieval_geometry._files import naming, write_whole
-from retrieval_geometry._sealed import FIELD, json_checksum
+from retrieval_geometry._sealed import FIELD, json_digest
+from retrieval_geometry.book.lock import inherited
 from retrieval_geometry.book.places import without_places
 from retrieval_geometry.book.sources import fence_problems
 
@@ -51,6 +52,7 @@ def execute_chapter(
     """
     import jupytext
     import papermill
+    from nbclient.exceptions import DeadKernelError
 
     _check_parameters(script, parameters)
     notebook = jupytext.read(script)
@@ -69,8 +71,8 @@ def execute_chapter(
         with naming(output, str(output.with_name(f".{output.stem}."))):
             jupytext.write(notebook, source)
             papermill.execute_notebook(
-                str(source),
-                str(partial),
+                _literal(source),
+                _literal(partial),
                 parameters=dict(parameters),
                 cwd=str(cwd),
                 progress_bar=False,
@@ -80,9 +82,14 @@ def execute_chapter(
                 execution_timeout=None,
                 # The kernel listens on this machine alone; its warning about that is noise.
                 extra_arguments=["--log-level=ERROR"],
+                kernel_manager_class=_kernel_manager(inherited(cwd)),
             )
             seconds = time.perf_counter() - started
             executed = json.loads(partial.read_text(encoding="utf-8"))
+    except DeadKernelError:
+        raise ChapterError(
+            f"chapter {script.name}: its kernel died; it was killed, or memory ran out: build again"
+        ) from None
     except papermill.PapermillExecutionError as error:
         raise ChapterError(_explain(script, error)) from None
     finally:
@@ -90,9 +97,25 @@ def execute_chapter(
         partial.unlink(missing_ok=True)
     _finish(executed, parameters, seconds, made_from)
     executed = without_places(executed, cwd, str(parameters["data_root"]))
-    executed["metadata"][FIELD] = json_checksum(json.dumps(executed, allow_nan=False), "metadata")
+    executed["metadata"][FIELD] = json_digest(json.dumps(executed, allow_nan=False), "metadata")
     write_whole(output, (json.dumps(executed, indent=1, ensure_ascii=False) + "\n").encode())
     return seconds
+
+
+def _literal(path: Path) -> str:
+    """Papermill fills parameters into braces of a path."""
+    return str(path).replace("{", "{{").replace("}", "}}")
+
+
+def _kernel_manager(descriptors: tuple[int, ...]) -> type:
+    """A starter of kernels that hold these descriptors open: the lock of the build is theirs as well."""
+    from jupyter_client import AsyncKernelManager
+
+    class KernelManager(AsyncKernelManager):
+        async def start_kernel(self, **options: Any) -> None:
+            await super().start_kernel(**options, pass_fds=descriptors)
+
+    return KernelManager
 
 
 def _check_parameters(script: Path, parameters: Mapping[str, Any]) -> None:

@@ -236,7 +236,10 @@ def _check_header(header: dict[str, str], path: Path) -> None:
             f"{path} has version {header.get('version')} of the format, this package reads {VERSION}: "
             f"{REMEDY}"
         )
-    check_choice(header.get("distance", ""), f"the distance of {path}", PRUNED)
+    try:
+        check_choice(header.get("distance", ""), f"the distance of {path}", PRUNED)
+    except ValueError as error:
+        raise ValueError(f"{error}: {REMEDY}") from None
 
 
 def _checksum(header: dict[str, str], content: dict[str, Tensor]) -> str:

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from retrieval_geometry._files import write_whole
-from retrieval_geometry._sealed import FIELD, json_checksum, parse_json
+from retrieval_geometry._sealed import FIELD, json_digest, parse_json
 from retrieval_geometry.reporting._decode import decode
 from retrieval_geometry.reporting.details import Details, Rows
 
@@ -267,14 +267,14 @@ class Result:
         )
 
     def write(self, path: str | Path) -> Path:
-        """Write the JSON file, with its checksum, whole or not at all, and return its path.
+        """Write the JSON file, with its digest, whole or not at all, and return its path.
 
         Raises:
             ValueError: it holds a path of this machine, or a number that JSON lacks.
             OSError: the file cannot be written.
         """
         path, data = Path(path), asdict(self)
-        data[FIELD] = json_checksum(json.dumps(data, allow_nan=False))
+        data[FIELD] = json_digest(json.dumps(data, allow_nan=False))
         text = json.dumps(data, indent=1, ensure_ascii=False) + "\n"
         # Lists of numbers on one line. No string has such a line break: JSON writes it as two characters.
         text = re.sub(r"\[\n[\s\d.,eE+-]*\]", lambda found: re.sub(r"\s", "", found[0]), text)
@@ -295,7 +295,7 @@ class Result:
         try:
             text = path.read_text(encoding="utf-8")
             data = parse_json(text)
-            checksum = json_checksum(text) if isinstance(data, dict) else None
+            digest = json_digest(text) if isinstance(data, dict) else None
         except ValueError as error:
             raise ResultError(f"{path} is damaged ({error})", _remedy(path)) from None
         schema = data.get("schema") if isinstance(data, dict) else None
@@ -306,8 +306,8 @@ class Result:
             result = decode(cls, data)
         except ValueError as error:
             raise ResultError(f"{path} is no valid result: {error}", _remedy(path)) from None
-        if stated != checksum:
-            raise ResultError(f"{path} is not as it was written: it lacks its checksum", _remedy(path))
+        if stated != digest:
+            raise ResultError(f"{path} is not as it was written: it lacks its digest", _remedy(path))
         return result
 
 
