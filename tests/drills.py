@@ -360,7 +360,7 @@ def faults() -> dict[str, tuple[Fault, int, bool]]:
     files = {
         "result": ("results/*.json", 4),
         "chapter": ("executed/[!.]*.ipynb", 4),
-        "part of a run": ("cache/parts/*/*.json", 2),
+        "part of a run": ("cache/parts/*/*.part", 2),
         "stamp": ("html/.complete", 2),
         "page": ("html/**/*.html", 2),
         "work of Sphinx": ("book/_build/**/*.*", 3),

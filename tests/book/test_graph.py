@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from retrieval_geometry._sealed import json_digest
 from retrieval_geometry._sources import Sources
 from retrieval_geometry.book.digests import digest_of_folder
 from retrieval_geometry.book.graph import (
@@ -123,8 +124,9 @@ def test_a_distance_makes_again_what_measures_with_it(tree) -> None:
 def _executed(project: Project, settings: dict[str, Any]) -> None:
     project.executed.mkdir(parents=True, exist_ok=True)
     for name in project.chapter_names():
-        metadata = {"made_from": chapter_source(project, name, settings)}
-        (project.executed / f"{name}.ipynb").write_text(json.dumps({"cells": [], "metadata": metadata}))
+        notebook = {"cells": [], "metadata": {"made_from": chapter_source(project, name, settings)}}
+        notebook["metadata"]["digest"] = json_digest(json.dumps(notebook), "metadata")
+        (project.executed / f"{name}.ipynb").write_text(json.dumps(notebook))
     project.html.mkdir(parents=True, exist_ok=True)
     (project.html / "page.html").write_text("a page")
     (project.root / PAGES).write_text(f"{pages_source(project)} {digest_of_folder(project.html)}")

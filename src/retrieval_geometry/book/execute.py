@@ -1,7 +1,7 @@
 """Execute one chapter: script -> notebook -> papermill -> a notebook that the book can show.
 
 The executed notebook appears under its name only when it is complete, so an interrupted build never leaves a
-half-executed chapter behind.
+half-executed chapter behind. It carries a digest of itself, so that no damaged or edited one is shown.
 """
 
 from __future__ import annotations
@@ -16,6 +16,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from retrieval_geometry._files import naming, write_whole
+from retrieval_geometry._sealed import FIELD, json_digest
+from retrieval_geometry.book.places import without_places
 from retrieval_geometry.book.sources import fence_problems
 
 PARAMETERS = ("profile", "data_root", "device", "seed")
@@ -50,6 +53,7 @@ def execute_chapter(
         ValueError: a parameter is unknown or missing, the chapter has no parameters cell, or a fence swallows
             a cell.
         ChapterError: a cell failed.
+        OSError: the notebook cannot be written.
     """
     import jupytext
     import papermill
@@ -67,23 +71,26 @@ def execute_chapter(
     output.parent.mkdir(parents=True, exist_ok=True)
     source = output.with_name(f".{output.stem}.source.ipynb")
     partial = output.with_name(f".{output.stem}.partial.ipynb")
-    jupytext.write(notebook, source)
     started = time.perf_counter()
     try:
-        papermill.execute_notebook(
-            _literal(source),
-            _literal(partial),
-            parameters=dict(parameters),
-            cwd=str(cwd),
-            progress_bar=False,
-            log_output=False,
-            start_timeout=120,
-            # The profile decides how long a cell may take; papermill's own limit stays off.
-            execution_timeout=None,
-            # The kernel listens on this machine alone; its warning about that is noise.
-            extra_arguments=["--log-level=ERROR"],
-            kernel_manager_class=_kernel_manager(held),
-        )
+        with naming(output, str(output.with_name(f".{output.stem}."))):
+            jupytext.write(notebook, source)
+            papermill.execute_notebook(
+                _literal(source),
+                _literal(partial),
+                parameters=dict(parameters),
+                cwd=str(cwd),
+                progress_bar=False,
+                log_output=False,
+                start_timeout=120,
+                # The profile decides how long a cell may take; papermill's own limit stays off.
+                execution_timeout=None,
+                # The kernel listens on this machine alone; its warning about that is noise.
+                extra_arguments=["--log-level=ERROR"],
+                kernel_manager_class=_kernel_manager(held),
+            )
+            seconds = time.perf_counter() - started
+            executed = json.loads(partial.read_text(encoding="utf-8"))
     except RuntimeError as error:  # also of a kernel that dies while it starts
         if not isinstance(error, DeadKernelError) and "Kernel died" not in str(error):
             raise
@@ -94,9 +101,11 @@ def execute_chapter(
         raise ChapterError(_explain(script, error)) from None
     finally:
         source.unlink(missing_ok=True)
-    seconds = time.perf_counter() - started
-    _finish(partial, parameters, seconds, made_from)
-    os.replace(partial, output)
+        partial.unlink(missing_ok=True)
+    _finish(executed, parameters, seconds, made_from)
+    executed = without_places(executed, cwd, str(parameters["data_root"]))
+    executed["metadata"][FIELD] = json_digest(json.dumps(executed, allow_nan=False), "metadata")
+    write_whole(output, (json.dumps(executed, indent=1, ensure_ascii=False) + "\n").encode())
     return seconds
 
 
@@ -131,9 +140,8 @@ def _explain(script: Path, error: Any) -> str:
     )
 
 
-def _finish(path: Path, parameters: Mapping[str, Any], seconds: float, made_from: str) -> None:
+def _finish(notebook: dict[str, Any], parameters: Mapping[str, Any], seconds: float, made_from: str) -> None:
     """Hide the parameter cells, drop run-time noise, and record what the execution cost."""
-    notebook = json.loads(path.read_text())
     for cell in notebook["cells"]:
         tags = cell["metadata"].get("tags", [])
         for tag, page_tag in (("parameters", "remove-cell"), ("injected-parameters", "remove-cell")):
@@ -152,7 +160,6 @@ def _finish(path: Path, parameters: Mapping[str, Any], seconds: float, made_from
         "machine": platform.machine(),
         "parameters": {key: value for key, value in parameters.items() if key != "data_root"},
     }
-    path.write_text(json.dumps(notebook, indent=1, ensure_ascii=False) + "\n")
 
 
 def _children_peak_mb() -> int:

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from retrieval_geometry._sealed import FIELD, json_digest, parse_json
 from retrieval_geometry._sources import Sources, combined, literal
 from retrieval_geometry.book.digests import MISSING, digest_of, digest_of_folder
 from retrieval_geometry.book.project import Project
@@ -121,8 +122,8 @@ def stale(project: Project, settings: Mapping[str, Any], targets: Iterable[str] 
             found[path] = MISSING
         elif again:
             found[path] = f"it shows {again.name}, which is made again"
-        elif _made_from(path) != chapter_source(project, path.stem, settings, sources):
-            found[path] = "the chapter, or what it is made from, has changed"
+        else:
+            found[path] = why_executed_again(path, chapter_source(project, path.stem, settings, sources))
     if everything:
         again = next((path for path in map(project.root.joinpath, asked) if found.get(path)), None)
         found[project.root / PAGES] = _why_pages(project, again, sources)
@@ -160,9 +161,16 @@ def _results(project: Project, sources: Sources, chapter: str, profile: str) -> 
     return [project.root / result_of(run, profile) for run in runs]
 
 
-def _made_from(notebook: Path) -> str | None:
-    """The digest that an executed chapter carries."""
+def why_executed_again(path: Path, source: str) -> str | None:
+    """Why an executed chapter is not what this source gives; None if it is."""
     try:
-        return str(json.loads(notebook.read_text(encoding="utf-8"))["metadata"]["made_from"])
-    except (ValueError, LookupError, TypeError, RecursionError):
-        return None
+        text = path.read_text(encoding="utf-8")
+        notebook = parse_json(text)
+        whole = notebook["metadata"].get(FIELD) == json_digest(text, "metadata")
+    except (ValueError, TypeError, KeyError, AttributeError):
+        whole = False
+    if not whole:
+        return "it is damaged, or was edited"
+    if notebook["metadata"].get("made_from") != source:
+        return "the chapter, or what it is made from, has changed"
+    return None
