@@ -7,25 +7,38 @@ DATA_ROOT ?= data
 DEVICE ?= cpu
 SEED ?= 0
 PORT ?= 8000
+THREADS ?= 1
+# Recipes read settings from the environment, in quotes: no shell takes them apart.
+export PROFILE DATA_ROOT DEVICE SEED PORT THREADS
+ifneq ($(words $(VENV)),1)
+$(error VENV must be one path without spaces, not "$(VENV)")
+endif
 
 bin := $(VENV)/bin
 ready := $(VENV)/.ready-$(TORCH_BACKEND)
 uv_version := $(shell sed -n 's/^uv==\([0-9.]*\).*/\1/p' requirements.lock)
 
 .DEFAULT_GOAL := help
-.PHONY: book test processors lint sync format check-pages bench serve lock clean distclean help setup
+.PHONY: book test drills reproduce processors lint sync format check-pages bench serve lock clean distclean help setup
 
 book: setup  ## set up, execute all chapters, build the HTML: build/html/index.html
-	@$(bin)/retrieval-geometry build --profile $(PROFILE) --data-root "$(DATA_ROOT)" --device $(DEVICE) --seed $(SEED)
+	@$(bin)/python -m retrieval_geometry build --profile="$$PROFILE" --data-root="$$DATA_ROOT" --device="$$DEVICE" \
+	  --seed="$$SEED" --threads="$$THREADS"
 
 test: setup  ## set up, run all tests
 	@$(bin)/python -m pytest -n auto
+
+drills: setup  ## kill, starve and damage builds of a small book (ON="--long" for all faults)
+	@$(bin)/python -m tests.drills $(ON)
+
+reproduce: setup  ## build HEAD once more in a clean folder and say what differs (THREADS=2 for two threads)
+	@$(bin)/python -m tests.reproduce --threads="$$THREADS"
 
 processors: setup  ## run tests and quick results as on other processors (ON="--short" for a short run)
 	@$(bin)/python -m tests.on_processors $(ON)
 
 lint: setup  ## style, types, and notebooks in step with their chapters
-	@$(bin)/ruff check . && $(bin)/ruff format --check . && $(bin)/mypy && $(bin)/python -m retrieval_geometry.book check-pairs
+	@$(bin)/ruff check . && $(bin)/ruff format --check . && $(bin)/python -m mypy && $(bin)/python -m retrieval_geometry.book check-pairs
 
 sync: setup  ## write the paired notebooks from the chapters
 	@$(bin)/python -m retrieval_geometry.book sync
@@ -40,7 +53,7 @@ bench: setup  ## time the distances against other libraries (BENCH="--quick" for
 	@$(bin)/python -m benchmarks $(BENCH)
 
 serve: book  ## build the book and serve it on http://localhost:8000 (PORT=...)
-	@cd build/html && ../../$(bin)/python -m http.server --bind 127.0.0.1 $(PORT)
+	@$(bin)/python -m http.server --bind 127.0.0.1 --directory build/html "$$PORT"
 
 lock: setup  ## resolve the dependencies of pyproject.toml anew
 	@$(bin)/uv pip compile --quiet --universal --python-version 3.11 --all-extras --generate-hashes \
@@ -72,7 +85,7 @@ clean:  ## remove what the build made
 	@rm -rf build .snakemake
 
 distclean: clean  ## remove the environment as well
-	@rm -rf $(VENV)
+	@rm -rf -- $(VENV)
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1 \t\2/p' Makefile | expand -t 22

@@ -1,34 +1,47 @@
 # The book as a graph: experiments -> executed chapters -> HTML.
 # `make book` runs it; `retrieval-geometry build --help` lists its settings.
 # Sources are no inputs: an output carries a digest of what it was made from, and `build` forces those that are
-# stale (`retrieval_geometry.book.graph`). So only the order stands here.
+# stale (`retrieval_geometry.book.graph`). So only the order stands here, and times of files do not count.
+import json
+import os
 import shlex
 import sys
 from pathlib import Path
 
 from retrieval_geometry._sources import Sources
-from retrieval_geometry.book.graph import PAGES, experiments_of, result_of
+from retrieval_geometry.book.graph import PAGES, SETTINGS, experiments_of, result_of
 from retrieval_geometry.book.project import Project
 
 project, sources = Project.find(Path(workflow.basedir)), Sources()
 chapters = project.chapter_names()
 python = sys.executable
-profile = config.get("profile", "quick")
-data_root = str(config.get("data_root", "data"))
-device = config.get("device", "cpu")
-seed = int(config.get("seed", 0))
-settings = f"--profile {profile} --data-root {shlex.quote(data_root)} --device {device} --seed {seed}"
+# `build` passes on settings as they are, and what it makes; `snakemake --config` reads its values as YAML.
+defaults = {"profile": "quick", "data_root": "data", "device": "cpu", "seed": 0}
+given = json.loads(os.environ.get(SETTINGS, "{}"))
+settings = {**defaults, **config, **given}
+profile, again = settings["profile"], given.get("again")
+arguments = shlex.join(f"--{key.replace('_', '-')}={settings[key]}" for key in defaults)
+
+
+def made(path):
+    """An input. One that `build` does not make has no say in what is made, whatever its time."""
+    return path if again is None or path in again else ancient(path)
 
 
 def experiment_inputs(wildcards):
-    """Results that are made first: these experiments change one thing of models of the comparison."""
+    """What is made first, if both are: these experiments change one thing of models of the comparison."""
+    first, own = result_of("learning-bench", profile), result_of(wildcards.experiment, profile)
     after = wildcards.experiment.startswith(("wasserstein-", "rankmi-"))
-    return [ancient(result_of("learning-bench", profile))] if after else []
+    return [first] if after and (again is None or {first, own} <= set(again)) else []
 
 
 def chapter_inputs(wildcards):
     script = project.chapters / f"{wildcards.chapter}.py"
-    return [result_of(name, profile) for name in experiments_of(sources, script)]
+    return [made(result_of(name, profile)) for name in experiments_of(sources, script)]
+
+
+def html_inputs(wildcards):
+    return [made(f"build/executed/{chapter}.ipynb") for chapter in chapters]
 
 
 rule book:
@@ -39,27 +52,27 @@ rule book:
 rule experiment:
     input: experiment_inputs
     output: "build/results/{experiment}-" + profile + ".json"
-    params: settings=settings
+    params: settings=lambda wildcards: arguments  # a function: braces in it are left alone
     # One thread a job: small matrices gain nothing from more, and jobs side by side use the cores.
     threads: 1
     # Before the chapters that could begin at once: these fill the cores while the last experiment runs.
     priority: 1
     message: "running experiment {wildcards.experiment} (profile " + profile + ")"
-    shell: "{python} -m retrieval_geometry run {wildcards.experiment} {params.settings} --output {output}"
+    shell: "{python:q} -m retrieval_geometry run {wildcards.experiment:q} {params.settings} --output {output:q}"
 
 
 rule chapter:
     input: chapter_inputs
     output: "build/executed/{chapter}.ipynb"
-    params: settings=settings
+    params: settings=lambda wildcards: arguments
     message: "executing chapter {wildcards.chapter}"
-    shell: "{python} -m retrieval_geometry.book execute {wildcards.chapter} {params.settings}"
+    shell: "{python:q} -m retrieval_geometry.book execute {wildcards.chapter:q} {params.settings}"
 
 
 rule html:
-    input: expand("build/executed/{chapter}.ipynb", chapter=chapters)
+    input: html_inputs
     # Snakemake removes the output of a job that fails: a stamp, so that the pages of the last good build stay.
     output: PAGES
     threads: workflow.cores
     message: "building the HTML pages"
-    shell: "{python} -m retrieval_geometry.book html"
+    shell: "{python:q} -m retrieval_geometry.book html"

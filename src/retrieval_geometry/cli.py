@@ -65,6 +65,9 @@ def _add_build(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     )
     _add_settings(build)
     build.add_argument("--cores", type=_positive, help="processes at a time (default: all cores)")
+    build.add_argument(
+        "--threads", type=_positive, default=1, help="threads of each experiment and chapter (default: 1)"
+    )
     build.add_argument("targets", nargs="*", help="files to make instead of the whole book")
     build.set_defaults(command=_build)
 
@@ -121,9 +124,6 @@ def _positive(text: str) -> int:
 
 
 def _build(options: argparse.Namespace) -> int:
-    from retrieval_geometry.experiments import check_profile
-
-    check_profile(options.profile)
     try:
         from retrieval_geometry.book.build import build
     except ModuleNotFoundError as error:
@@ -137,6 +137,7 @@ def _build(options: argparse.Namespace) -> int:
         seed=options.seed,
         cores=options.cores,
         targets=options.targets,
+        threads=options.threads,
     )
 
 

@@ -41,10 +41,9 @@ def write_chapter(project: Project, name: str, code: str) -> Path:
     return script
 
 
-@pytest.fixture
-def project(tmp_path: Path) -> Project:
-    """Return a checkout with chapters ``01_first`` and ``02_second``."""
-    project = Project(tmp_path / "checkout")
+def small_book(root: Path) -> Project:
+    """Make a checkout with chapters ``01_first`` and ``02_second``."""
+    project = Project(root)
     (project.root / "book" / "_static").mkdir(parents=True)
     for folder in (project.chapters, project.notebooks, project.root / "book" / "results"):
         folder.mkdir()
@@ -58,3 +57,9 @@ def project(tmp_path: Path) -> Project:
     write_chapter(project, "01_first", "from retrieval_geometry.book import graph\n\nprint(profile, seed)")
     write_chapter(project, "02_second", "print('second')")
     return project
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    """Return a checkout with chapters ``01_first`` and ``02_second``."""
+    return small_book(tmp_path / "checkout")

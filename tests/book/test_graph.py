@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from retrieval_geometry._sealed import json_digest
 from retrieval_geometry._sources import Sources
+from retrieval_geometry.book.digests import digest_of_folder
 from retrieval_geometry.book.graph import (
     PAGES,
     chapter_files,
@@ -23,7 +26,10 @@ from retrieval_geometry.book.graph import (
 from retrieval_geometry.book.project import Project
 from retrieval_geometry.experiments import EXPERIMENTS, claims
 from retrieval_geometry.experiments.registry import recorded
+from retrieval_geometry.reporting.provenance import library_versions
+from retrieval_geometry.reporting.results import Result
 
+from .conftest import write_chapter
 from .what_runs import EDITS, ROOT, SETTINGS, copied, digests, made_again
 
 
@@ -118,14 +124,19 @@ def test_a_distance_makes_again_what_measures_with_it(tree) -> None:
 def _executed(project: Project, settings: dict[str, Any]) -> None:
     project.executed.mkdir(parents=True, exist_ok=True)
     for name in project.chapter_names():
-        metadata = {"made_from": chapter_source(project, name, settings)}
-        (project.executed / f"{name}.ipynb").write_text(json.dumps({"cells": [], "metadata": metadata}))
+        notebook = {"cells": [], "metadata": {"made_from": chapter_source(project, name, settings)}}
+        notebook["metadata"]["digest"] = json_digest(json.dumps(notebook), "metadata")
+        (project.executed / f"{name}.ipynb").write_text(json.dumps(notebook))
     project.html.mkdir(parents=True, exist_ok=True)
-    (project.root / PAGES).write_text(pages_source(project))
+    (project.html / "page.html").write_text("a page")
+    (project.root / PAGES).write_text(f"{pages_source(project)} {digest_of_folder(project.html)}")
+
+
+FIRST, SECOND = "build/executed/01_first.ipynb", "build/executed/02_second.ipynb"
 
 
 def test_outputs_say_themselves_whether_they_are_stale(project: Project) -> None:
-    assert stale(project, SETTINGS) == {}  # what there is not is nothing to make again
+    assert stale(project, SETTINGS) == dict.fromkeys((FIRST, SECOND, PAGES), "there is none")
     _executed(project, SETTINGS)
     assert stale(project, SETTINGS) == {}
     for path in project.root.rglob("*"):
@@ -136,16 +147,52 @@ def test_outputs_say_themselves_whether_they_are_stale(project: Project) -> None
 
     second = project.chapters / "02_second.py"
     second.write_text(second.read_text() + "\n# More words.\n")
-    assert list(stale(project, SETTINGS)) == ["build/executed/02_second.ipynb"]
-    assert stale(project, SETTINGS, ["build/executed/01_first.ipynb"]) == {}
+    assert list(stale(project, SETTINGS)) == [SECOND, PAGES]
+    assert stale(project, SETTINGS, [FIRST]) == {}
     second.write_text(second.read_text().removesuffix("\n# More words.\n"))
     assert stale(project, SETTINGS) == {}  # back again: nothing to do
-    assert len(stale(project, SETTINGS | {"seed": 1})) == 2
+    assert len(stale(project, SETTINGS | {"seed": 1})) == 3
     assert stale(project, SETTINGS | {"data_root": "elsewhere"}) == {}  # quick reads no data
-    (project.executed / "01_first.ipynb").write_text("{")
-    assert list(stale(project, SETTINGS)) == ["build/executed/01_first.ipynb"]
     (project.root / "book" / "index.md").write_text("# Other words\n")
-    assert list(stale(project, SETTINGS)) == ["build/executed/01_first.ipynb", PAGES]
+    assert stale(project, SETTINGS) == {PAGES: "what the pages are made from has changed"}
+
+
+@pytest.mark.parametrize("damage", [None, b"", b"{", b"[1]", b"\xff\xfe", b'{"metadata": [], "cells": 1}'])
+def test_what_is_missing_or_damaged_is_made_again(project: Project, damage: bytes | None) -> None:
+    _executed(project, SETTINGS)
+    for name, again in ((FIRST, [FIRST, PAGES]), ("build/html/page.html", [PAGES]), (PAGES, [PAGES])):
+        path, content = project.root / name, (project.root / name).read_bytes()
+        path.unlink() if damage is None else path.write_bytes(damage)
+        assert list(stale(project, SETTINGS)) == again
+        assert list(stale(project, SETTINGS, [SECOND])) == []
+        assert list(stale(project, SETTINGS, [PAGES])) == again
+        path.write_bytes(content)
+    assert stale(project, SETTINGS) == {}
+
+
+def test_a_result_that_is_missing_or_another_makes_its_chapter_again(project: Project) -> None:
+    write_chapter(project, "02_second", "load_or_run('rankmi-distances', profile)")
+    result = "build/results/rankmi-distances-quick.json"
+    (project.root / result).parent.mkdir(parents=True)
+    real = Result.read(ROOT / "book" / "results" / "rankmi-distances-real.json")
+    source = EXPERIMENTS["rankmi-distances"].source(Sources(), project.recorded)
+    made = replace(
+        real.provenance, source=source, folder="", device="cpu", libraries=library_versions(), seconds=1.0
+    )
+    quick = replace(real, profile="quick", provenance=made)
+    quick.write(project.root / result)
+    _executed(project, SETTINGS)
+    assert stale(project, SETTINGS) == {}
+    replace(quick, provenance=replace(made, seconds=2.0)).write(project.root / result)
+    assert list(stale(project, SETTINGS)) == [SECOND, PAGES]  # it shows another result
+    (project.root / result).unlink()
+    found = stale(project, SETTINGS)
+    assert found == {
+        result: "there is none",
+        SECOND: "it shows rankmi-distances-quick.json, which is made again",
+        PAGES: "they show 02_second, which is made again",
+    }
+    assert list(stale(project, SETTINGS, [result])) == [result]
 
 
 def test_contents_and_scripts_must_agree(project: Project) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from retrieval_geometry._files import replacing
 from retrieval_geometry.distances import GalleryIndex, Ranking, _blocks, index, pairwise, rank
 from retrieval_geometry.distances.search import PRUNED
 from retrieval_geometry.image_models import Gaussian, fit_gaussian
@@ -155,12 +158,13 @@ def test_a_failed_save_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.M
     gallery.save(path)
     before = path.read_bytes()
 
-    def broken(content: object, name: str, header: object) -> None:
-        Path(name).write_bytes(b"half of it")
-        raise OSError("no space left")
+    def broken(path: Path, *parts: bytes) -> None:
+        with replacing(path) as temporary:
+            temporary.write_bytes(b"half of it")
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(index, "save_file", broken)
-    with pytest.raises(OSError, match="no space left"):
+    monkeypatch.setattr(index, "write_whole", broken)
+    with pytest.raises(OSError, match=f"No space left on device: '{path}'"):
         gallery.save(path)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]

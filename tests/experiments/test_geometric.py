@@ -83,8 +83,8 @@ def test_an_interrupted_run_goes_on_where_it_stopped(small_setting, monkeypatch,
     assert ran == ["gmm-normal-kl", "mean-euclidean", "mean-euclidean", "mean-cosine"]
     geometric.compare(few[:1], descriptors, small_setting, 0, Checkpoints(geometric.compare, run=2))
     assert ran[4:] == ["gmm-normal-kl"]
-    (damaged,) = Checkpoints(geometric.compare, run=1).folder.glob("mean-cosine.json")
-    damaged.write_text(damaged.read_text()[:-9])
+    (damaged,) = Checkpoints(geometric.compare, run=1).folder.glob("mean-cosine.part")
+    damaged.write_bytes(damaged.read_bytes()[:-9])
     again = geometric.compare(few, descriptors, small_setting, 0, Checkpoints(geometric.compare, run=1))
     assert ran[5:] == ["mean-cosine"]
     assert again[:2] == parts[:2]

@@ -22,6 +22,7 @@ from retrieval_geometry.experiments.checkpoints import Checkpoints
 from retrieval_geometry.reporting import Result, result_path
 from retrieval_geometry.reporting.provenance import library_versions
 
+from ..damage import damages
 from ..reporting.conftest import make_result
 
 SOURCE = Path(registry.__file__).parents[1]
@@ -98,6 +99,19 @@ def test_other_libraries_damage_and_another_result_make_it_again(runs, monkeypat
     assert why_stale(TABLE, path.with_name("none.json")) == "there is none"
     make_result(experiment="geometric-layers").write(path)
     assert why_stale(TABLE, path) == "experiment was geometric-layers, is geometric-table1"
+
+
+def test_a_damaged_result_is_made_again_with_one_line(runs, capsys):
+    first = load_or_run("geometric-table1")
+    path = result_path("geometric-table1", "quick")
+    whole = path.read_bytes()
+    for number, damaged in enumerate(damages(whole, 70), start=2):
+        path.write_bytes(damaged)
+        assert load_or_run("geometric-table1") == first
+        assert len(runs) == number
+        (said,) = capsys.readouterr().err.splitlines()
+        assert said.startswith(f"geometric-table1 (quick) runs again: {path} ")
+        assert path.read_bytes() == whole
 
 
 @pytest.mark.parametrize(

@@ -134,7 +134,8 @@ def test_a_cache_that_is_broken_or_out_of_date_is_made_again(toy_images, tmp_pat
     content = file.read_bytes()
     if damage == "code":  # as if the network's code had changed since
         part = {"descriptors": expected + 1, "first": expected[0] + 1}
-        local.save_file(part, file)
+        about = f"{file.parent.name}/{file.name}"
+        local.DESCRIPTORS.write(file, local.save(part), about)
     else:
         file.write_bytes({"truncated": content[:-8], "garbage": b"x" * 100, "empty": b""}[damage])
     assert torch.equal(extract_descriptors(toy_images, backbone, progress=False, cache=tmp_path), expected)

@@ -102,7 +102,19 @@ def test_a_damaged_file_is_refused_by_name(tmp_path, content):
 
 
 @pytest.mark.parametrize(
-    "path", ["/srv/pictures/dtd", "/scratch", "C:\\Pictures\\x", str(Path.home()) + "/x"]
+    "path",
+    [
+        "/srv/pictures/dtd",
+        "/scratch",
+        "C:\\Pictures\\x",
+        "C:/Users/ann",
+        "\\\\server\\ann",
+        "~/pictures",
+        "from ~ann/pictures",
+        "../ann/pictures",
+        "file:///home/ann",
+        str(Path.home()) + "/x",
+    ],
 )
 def test_a_path_of_the_machine_is_never_published(tmp_path, path):
     with pytest.raises(ValueError, match="no path of this machine"):

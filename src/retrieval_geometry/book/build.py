@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import fcntl
+import json
 import os
-import subprocess
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from retrieval_geometry.book.graph import stale
+from retrieval_geometry.book.graph import SETTINGS, outputs, stale
+from retrieval_geometry.book.lock import only_build
+from retrieval_geometry.book.processes import Stopped, run_whole
 from retrieval_geometry.book.project import Project
+from retrieval_geometry.experiments import check_profile
 
 
 def build(
@@ -22,58 +25,143 @@ def build(
     cores: int | None = None,
     targets: Sequence[str] = (),
     project: Project | None = None,
+    threads: int = 1,
 ) -> int:
-    """Build what is out of date and return the exit status (0: the book is there and current).
+    """Build what is out of date or missing and return the exit status (0: the book is there and current).
 
     Args:
         profile: ``quick``, ``real`` or ``paper``.
         data_root: folder that holds the data sets of the ``real`` and ``paper`` profiles.
         device: torch device of the experiments and chapters.
         seed: seed handed to every experiment and chapter.
-        cores: processes at a time; all cores by default.
+        cores: cores to use; all by default.
         targets: files to make instead of the whole book, such as ``build/executed/01_metrics.ipynb``.
         project: the checkout; the one around the working directory by default.
+        threads: of each experiment and chapter; small matrices gain nothing from more than one.
 
     Raises:
-        BlockingIOError: another build of this checkout is running.
+        ValueError: an argument is not usable; the message says what it should be.
+        BlockingIOError: another build of this checkout is running; the message names its processes.
     """
     project = project or Project.find()
-    project.build.mkdir(exist_ok=True)
-    settings = {"profile": profile, "data_root": data_root, "device": device, "seed": seed}
-    with _only_build(project.build / ".lock"):
+    settings = {
+        "profile": check_profile(profile),
+        "data_root": _check_text(data_root),
+        "device": _check_device(device),
+        "seed": seed,
+    }
+    targets = [_check_target(project, profile, target) for target in targets]
+    with only_build(project.root) as lock:
         again = stale(project, settings, targets)
-        for path, why in again.items():
-            print(f"{path} is made again: {why}", flush=True)
-        command = [
-            *(sys.executable, "-m", "snakemake", "--snakefile", str(project.root / "Snakefile")),
-            *("--cores", str(cores or os.cpu_count() or 1), "--directory", str(project.root)),
-            # Our own lock, released by the system even after a kill, stands in for Snakemake's.
-            *("--nolock", "--rerun-incomplete", "--keep-going", "--quiet", "host", "reason", "rules"),
-            *("--rerun-triggers", "mtime"),
-            *("--config", *(f"{key}={value}" for key, value in settings.items())),
-            *(("--forcerun", *again) if again else ()),
-            *(("--", *targets) if targets else ()),
-        ]
-        environment = {
-            **os.environ,
-            "JUPYTER_PREFER_ENV_PATH": "1",
-            "PYTHONNOUSERSITE": "1",
-            "PYDEVD_DISABLE_FILE_VALIDATION": "1",
-        }
-        status = subprocess.run(command, env=environment, check=False).returncode
-    if status == 0 and not targets:
-        print(f"The book is ready: {project.html / 'index.html'}")
-    return status
-
-
-@contextmanager
-def _only_build(path: Path) -> Iterator[None]:
-    """Hold the build lock of a checkout."""
-    with path.open("w") as handle:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise BlockingIOError(
-                f"another build of {path.parents[1]} is running; wait for it or stop it"
-            ) from None
-        yield
+            status = _make(project, settings, again, cores, threads, targets, lock) if again else 0
+        except Stopped as stopped:
+            print("stopped; the next build goes on from here", file=sys.stderr)
+            return stopped.status
+        left = stale(project, settings, targets) if again and status == 0 else {}
+    for path, why in left.items():
+        print(f"{path} is not current: {why}; build once more", file=sys.stderr)
+    if status or left:
+        return 1
+    if not targets:
+        print(f"The book is ready: {project.html / 'index.html'}")
+    return 0
+
+
+def _make(
+    project: Project,
+    settings: Mapping[str, Any],
+    again: Mapping[str, str],
+    cores: int | None,
+    threads: int,
+    targets: Iterable[str],
+    lock: int,
+) -> int:
+    """Have Snakemake make the files ``again``, in order; the values say why."""
+    for path, why in again.items():
+        if (project.root / path).exists():
+            print(f"{path} is made again: {why}", flush=True)
+    for folder in sorted({str(Path(path).parent) for path in again} | {".snakemake", "build/cache"}):
+        check_writable(project.root / folder)
+    cores = max(cores or os.cpu_count() or 1, threads)
+    command = [
+        *(sys.executable, "-m", "snakemake", "--snakefile", str(project.root / "Snakefile")),
+        *("--cores", str(cores), "--directory", str(project.root)),
+        *("--set-threads", f"experiment={threads}", f"chapter={threads}"),
+        # What there is says itself whether it is whole and current: Snakemake's own book-keeping, which a
+        # kill can leave wrong, has no say; our lock, released by the system even then, stands in for its own.
+        *("--nolock", "--ignore-incomplete", "--drop-metadata", "--rerun-triggers", "mtime"),
+        *("--keep-going", "--quiet", "host", "reason", "rules"),
+        *("--profile", "none", "--workflow-profile", "none"),
+        *("--runtime-source-cache-path", str(project.build / "cache" / "snakemake")),
+        *("--forcerun", *again, "--", *targets),
+    ]
+    return run_whole(
+        command, {**os.environ, **_environment(project, {**settings, "again": list(again)})}, lock
+    )
+
+
+def _environment(project: Project, settings: Mapping[str, Any]) -> dict[str, str]:
+    """What a build sets: its settings, and that nothing in a home folder changes pages or is needed."""
+    own = project.build / "cache" / "home"
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"))
+    folders = ("IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_RUNTIME_DIR", "MPLCONFIGDIR")
+    for name in folders:
+        (own / name.lower()).mkdir(parents=True, exist_ok=True)
+    usable = _is_writable(cache / "snakemake")
+    return {
+        SETTINGS: json.dumps(settings),
+        "JUPYTER_PREFER_ENV_PATH": "1",
+        "PYTHONNOUSERSITE": "1",
+        "PYDEVD_DISABLE_FILE_VALIDATION": "1",
+        **{name: str(own / name.lower()) for name in folders},
+        # Snakemake will not do without one; weights stay where torch looks for them.
+        **({} if usable else {"XDG_CACHE_HOME": str(own), "TORCH_HOME": str(cache / "torch")}),
+    }
+
+
+def _is_writable(folder: Path) -> bool:
+    try:
+        check_writable(folder)
+    except OSError:
+        return False
+    return True
+
+
+def check_writable(folder: Path) -> None:
+    """Make a folder, and write to it.
+
+    Raises:
+        OSError: it cannot be made or written to; the error names the folder.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(bytes(4096))
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(folder)) from None
+
+
+def _check_text(data_root: str) -> str:
+    try:
+        data_root.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"data_root must be a name in UTF-8, got {data_root!r}") from None
+    return data_root
+
+
+def _check_device(device: str) -> str:
+    if device != "cpu":  # which is always there: torch need not be loaded
+        from retrieval_geometry.experiments.common import check_device
+
+        check_device(device)
+    return device
+
+
+def _check_target(project: Project, profile: str, target: str) -> str:
+    path = Path(target)
+    inside = path if not path.is_absolute() else Path(os.path.relpath(path, project.root))
+    known = outputs(project, profile)
+    if (name := os.path.normpath(inside)) not in known:
+        raise ValueError(f"targets must be files that the build makes, {', '.join(known)}; got {target!r}")
+    return name

@@ -1,7 +1,7 @@
 """Execute one chapter: script -> notebook -> papermill -> a notebook that the book can show.
 
 The executed notebook appears under its name only when it is complete, so an interrupted build never leaves a
-half-executed chapter behind.
+half-executed chapter behind. It carries a digest of itself, so that no damaged or edited one is shown.
 """
 
 from __future__ import annotations
@@ -16,6 +16,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from retrieval_geometry._files import naming, write_whole
+from retrieval_geometry._sealed import FIELD, json_digest
+from retrieval_geometry.book.places import without_places
 from retrieval_geometry.book.sources import fence_problems
 
 PARAMETERS = ("profile", "data_root", "device", "seed")
@@ -26,7 +29,12 @@ class ChapterError(RuntimeError):
 
 
 def execute_chapter(
-    script: Path, output: Path, parameters: Mapping[str, Any], cwd: Path, made_from: str = ""
+    script: Path,
+    output: Path,
+    parameters: Mapping[str, Any],
+    cwd: Path,
+    made_from: str = "",
+    held: tuple[int, ...] = (),
 ) -> float:
     """Execute a chapter with papermill and write it to ``output``.
 
@@ -36,6 +44,7 @@ def execute_chapter(
         parameters: values of ``profile``, ``data_root``, ``device`` and ``seed``.
         cwd: working directory of the kernel.
         made_from: digest of what the execution follows from; the notebook carries it.
+        held: descriptors that the kernel holds open as well: the lock of the build.
 
     Returns:
         Seconds that the execution took.
@@ -44,9 +53,11 @@ def execute_chapter(
         ValueError: a parameter is unknown or missing, the chapter has no parameters cell, or a fence swallows
             a cell.
         ChapterError: a cell failed.
+        OSError: the notebook cannot be written.
     """
     import jupytext
     import papermill
+    from nbclient.exceptions import DeadKernelError
 
     _check_parameters(script, parameters)
     notebook = jupytext.read(script)
@@ -60,30 +71,58 @@ def execute_chapter(
     output.parent.mkdir(parents=True, exist_ok=True)
     source = output.with_name(f".{output.stem}.source.ipynb")
     partial = output.with_name(f".{output.stem}.partial.ipynb")
-    jupytext.write(notebook, source)
     started = time.perf_counter()
     try:
-        papermill.execute_notebook(
-            str(source),
-            str(partial),
-            parameters=dict(parameters),
-            cwd=str(cwd),
-            progress_bar=False,
-            log_output=False,
-            start_timeout=120,
-            # The profile decides how long a cell may take; papermill's own limit stays off.
-            execution_timeout=None,
-            # The kernel listens on this machine alone; its warning about that is noise.
-            extra_arguments=["--log-level=ERROR"],
-        )
+        with naming(output, str(output.with_name(f".{output.stem}."))):
+            jupytext.write(notebook, source)
+            papermill.execute_notebook(
+                _literal(source),
+                _literal(partial),
+                parameters=dict(parameters),
+                cwd=str(cwd),
+                progress_bar=False,
+                log_output=False,
+                start_timeout=120,
+                # The profile decides how long a cell may take; papermill's own limit stays off.
+                execution_timeout=None,
+                # The kernel listens on this machine alone; its warning about that is noise.
+                extra_arguments=["--log-level=ERROR"],
+                kernel_manager_class=_kernel_manager(held),
+            )
+            seconds = time.perf_counter() - started
+            executed = json.loads(partial.read_text(encoding="utf-8"))
+    except RuntimeError as error:  # also of a kernel that dies while it starts
+        if not isinstance(error, DeadKernelError) and "Kernel died" not in str(error):
+            raise
+        raise ChapterError(
+            f"chapter {script.name}: its kernel died; it was killed, or memory ran out: build again"
+        ) from None
     except papermill.PapermillExecutionError as error:
         raise ChapterError(_explain(script, error)) from None
     finally:
         source.unlink(missing_ok=True)
-    seconds = time.perf_counter() - started
-    _finish(partial, parameters, seconds, made_from)
-    os.replace(partial, output)
+        partial.unlink(missing_ok=True)
+    _finish(executed, parameters, seconds, made_from)
+    executed = without_places(executed, cwd, str(parameters["data_root"]))
+    executed["metadata"][FIELD] = json_digest(json.dumps(executed, allow_nan=False), "metadata")
+    write_whole(output, (json.dumps(executed, indent=1, ensure_ascii=False) + "\n").encode())
     return seconds
+
+
+def _literal(path: Path) -> str:
+    """Papermill fills parameters into braces of a path."""
+    return str(path).replace("{", "{{").replace("}", "}}")
+
+
+def _kernel_manager(descriptors: tuple[int, ...]) -> type:
+    """A starter of kernels that hold these descriptors open."""
+    from jupyter_client import AsyncKernelManager
+
+    class KernelManager(AsyncKernelManager):
+        async def start_kernel(self, **options: Any) -> None:  # type: ignore[override]
+            await super().start_kernel(**options, pass_fds=descriptors)
+
+    return KernelManager
 
 
 def _check_parameters(script: Path, parameters: Mapping[str, Any]) -> None:
@@ -101,9 +140,8 @@ def _explain(script: Path, error: Any) -> str:
     )
 
 
-def _finish(path: Path, parameters: Mapping[str, Any], seconds: float, made_from: str) -> None:
+def _finish(notebook: dict[str, Any], parameters: Mapping[str, Any], seconds: float, made_from: str) -> None:
     """Hide the parameter cells, drop run-time noise, and record what the execution cost."""
-    notebook = json.loads(path.read_text())
     for cell in notebook["cells"]:
         tags = cell["metadata"].get("tags", [])
         for tag, page_tag in (("parameters", "remove-cell"), ("injected-parameters", "remove-cell")):
@@ -122,7 +160,6 @@ def _finish(path: Path, parameters: Mapping[str, Any], seconds: float, made_from
         "machine": platform.machine(),
         "parameters": {key: value for key, value in parameters.items() if key != "data_root"},
     }
-    path.write_text(json.dumps(notebook, indent=1, ensure_ascii=False) + "\n")
 
 
 def _children_peak_mb() -> int:

@@ -8,19 +8,23 @@ libraries. The times of files do not count.
 from __future__ import annotations
 
 import ast
-import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from retrieval_geometry._sealed import FIELD, json_digest, parse_json
 from retrieval_geometry._sources import Sources, combined, literal
+from retrieval_geometry.book.digests import MISSING, digest_of, digest_of_folder
 from retrieval_geometry.book.project import Project
 from retrieval_geometry.experiments.registry import EXPERIMENTS, find, folder_digest, recorded, why_stale
 from retrieval_geometry.reporting.provenance import library_versions
 
 PAGES = "build/html/.complete"
-"""A file that holds the digest of what the pages were made from, beside the chapters."""
+"""A file that holds the digests of what the pages were made from, and of the pages."""
+
+SETTINGS = "RETRIEVAL_GEOMETRY_SETTINGS"
+"""The environment variable that hands the settings of a build to the Snakefile, as JSON."""
 
 
 def chapter_files(sources: Sources, script: Path) -> list[Path]:
@@ -66,24 +70,32 @@ def chapter_source(
             sources.digest(files),
             *(EXPERIMENTS[run].source(sources, project.recorded) for run in experiments_of(sources, script)),
             *recorded(sources, files, project.recorded, named_by_claims(sources, script)),
+            *(digest_of(path) for path in _results(project, sources, name, settings["profile"])),
             json.dumps([_settings(settings), library_versions()], sort_keys=True),
         ]
     )
 
 
 def pages_source(project: Project, sources: Sources | None = None) -> str:
-    """The digest of what the pages follow from, beside the executed chapters."""
+    """The digest of what the pages follow from."""
     sources = sources or Sources()
+    executed = [project.executed / f"{name}.ipynb" for name in project.chapter_names()]
     return combined(
         [
             sources.digest(sources.closure(sources.file("retrieval_geometry.book.stage"))),
-            *(_digest_of(path) for path in (project.root / "_config.yml", *project.page_files())),
+            *(digest_of(path) for path in (project.root / "_config.yml", *project.page_files(), *executed)),
         ]
     )
 
 
+def outputs(project: Project, profile: str) -> list[str]:
+    """All that a build can make, relative to the project."""
+    chapters = [_executed(name) for name in project.chapter_names()]
+    return [PAGES, *chapters, *(result_of(run, profile) for run in EXPERIMENTS)]
+
+
 def stale(project: Project, settings: Mapping[str, Any], targets: Iterable[str] = ()) -> dict[str, str]:
-    """What there is and has to be made again, with the reason; paths are relative to the project.
+    """What is missing or has to be made again, with the reason; paths are relative to the project.
 
     Args:
         project: the checkout.
@@ -92,23 +104,42 @@ def stale(project: Project, settings: Mapping[str, Any], targets: Iterable[str] 
     """
     sources, found = Sources(), {}
     chapters = {_executed(name): name for name in project.chapter_names()}
-    wanted = set(targets)
-    asked = {path: name for path, name in chapters.items() if not wanted or path in wanted}
-    runs = {
-        run for name in asked.values() for run in experiments_of(sources, project.chapters / f"{name}.py")
-    }
+    wanted = set(targets) - {PAGES}
+    everything = PAGES in targets or not wanted
+    asked = {path: name for path, name in chapters.items() if everything or path in wanted}
+    shown = {path: _results(project, sources, name, settings["profile"]) for path, name in asked.items()}
+    results_asked = {path for results in shown.values() for path in results}
+    results_asked |= {project.root / path for path in wanted}
     for run in EXPERIMENTS:
-        path = result_of(run, settings["profile"])
-        if run in runs or path in wanted:
+        path = project.root / result_of(run, settings["profile"])
+        if path in results_asked:
             source = EXPERIMENTS[run].source(sources, project.recorded)
-            found[path] = why_stale(EXPERIMENTS[run], project.root / path, **settings, source=source)
-    for path, name in asked.items():
-        made = _made_from(project.root / path)
-        if made != chapter_source(project, name, settings, sources):
-            found[path] = "the chapter, or what it is made from, has changed"
-    if not wanted and _text(project.root / PAGES) != pages_source(project, sources):
-        found[PAGES] = "what the pages are made from has changed"
-    return {path: why for path, why in found.items() if why and (project.root / path).exists()}
+            found[path] = why_stale(EXPERIMENTS[run], path, **settings, source=source)
+    for name, results in shown.items():
+        path = project.root / name
+        again = next((result for result in results if found[result]), None)
+        if not path.is_file():
+            found[path] = MISSING
+        elif again:
+            found[path] = f"it shows {again.name}, which is made again"
+        else:
+            found[path] = why_executed_again(path, chapter_source(project, path.stem, settings, sources))
+    if everything:
+        again = next((path for path in map(project.root.joinpath, asked) if found.get(path)), None)
+        found[project.root / PAGES] = _why_pages(project, again, sources)
+    return {str(path.relative_to(project.root)): why for path, why in found.items() if why}
+
+
+def _why_pages(project: Project, again: Path | None, sources: Sources) -> str | None:
+    """Why the pages are made, where a chapter that is made ``again`` is one reason."""
+    if not (project.root / PAGES).is_file():
+        return MISSING
+    if again:
+        return f"they show {again.stem}, which is made again"
+    source, _, pages = (project.root / PAGES).read_text(encoding="utf-8", errors="replace").partition(" ")
+    if source != pages_source(project, sources):
+        return "what the pages are made from has changed"
+    return None if pages == digest_of_folder(project.html) else "a page is missing or damaged"
 
 
 def result_of(experiment: str, profile: str) -> str:
@@ -124,18 +155,22 @@ def _executed(chapter: str) -> str:
     return f"build/executed/{chapter}.ipynb"
 
 
-def _made_from(notebook: Path) -> str | None:
-    """The digest that an executed chapter carries."""
+def _results(project: Project, sources: Sources, chapter: str, profile: str) -> list[Path]:
+    """The results that a chapter shows."""
+    runs = experiments_of(sources, project.chapters / f"{chapter}.py")
+    return [project.root / result_of(run, profile) for run in runs]
+
+
+def why_executed_again(path: Path, source: str) -> str | None:
+    """Why an executed chapter is not what this source gives; None if it is."""
     try:
-        made_from = json.loads(_text(notebook))["metadata"].get("made_from")
-    except (ValueError, KeyError):
-        return None
-    return str(made_from)
-
-
-def _digest_of(path: Path) -> str:
-    return f"{path.name} {hashlib.sha256(path.read_bytes()).hexdigest()}"
-
-
-def _text(path: Path) -> str:
-    return path.read_text(encoding="utf-8") if path.is_file() else ""
+        text = path.read_text(encoding="utf-8")
+        notebook = parse_json(text)
+        whole = notebook["metadata"].get(FIELD) == json_digest(text, "metadata")
+    except (ValueError, TypeError, KeyError, AttributeError):
+        whole = False
+    if not whole:
+        return "it is damaged, or was edited"
+    if notebook["metadata"].get("made_from") != source:
+        return "the chapter, or what it is made from, has changed"
+    return None

@@ -13,6 +13,7 @@ from typing import Any
 
 import yaml
 
+from retrieval_geometry.book.digests import digest_of_folder
 from retrieval_geometry.book.project import Project
 
 # Jupyter Book always adds this run-in-the-page script, twice, which browsers report as an error.
@@ -28,32 +29,54 @@ class BookError(RuntimeError):
 def build_html(project: Project, made_from: str = "") -> Path:
     """Stage the executed chapters, build the HTML, and return the path of its first page.
 
-    ``made_from`` is left beside the pages: the digest of what they were made from.
+    ``made_from`` is left beside the pages, with a digest of them: the digest of what they were made from.
 
     Pages are built inside the staging folder and replace ``build/html`` only when Jupyter Book ends without
     an error or a warning.
     """
     stage(project)
-    jupyter_book = Path(sys.executable).with_name("jupyter-book")
-    command = [str(jupyter_book), "build", str(project.staging)]
-    options = ["--warningiserror", "--nitpick", "--keep-going", "--quiet"]
-    log = subprocess.run(
-        [*command, *options], text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
-    )
-    (project.build / "sphinx.log").write_text(log.stdout)
-    made = project.staging / "_build" / "html"
-    if log.returncode or not (made / "index.html").exists():
-        raise BookError(f"Jupyter Book failed:\n{log.stdout[-6000:]}")
-    fresh = project.build / "html.partial"
-    shutil.rmtree(fresh, ignore_errors=True)
+    made = _run_jupyter_book(project)
+    fresh, old = project.build / "html.partial", project.build / "html.old"
+    for folder in (fresh, old):
+        shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(made, fresh)
     for page in fresh.rglob("*.html"):
-        page.write_text(THEBE.sub("", page.read_text()))
+        page.write_text(THEBE.sub("", page.read_text(encoding="utf-8")), encoding="utf-8")
     (fresh / "prf-prf.html").unlink(missing_ok=True)  # a list of labels that no page links to
-    (fresh / ".complete").write_text(made_from)
-    shutil.rmtree(project.html, ignore_errors=True)
+    (fresh / ".complete").write_text(f"{made_from} {digest_of_folder(fresh)}")
+    if project.html.exists():
+        os.replace(project.html, old)
     os.replace(fresh, project.html)
+    shutil.rmtree(old, ignore_errors=True)
     return project.html / "index.html"
+
+
+def _run_jupyter_book(project: Project) -> Path:
+    """Run Jupyter Book on the staged files and return the folder of its pages.
+
+    It goes on from its last run only where that ended well and nobody touched what it left: a run that is
+    killed leaves pages cut short, which the next would keep.
+    """
+    work, untouched = project.staging / "_build", project.build / "pages.digest"
+    if not untouched.is_file() or untouched.read_bytes() != digest_of_folder(work).encode():
+        shutil.rmtree(work, ignore_errors=True)
+    untouched.unlink(missing_ok=True)
+    # Not the program jupyter-book: its first line names an interpreter, whose path may hold no space.
+    program = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()"]
+    options = ["--warningiserror", "--nitpick", "--keep-going", "--quiet"]
+    log = subprocess.run(
+        [*program, "build", str(project.staging), *options],
+        text=True,
+        errors="replace",
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        check=False,
+    )
+    (project.build / "sphinx.log").write_text(log.stdout, encoding="utf-8")
+    if log.returncode or not (work / "html" / "index.html").exists():
+        raise BookError(f"Jupyter Book failed:\n{log.stdout[-6000:]}")
+    untouched.write_text(digest_of_folder(work))
+    return work / "html"
 
 
 def stage(project: Project) -> None:

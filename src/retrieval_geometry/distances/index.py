@@ -13,11 +13,11 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from retrieval_geometry._check import check_choice, check_count
-from retrieval_geometry._files import replacing
+from retrieval_geometry._files import write_whole
 from retrieval_geometry.distances._blocks import join, take
 from retrieval_geometry.distances._bounds import Bounds, keep_all, kept_bounds
 from retrieval_geometry.distances._gaussians import check_gaussians
@@ -157,13 +157,14 @@ class GalleryIndex:
 
         Args:
             path: of the file; one that is there is replaced, folders are made.
+
+        Raises:
+            OSError: it cannot be written (a full disk, ...); the file that was there is as it was.
         """
-        path = Path(path)
         content = {name: tensor.cpu().contiguous() for name, tensor in self._tensors().items()}
         header = {"format": FORMAT, "version": str(VERSION), "distance": self._distance}
         header["sha256"] = _checksum(header, content)
-        with replacing(path) as temporary:
-            save_file(content, temporary, header)
+        write_whole(path, save(content, header))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], device: str | torch.device = "cpu") -> "GalleryIndex":
@@ -235,7 +236,10 @@ def _check_header(header: dict[str, str], path: Path) -> None:
             f"{path} has version {header.get('version')} of the format, this package reads {VERSION}: "
             f"{REMEDY}"
         )
-    check_choice(header.get("distance", ""), f"the distance of {path}", PRUNED)
+    try:
+        check_choice(header.get("distance", ""), f"the distance of {path}", PRUNED)
+    except ValueError as error:
+        raise ValueError(f"{error}: {REMEDY}") from None
 
 
 def _checksum(header: dict[str, str], content: dict[str, Tensor]) -> str:

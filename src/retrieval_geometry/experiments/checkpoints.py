@@ -10,10 +10,12 @@ from typing import Any, TypeVar
 
 import torch
 
-from retrieval_geometry._files import replacing
+from retrieval_geometry._sealed import Kind, parse_json
 from retrieval_geometry._sources import PACKAGE, combined, loaded_sources
 from retrieval_geometry.reporting._decode import decode
 from retrieval_geometry.reporting.results import MethodResult, results_dir
+
+PART = Kind("part of a run", 1, "it is made again")
 
 
 @dataclass(frozen=True)
@@ -57,16 +59,22 @@ class Checkpoints:
         return results_dir().parent / "cache" / "parts" / digest
 
     def get(self, name: str, kind: type[Kept] = Part) -> Kept | None:  # type: ignore[assignment]
-        """A part that was finished, of this kind; None if it was not, or if its file is damaged."""
-        try:
-            return decode(kind, json.loads((self.folder / f"{name}.json").read_text(encoding="utf-8")))
-        except (OSError, ValueError):
-            return None
+        """A part that was finished, of this kind; None if it was not.
+
+        None as well if its file is damaged: then a line on stderr says that it is made again.
+        """
+        content = PART.recover(*self._place(name, kind))
+        return None if content is None else decode(kind, parse_json(content.decode()))
 
     def put(self, name: str, part: Any) -> None:
         """Keep a part, a dataclass."""
-        with replacing(self.folder / f"{name}.json") as file:
-            file.write_text(json.dumps(asdict(part)), encoding="utf-8")
+        path, about = self._place(name, type(part))
+        PART.write(path, json.dumps(asdict(part), allow_nan=False).encode(), about)
+
+    def _place(self, name: str, kind: type) -> tuple[Path, str]:
+        """The file of a part, and what it is about: one in the place of another is not used."""
+        folder = self.folder
+        return folder / f"{name}.part", f"{folder.name} {name} {kind.__name__}"
 
 
 def _module_of(function: Callable[..., Any]) -> str:

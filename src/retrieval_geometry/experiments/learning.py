@@ -40,7 +40,7 @@ from retrieval_geometry.experiments.learning_run import (
 )
 from retrieval_geometry.features import EmbeddingNetwork
 from retrieval_geometry.reporting.details import Compared, Rows, Transport, Tuned
-from retrieval_geometry.reporting.results import Result, ResultError, load_recorded
+from retrieval_geometry.reporting.results import NoResultError, Result, load_recorded
 from retrieval_geometry.training import embed
 
 QUICK_METHODS = (*(method.name for method in TEN_LOSSES), "rankmi")
@@ -125,7 +125,7 @@ def chosen_values() -> dict[str, float]:
     """The values that the recorded tuning on glyphs chose; the middle candidates where none is recorded."""
     try:
         chosen = load_recorded("learning-tuning", "quick").told(Tuned).chosen
-    except ResultError:
+    except NoResultError:
         chosen = {}
     return {name: float(chosen.get(name, method.candidates[2])) for name, method in METHODS.items()}
 

@@ -161,7 +161,7 @@ def why_stale(
     except FileNotFoundError:
         return "there is none"
     except ResultError as error:
-        return str(error)
+        return error.fault
     made = result.provenance
     compared: dict[str, tuple[object, object]] = {
         "experiment": (result.experiment, experiment.name),

@@ -6,18 +6,19 @@ import os
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, save
 from torch import Tensor
 from tqdm import tqdm
 
 from retrieval_geometry._check import check_count, check_floating
-from retrieval_geometry._files import replacing
+from retrieval_geometry._sealed import Kind
 from retrieval_geometry.datasets import ImageSet
 from retrieval_geometry.features.base import Backbone
 
 PART = 256
 """Images in one file of the cache: what an interrupted run has to repeat at most."""
+
+DESCRIPTORS = Kind("file of descriptors", 1, "it is made again")
 
 
 def extract_descriptors(
@@ -37,14 +38,16 @@ def extract_descriptors(
         batch_size: images at a time; it changes the speed, not the result.
         progress: show a bar.
         cache: a folder that keeps the descriptors, 4 N D bytes an image, for the next call with the same
-            images, settings and weights. An interrupted call is taken up at its last part of 256 images. The
-            first image is described again at each call; where it no longer agrees, the rest is not trusted.
+            images, settings and weights. An interrupted call is taken up at its last part of 256 images. A
+            part that is damaged is computed again, and a line on stderr says so. The first image is described
+            again at each call; where it no longer agrees, the rest is not trusted.
 
     Returns:
         ``(n, N, D)`` float32.
 
     Raises:
         ValueError: there are no images, or a descriptor is NaN or infinite (the image is named).
+        OSError: a file of the cache cannot be read or written.
 
     Example:
         >>> from retrieval_geometry.datasets import photo_textures
@@ -130,12 +133,12 @@ def _fill_part(
 
 
 def _read_part(file: Path, part: Tensor, first: Tensor) -> bool:
-    """Fill ``part`` from the cache; False where the file is absent, broken, or no longer agrees."""
-    try:
-        stored = load_file(file)
-        descriptors, witness = stored["descriptors"], stored["first"]
-    except (FileNotFoundError, SafetensorError, KeyError):
+    """Fill ``part`` from the cache; False where the file is absent, damaged, or no longer agrees."""
+    content = DESCRIPTORS.recover(file, _about(file))
+    if content is None:
         return False
+    stored = load(content)
+    descriptors, witness = stored["descriptors"], stored["first"]
     if descriptors.shape != part.shape or witness.shape != first.shape:
         return False
     # Other batch sizes and thread counts round differently; another network is far off.
@@ -147,5 +150,10 @@ def _read_part(file: Path, part: Tensor, first: Tensor) -> bool:
 
 def _write_part(file: Path, part: Tensor, first: Tensor) -> None:
     """Write a part so that a reader finds all of it or nothing, even beside another writer."""
-    with replacing(file) as temporary:
-        save_file({"descriptors": part.contiguous(), "first": first.contiguous()}, temporary)
+    content = save({"descriptors": part.contiguous(), "first": first.contiguous()})
+    DESCRIPTORS.write(file, content, _about(file))
+
+
+def _about(file: Path) -> str:
+    """What a part is of: a file that was put in the place of another one is not used."""
+    return f"{file.parent.name}/{file.name}"

@@ -1,6 +1,7 @@
 """From JSON to frozen dataclasses, with every type checked and every fault named by its place."""
 
 import dataclasses
+import math
 import types
 import typing
 from typing import Any, TypeVar
@@ -42,14 +43,14 @@ def _value(hint: Any, data: Any, where: str) -> Any:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is types.UnionType:
         return _one_of(arguments, data, where)
-    if origin is typing.Literal and data in arguments:
+    if origin is typing.Literal and type(data) is str and data in arguments:
         return data
     if origin is tuple and isinstance(data, list):
         return tuple(_value(arguments[0], item, f"{where}[{i}]") for i, item in enumerate(data))
     if origin is dict and isinstance(data, dict):
         return {key: _value(arguments[1], item, _join(where, key)) for key, item in data.items()}
     if hint is float and type(data) in (int, float):
-        return float(data)
+        return _float(data, where)
     if type(data) is hint:
         return data
     expected = {tuple: "a list", dict: "an object"}.get(origin, getattr(hint, "__name__", str(hint)))
@@ -63,9 +64,18 @@ def _one_of(hints: tuple[Any, ...], data: Any, where: str) -> Any:
         return None if data is None else _value(hints[0], data, where)
     kinds = {hint.kind: hint for hint in hints}
     kind = data.get("kind") if isinstance(data, dict) else None
-    if kind not in kinds:
+    if not isinstance(kind, str) or kind not in kinds:
         raise ValueError(f"{_join(where, 'kind')} should be one of {', '.join(kinds)}, got {_kind(kind)}")
     return decode(kinds[kind], data, where)
+
+
+def _float(data: int | float, where: str) -> float:
+    try:
+        if math.isfinite(number := float(data)):
+            return number
+    except OverflowError:
+        pass
+    raise ValueError(f"{where} should be a finite number, got {_kind(data)}")
 
 
 def _join(where: str, name: str) -> str:

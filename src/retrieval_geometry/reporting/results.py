@@ -7,6 +7,7 @@ number on a page can be traced to the run that made it. The module imports no to
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,18 +15,39 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from retrieval_geometry._files import replacing
+from retrieval_geometry._files import write_whole
+from retrieval_geometry._sealed import FIELD, json_digest, parse_json
 from retrieval_geometry.reporting._decode import decode
 from retrieval_geometry.reporting.details import Details, Rows
 
 SCHEMA = 2
 
+PATH = re.compile(
+    r"""(?<![:/\w.<])(?:/[\w.~-]+){2,} | "/[\w.~-]+"  # /srv/pictures/..., and "/scratch" alone
+    | \b[A-Za-z]:(?:\\\\|/) | \\\\\\\\\w  # C:\Users, C:/Users, \\server; in JSON a backslash is two
+    | (?<![\w./])(?:~\w*|\.\.)/\w | \bfile:/  # ~/pictures, ~ann/pictures, ../ann/pictures, file:///srv
+    """,
+    re.X,
+)
+"""What tells where a file lies, in the text of a result."""
 
 T = TypeVar("T")
 
 
 class ResultError(ValueError):
-    """A result file that cannot be used, with what to do about it."""
+    """A result file that cannot be used.
+
+    Attributes:
+        fault: what is wrong with it; the message adds what to do about it.
+    """
+
+    def __init__(self, fault: str, remedy: str = "") -> None:
+        self.fault = fault
+        super().__init__(f"{fault}: {remedy}" if remedy else fault)
+
+
+class NoResultError(ResultError):
+    """There is no such result."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +80,10 @@ class Relevance:
 
     k: int
     bits: str
+
+    def __post_init__(self) -> None:
+        if self.k < 1 or not re.fullmatch(r"[0-9a-f]*", self.bits) or len(self.bits) % -(-self.k // 4):
+            raise ValueError(f"bits must hold ceil(k / 4) hexadecimal digits a query, got k = {self.k}")
 
     @classmethod
     def pack(cls, relevant: np.ndarray) -> "Relevance":
@@ -98,9 +124,9 @@ class Groups:
     def __post_init__(self) -> None:
         if not self.sizes or min(self.sizes) < 1:
             raise ValueError(f"every group needs at least one query, got sizes {self.sizes}")
-        counts = np.bincount(self.of_query, minlength=len(self.sizes)) if self.of_query else self.sizes
-        if tuple(counts) != self.sizes:
-            raise ValueError(f"groups of queries do not have the sizes {self.sizes}: {tuple(counts)}")
+        counts = Counter(self.of_query)
+        if counts and dict(counts) != dict(enumerate(self.sizes)):
+            raise ValueError(f"groups of queries do not have the sizes {self.sizes}: {dict(counts)}")
 
 
 @dataclass(frozen=True)
@@ -236,45 +262,58 @@ class Result:
             return self.details
         found = type(self.details).__name__ if self.details is not None else "nothing"
         raise ResultError(
-            f"{self.experiment} ({self.profile}) holds no {kind.__name__} beyond its table, but {found}: "
-            "run it again"
+            f"{self.experiment} ({self.profile}) holds no {kind.__name__} beyond its table, but {found}",
+            "run it again",
         )
 
     def write(self, path: str | Path) -> Path:
-        """Write the JSON file whole or not at all, and return its path."""
-        path = Path(path)
-        text = json.dumps(asdict(self), indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+        """Write the JSON file, with its digest, whole or not at all, and return its path.
+
+        Raises:
+            ValueError: it holds a path of this machine, or a number that JSON lacks.
+            OSError: the file cannot be written.
+        """
+        path, data = Path(path), asdict(self)
+        data[FIELD] = json_digest(json.dumps(data, allow_nan=False))
+        text = json.dumps(data, indent=1, ensure_ascii=False) + "\n"
         # Lists of numbers on one line. No string has such a line break: JSON writes it as two characters.
         text = re.sub(r"\[\n[\s\d.,eE+-]*\]", lambda found: re.sub(r"\s", "", found[0]), text)
         _refuse_paths(text)
-        with replacing(path) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+        write_whole(path, text.encode())
         return path
 
     @classmethod
     def read(cls, path: str | Path) -> "Result":
-        """Read a result and check every field; a ResultError names the file and what is wrong with it."""
+        """Read a result; check every field, and that all is as it was written.
+
+        Raises:
+            OSError: the file cannot be read.
+            ResultError: it is damaged, was edited, or is no result of this version; the message names the
+                file, what is wrong with it, and the remedy.
+        """
         path = Path(path)
         try:
-            data = json.loads(path.read_text(encoding="utf-8"))
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise ResultError(
-                f"{path} is damaged ({error}): delete it and run its experiment again"
-            ) from None
+            text = path.read_text(encoding="utf-8")
+            data = parse_json(text)
+            digest = json_digest(text) if isinstance(data, dict) else None
+        except ValueError as error:
+            raise ResultError(f"{path} is damaged ({error})", _remedy(path)) from None
         schema = data.get("schema") if isinstance(data, dict) else None
         if schema != SCHEMA:
-            raise ResultError(
-                f"{path} has schema {schema!r}, this version reads {SCHEMA}: run its experiment again"
-            )
+            raise ResultError(f"{path} has schema {schema!r}, this version reads {SCHEMA}", _remedy(path))
+        stated = data.pop(FIELD, None)
         try:
-            return decode(cls, data)
+            result = decode(cls, data)
         except ValueError as error:
-            raise ResultError(f"{path} is no valid result: {error}; run its experiment again") from None
+            raise ResultError(f"{path} is no valid result: {error}", _remedy(path)) from None
+        if stated != digest:
+            raise ResultError(f"{path} is not as it was written: it lacks its digest", _remedy(path))
+        return result
 
 
 def _refuse_paths(text: str) -> None:
     """A recorded result is published: it must not tell where on whose machine it was made."""
-    found = re.search(r'(?<![:/\w.<])(?:/[\w.~-]+){2,}|"/[\w.~-]+"|\b[A-Za-z]:\\\\', text)
+    found = PATH.search(text)
     home = str(Path.home())
     if found or (len(home) > 3 and home in text):
         what = found.group(0) if found else home
@@ -309,21 +348,42 @@ def load_recorded(experiment: str, profile: str) -> Result:
     """The recorded run that comes with the book, whatever was run on this machine.
 
     Raises:
-        ResultError: there is none, or the file is damaged; the message says how to make one.
+        NoResultError: there is none; the message says how to make one.
+        ResultError: the file is damaged, or holds another result.
     """
     path = result_path(experiment, profile, recorded_dir())
     if path.is_file():
-        return Result.read(path)
-    raise ResultError(
-        f"no recorded run of experiment {experiment!r} with profile {profile!r}: "
-        f"run `retrieval-geometry run {experiment} --profile {profile} --output book/results/{path.name}`"
+        return _read_as(experiment, profile, path)
+    raise NoResultError(
+        f"no recorded run of experiment {experiment!r} with profile {profile!r}",
+        f"run `retrieval-geometry run {experiment} --profile {profile} --output book/results/{path.name}`",
     )
 
 
 def load_all(experiments: Sequence[str], profile: str) -> dict[str, Result]:
-    """The results that exist, by experiment; those that were never run are left out."""
+    """The results that exist, by experiment; those that were never run are left out.
+
+    Raises:
+        ResultError: a file is damaged, or holds another result.
+    """
     paths = {experiment: _existing(experiment, profile) for experiment in experiments}
-    return {experiment: Result.read(path) for experiment, path in paths.items() if path is not None}
+    return {name: _read_as(name, profile, path) for name, path in paths.items() if path is not None}
+
+
+def _read_as(experiment: str, profile: str, path: Path) -> Result:
+    """The result in a file, if it is that of this experiment and profile."""
+    result = Result.read(path)
+    if (result.experiment, result.profile) != (experiment, profile):
+        held = f"{path} holds the result of {result.experiment} ({result.profile})"
+        raise ResultError(f"{held}, not that of {experiment} ({profile})", _remedy(path))
+    return result
+
+
+def _remedy(path: Path) -> str:
+    """What to do about a bad file: a recorded run is in git, and takes data and hours to make."""
+    if path.resolve().parent == recorded_dir().resolve():
+        return f"take it back with `git checkout -- book/results/{path.name}`, or run and record it again"
+    return "run its experiment again"
 
 
 def _existing(experiment: str, profile: str) -> Path | None:

@@ -1,6 +1,7 @@
 """Checkpoints of a training run, and the random numbers it may draw."""
 
 import hashlib
+import io
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,9 +10,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from retrieval_geometry._files import replacing
+from retrieval_geometry._sealed import Kind
 
-FORMAT = 2
+CHECKPOINT = Kind("checkpoint", 3, "remove it to train anew")
+PARTS = {"settings", "run", "history", "best"}
 
 
 @contextmanager
@@ -49,26 +51,34 @@ def digest(parts: Any) -> str:
 
 
 def write_checkpoint(path: Path, settings: Mapping[str, Any], state: Mapping[str, Any]) -> None:
-    """Write a checkpoint, whole or not at all."""
-    with replacing(path) as temporary:
-        torch.save({"format": FORMAT, "settings": dict(settings), **state}, temporary)
+    """Write a checkpoint, whole or not at all.
+
+    Raises:
+        OSError: it cannot be written; the one that was there is as it was.
+    """
+    content = io.BytesIO()
+    torch.save({"settings": dict(settings), **state}, content)
+    CHECKPOINT.write(path, content.getvalue())
 
 
 def read_checkpoint(path: Path, settings: Mapping[str, Any]) -> dict[str, Any] | None:
     """Read a checkpoint of a run of the same settings, running no code in it; None if there is none.
 
     Raises:
+        OSError: the file cannot be read.
         ValueError: the file is damaged, no checkpoint, or one of other settings, which are named.
     """
-    if not path.exists():
+    try:
+        content = CHECKPOINT.read(path)
+    except FileNotFoundError:
         return None
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # the unpickler of damaged files raises almost anything
+        state: Any = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except Exception as error:  # whole, but by another torch, or with more in it than weights
         reason = str(error).partition("\n")[0] or type(error).__name__
-        raise ValueError(f"checkpoint {path} is damaged; remove it to train anew ({reason})") from None
-    if not isinstance(state, dict) or state.get("format") != FORMAT:
-        raise ValueError(f"checkpoint {path} is no checkpoint of this version; remove it to train anew")
+        raise ValueError(f"checkpoint {path} cannot be read; {CHECKPOINT.remedy} ({reason})") from None
+    if not isinstance(state, dict) or state.keys() != PARTS or not isinstance(state["settings"], dict):
+        raise ValueError(f"checkpoint {path} is no checkpoint of `train`; {CHECKPOINT.remedy}")
     stored = state["settings"]
     differing = _differing(stored, settings)
     if differing:
@@ -77,7 +87,7 @@ def read_checkpoint(path: Path, settings: Mapping[str, Any]) -> dict[str, Any] |
             f"checkpoint {path} belongs to a run of other settings: {found}. Give another path, or remove "
             "the file to train anew"
         )
-    return state
+    return dict(state)
 
 
 def _differing(stored: Mapping[str, Any], settings: Mapping[str, Any]) -> list[str]:
