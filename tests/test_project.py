@@ -65,3 +65,10 @@ def test_notebooks_carry_no_outputs_and_are_in_step() -> None:
     from retrieval_geometry.book.project import Project
 
     assert out_of_step(Project(ROOT)) == []
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "book").rglob("*.py")), ids=lambda path: path.name)
+def test_numbers_of_exercises_are_references(path: Path) -> None:
+    """They run through the whole book, so that a typed one is wrong from the second chapter on."""
+    typed = re.findall(r"^#.*\bexercises? \d+", path.read_text(), re.I | re.M)
+    assert typed == []

@@ -270,6 +270,10 @@ def _in_browser(folder: Path, body: str) -> list[str]:
         (f"<p>{'a' * 200}</p>", "text runs out of its box: p aaa"),
         ("<span class='math'>x</span>", "1 of 1 formulas are not rendered"),
         ("<p><mjx-merror>bad</mjx-merror></p>", "formula error: mjx-merror bad"),
+        (
+            "<mjx-container><mjx-mo><mjx-c class='mjx-c2016 TEX-S1'></mjx-c></mjx-mo>v</mjx-container>",
+            "bars lower than what they enclose: mjx-container v",
+        ),
         ("<img alt='a' src='other.html' width=9 height=9>", "image not shown"),
         ("<script>throw Error('deliberate')</script>", "deliberate"),
         (f"<div style='overflow-x: auto'><table><tr><td>{WIDE}</td></tr></table></div>", None),

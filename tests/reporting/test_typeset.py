@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from retrieval_geometry.reporting.tables import markdown_table
-from retrieval_geometry.reporting.typeset import MINUS, NO_BREAK, unbroken
+from retrieval_geometry.reporting.typeset import JOIN, MINUS, NO_BREAK, unbroken
 
 
 @pytest.mark.parametrize(
@@ -17,6 +17,7 @@ from retrieval_geometry.reporting.typeset import MINUS, NO_BREAK, unbroken
         ("-0.07 [-0.17, +0.04]", "_0.07 [_0.17,~+0.04]"),
         ("**-0.98** [-1.00, -0.9]*", "**_0.98** [_1.00,~_0.9]*"),
         ("13.8 %, 18 µs, 1.2 GB, 5 s", "13.8~%, 18~µs, 1.2~GB, 5~s"),
+        ("98–100 %", f"98–{JOIN}100~%"),
         ("(-25753.4)", "(_25753.4)"),
         ("5 samples of 2 size", "5 samples of 2 size"),
         ("4e-06, 2017-09-01, cp-311, SMT-2, 10-12", "4e-06, 2017-09-01, cp-311, SMT-2, 10-12"),
@@ -28,10 +29,10 @@ def test_numbers_are_kept_in_one_piece(text: str, shown: str) -> None:
     assert unbroken(text) == shown.replace("~", NO_BREAK).replace("_", MINUS)
 
 
-@given(st.text(alphabet="0123456789[], -+.%smea$`()*", max_size=40))
-def test_nothing_but_spaces_and_minus_signs_changes(text: str) -> None:
+@given(st.text(alphabet="0123456789[], -–+.%smea$`()*", max_size=40))
+def test_nothing_but_spaces_and_signs_changes(text: str) -> None:
     shown = unbroken(text)
-    assert shown.replace(NO_BREAK, " ").replace(MINUS, "-") == text
+    assert shown.replace(NO_BREAK, " ").replace(MINUS, "-").replace(JOIN, "") == text
     assert unbroken(shown) == shown
 
 

@@ -79,6 +79,9 @@ MEASURE = """() => {
     if (shown(node) && node.scrollWidth > node.clientWidth + 8) report('wider than its line', node);
 
   for (const node of document.querySelectorAll('mjx-merror')) report('formula error', node);
+  // Of all signs for a norm this one is half as high as a letter; it is meant for the pieces of taller bars.
+  for (const node of document.querySelectorAll('mjx-mo > mjx-c.mjx-c2016.TEX-S1'))
+    report('bars lower than what they enclose', node.closest('mjx-container'));
   for (const image of document.images)
     if (image.offsetParent && image.complete && !image.naturalWidth)
       found.push('image not shown: ' + image.src);

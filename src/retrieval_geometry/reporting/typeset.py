@@ -2,10 +2,11 @@
 
 import re
 
-NO_BREAK, MINUS = "\u00a0", "\u2212"
+NO_BREAK, MINUS, JOIN = "\u00a0", "\u2212", "\u2060"
 _LITERAL = re.compile(r"(\$[^$]*\$|`[^`]*`|\]\([^)]*\))")  # formulas, code and addresses stay as they are
 _INTERVAL = re.compile(r"\[[-+\u2212\d][^\[\]a-zA-Z]*, ?[-+\u2212\d][^\[\]a-zA-Z]*\]")
 _NEGATIVE = re.compile(r"(?<![\w.)\]-])-(?=\d)")
+_RANGE = re.compile(r"(?<=\d)–(?=\d)")
 _UNIT = re.compile(r"(?<=\d) (?=(?:%|ns|µs|ms|s|h|MB|GB)(?!\w))")
 
 
@@ -22,5 +23,5 @@ def unbroken(text: str) -> str:
 
 
 def _numbers(text: str) -> str:
-    text = _NEGATIVE.sub(MINUS, _UNIT.sub(NO_BREAK, text))
+    text = _NEGATIVE.sub(MINUS, _UNIT.sub(NO_BREAK, _RANGE.sub(f"–{JOIN}", text)))
     return _INTERVAL.sub(lambda found: found[0].replace(" ", NO_BREAK).replace("-", MINUS), text)
