@@ -16,10 +16,15 @@ endif
 
 bin := $(VENV)/bin
 ready := $(VENV)/.ready-$(TORCH_BACKEND)
-uv_version := $(shell sed -n 's/^uv==\([0-9.]*\).*/\1/p' requirements.lock)
+ifeq ($(filter $(TORCH_BACKEND),auto cpu),)
+$(error TORCH_BACKEND is auto or cpu, not "$(TORCH_BACKEND)": these are the two whose files are known by digest)
+endif
+# Only Linux has a CPU build of its own.
+cpu_lock := $(if $(filter $(TORCH_BACKEND)-$(shell uname -s),cpu-Linux),requirements-cpu.lock)
 
 .DEFAULT_GOAL := help
-.PHONY: book test drills reproduce processors lint sync format check-pages bench serve lock clean distclean help setup
+.PHONY: book test drills reproduce processors lint sync format check-pages bench serve lock dependencies clean \
+  distclean help setup
 
 book: setup  ## set up, execute all chapters, build the HTML: build/html/index.html
 	@$(bin)/python -m retrieval_geometry build --profile="$$PROFILE" --data-root="$$DATA_ROOT" --device="$$DEVICE" \
@@ -58,26 +63,31 @@ serve: book  ## build the book and serve it on http://localhost:8000 (PORT=...)
 lock: setup  ## resolve the dependencies of pyproject.toml anew
 	@$(bin)/uv pip compile --quiet --universal --python-version 3.11 --all-extras --generate-hashes \
 	  --no-annotate --no-header --upgrade pyproject.toml --output-file requirements.lock
+	@sed -n 's/^\(torch\(vision\)\{0,1\}==[0-9.]*\).*/\1/p' requirements.lock | $(bin)/uv pip compile --quiet - --no-deps \
+	  --python-platform linux --torch-backend=cpu --generate-hashes --no-annotate --no-header --output-file requirements-cpu.lock
+	@$(bin)/uv pip compile --quiet --python-version 3.12 --generate-hashes --no-annotate --no-header --upgrade \
+	  .github/audit.in --output-file .github/audit.lock
+	@$(MAKE) setup dependencies
+
+dependencies: setup  ## write DEPENDENCIES.md: what is installed, and its licences
+	@$(bin)/python -m tests.dependencies
 
 setup: $(ready)
 
-# Everything goes into $(VENV); a set-up that was cut short is repeated, a finished one costs nothing.
-$(ready): requirements.lock pyproject.toml
+# Everything goes into $(VENV), each file checked against the digest in a lock; pip comes with Python, setuptools
+# from the lock. A set-up that was cut short is repeated, a finished one costs nothing.
+$(ready): requirements.lock requirements-cpu.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
 	  echo "Python 3.11 or newer is needed ($(PYTHON) is not); name one: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
 	@rm -f $(VENV)/.ready-*
 	@$(bin)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV) || { \
 	  echo "$(PYTHON) cannot make a virtual environment; on Debian and Ubuntu: apt install python3-venv"; exit 1; }
 	@echo "setting up $(VENV) (once; a minute or two, by the network)"
-	@$(bin)/python -m pip install --quiet --disable-pip-version-check uv==$(uv_version)
-ifeq ($(TORCH_BACKEND),auto)
-	@$(bin)/uv pip sync --quiet --python $(bin)/python --require-hashes requirements.lock
-else
-	@mkdir -p build && awk '/^[^ ]/ { skip = /^(torch|torchvision|triton|nvidia-|cuda-)/ } !skip' requirements.lock > build/without-torch.lock
-	@$(bin)/uv pip sync --quiet --python $(bin)/python --require-hashes build/without-torch.lock
-	@$(bin)/uv pip install --quiet --python $(bin)/python --no-deps --torch-backend=$(TORCH_BACKEND) \
-	  $$(sed -n 's/^\(torch\(vision\)\{0,1\}==[0-9.]*\).*/\1/p' requirements.lock)
-endif
+	@awk '/^[^ ]/ { ours = /^uv==/ } ours' requirements.lock > $(VENV)/installer.lock
+	@$(bin)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(VENV)/installer.lock
+	@awk 'FNR == 1 && NR > 1 { others = 1 } /^[^ ]/ { skip = others && /^(torch|torchvision|triton|nvidia-|cuda-)/ } \
+	  !skip' $(cpu_lock) requirements.lock > $(VENV)/all.lock
+	@$(bin)/uv pip sync --quiet --python $(bin)/python --require-hashes $(if $(cpu_lock),--torch-backend=cpu) $(VENV)/all.lock
 	@$(bin)/uv pip install --quiet --python $(bin)/python --no-deps --no-build-isolation --editable .
 	@touch $@
 

@@ -1,15 +1,12 @@
-"""Promises of the repository as a whole: layers, forbidden calls, one set of versions."""
+"""Promises of the repository as a whole: layers, forbidden calls, paired notebooks."""
 
 from __future__ import annotations
 
 import ast
 import re
-import tomllib
 from pathlib import Path
 
 import pytest
-import yaml
-from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "src" / "retrieval_geometry"
@@ -27,7 +24,6 @@ LAYERS = [
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 MODULES = sorted(path for path in SOURCE.rglob("*.py") if path != SOURCE / "__init__.py")
-PYTHON_312 = {"python_version": "3.12", "python_full_version": "3.12.0", "sys_platform": "linux"}
 
 
 def _layer(path: Path) -> str:
@@ -64,40 +60,15 @@ def test_batched_lu_is_not_used(path: Path) -> None:
     assert not re.search(calls, path.read_text())
 
 
-def _locked() -> dict[str, str]:
-    locked = {}
-    for line in (ROOT / "requirements.lock").read_text().splitlines():
-        if re.match(r"[a-z0-9]", line):
-            requirement = Requirement(line.rstrip(" \\"))
-            if requirement.marker is None or requirement.marker.evaluate(PYTHON_312):
-                locked[requirement.name] = str(requirement.specifier)
-    return locked
-
-
-def _direct() -> set[str]:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    groups = [project["dependencies"], *project["optional-dependencies"].values()]
-    return {Requirement(line).name for group in groups for line in group} - {"uv"}
-
-
-def test_every_locked_package_has_an_exact_version_and_hashes() -> None:
-    text = (ROOT / "requirements.lock").read_text()
-    blocks = re.split(r"\n(?=[a-z0-9])", text.strip())
-    assert len(blocks) > 100
-    assert all("==" in block.splitlines()[0] and "--hash=sha256:" in block for block in blocks)
-    assert "://" not in text
-
-
-def test_the_conda_environment_has_the_versions_of_the_lock() -> None:
-    environment = yaml.safe_load((ROOT / "environment.yml").read_text())
-    pins = next(item["pip"] for item in environment["dependencies"] if isinstance(item, dict))
-    pinned = {Requirement(line).name: str(Requirement(line).specifier) for line in pins}
-    locked = _locked()
-    assert pinned == {name: locked[name] for name in sorted(_direct())}
-
-
 def test_notebooks_carry_no_outputs_and_are_in_step() -> None:
     from retrieval_geometry.book.pairs import out_of_step
     from retrieval_geometry.book.project import Project
 
     assert out_of_step(Project(ROOT)) == []
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "book").rglob("*.py")), ids=lambda path: path.name)
+def test_numbers_of_exercises_are_references(path: Path) -> None:
+    """They run through the whole book, so that a typed one is wrong from the second chapter on."""
+    typed = re.findall(r"^#.*\bexercises? \d+", path.read_text(), re.I | re.M)
+    assert typed == []

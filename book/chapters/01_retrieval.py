@@ -459,7 +459,7 @@ glue("c01-class-ratio", of_classes.width / interval.width, display=False)
 # scores as well. And it treats the queries as independent, whereas patches of one photograph resemble each
 # other. If we care about *these* classes only, the difference between easy and hard classes is no source of
 # noise, because each class gets its share of the queries, and the truth lies nearer to the score than the
-# interval says (exercise 5). If we care about photographs in general, the classes are what was drawn, and the
+# interval says ({numref}`ex-01-5`). If we care about photographs in general, the classes are what was drawn, and the
 # interval is too narrow: drawing whole classes again makes it {glue:text}`c01-class-ratio:.1f` times as wide.
 # [Chapter 10](10_learning_a_metric) measures how often either kind of interval holds the truth.
 #
@@ -691,7 +691,7 @@ glue("c01-needed", int(np.ceil((1.96 / 0.03) ** 2 * (0.62 * 0.38 + 0.59 * 0.41) 
 # opposite ranking in good faith.
 #
 # The remedy costs nothing but computing time: ask with every image there is. To tell 0.62 from 0.59 by
-# independent answers takes about {glue:text}`c01-needed` queries (exercise 4); the test split of DTD holds
+# independent answers takes about {glue:text}`c01-needed` queries ({numref}`ex-01-4`); the test split of DTD holds
 # 1,880. So the experiments of this book ask with all queries that the protocol allows, put an interval around
 # every score, and call a claim about two methods *inconclusive* where the paired interval straddles zero. For
 # a verdict the interval is over classes, and all comparisons that a claim looks at share the risk

@@ -739,7 +739,7 @@ glue("c02-gap-64", 100 * float(median[components.index(64)]), display=False)
 # The last factor of the product is $E_K$, not $E_k$. The pair of coordinates is $(i_k, j_k)$, not
 # $(i_k, i_j)$. And after $K$ steps $\hat\Lambda = \diag(S_{K+1})$, the matrix after the *last* rotation. The
 # paper gives the signs {eq}`eq-02-givens` but no angle; with these signs it is {eq}`eq-02-theta`, and the
-# opposite sign does not remove the correlation, unless the variances are equal (exercise 4).
+# opposite sign does not remove the correlation, unless the variances are equal ({numref}`ex-02-4`).
 # ````
 #
 # {numref}`fig-02-givens` shows the first step for our patch: the two most correlated of its dimensions, and

@@ -48,6 +48,7 @@ seed = 0
 # their provenance stands below the tables.
 
 # %%
+import re
 import time
 
 import torch
@@ -846,7 +847,7 @@ glue("06-floor", 100 * 10 / len(images), display=False)
 # ```
 # ````
 #
-# Ten images of {glue:text}`06-floor:.1f` % must be computed in any case. The means alone leave {glue:text}`06-left-means:.1f` %, all bounds together
+# The ten nearest images themselves, {glue:text}`06-floor:.1f` % of all, must be computed in any case. The means alone leave {glue:text}`06-left-means:.1f` %, all bounds together
 # {glue:text}`06-left:.1f` %. Without means it is harder: {glue:text}`06-left-traces:.0f` % with traces, {glue:text}`06-left-best:.0f` % with everything
 # ({numref}`tab-06-bounds`). {numref}`fig-06-bounds` shows four of the bounds against the truth, and {numref}`fig-06-one-search` one search.
 
@@ -992,8 +993,8 @@ glue("06-flat-dual", shares["dual"][0], display=False)
 glue("06-flat-others", min(values[0] for name, values in shares.items() if name != "dual"), display=False)
 
 # %% [markdown]
-# {numref}`fig-06-slow` is the reason why `rank` carries several bounds. At $s = 0$ the dual bound leaves {glue:text}`06-flat-dual:.0f` % of the distances, every other
-# one at least {glue:text}`06-flat-others:.0f` %.
+# {numref}`fig-06-slow` is the reason why `rank` carries several bounds. At $s = 0$ the dual bound leaves {glue:text}`06-flat-dual:.0f` % of the distances to compute, the best of
+# the others {glue:text}`06-flat-others:.0f` %.
 #
 # ## A bound for the affine-invariant distance
 #
@@ -1091,7 +1092,13 @@ def factor(value):
 
 
 def error(side):
-    return "–" if side is None or side.error is None else f"{side.error:.0e}"
+    return "–" if side is None or side.error is None else f"{side.error:.0e}" if side.error else "0"
+
+
+def name_of(row):
+    """What was timed; point sets of different sizes are told apart."""
+    points = re.match(r"n = (\d+), d = ", row.conditions)
+    return f"{row.work}, {points[1]} points an image" if points else row.work
 
 
 def pair_cells(row):
@@ -1099,7 +1106,7 @@ def pair_cells(row):
     share = "–" if row.gemm_share is None else f"{row.gemm_share:.0%}"
     peer_cells = ("–", "–") if peer is None else (peer.name, format_seconds(peer.time.seconds))
     times = [format_seconds(ours.time.seconds), *peer_cells, factor(row.ratio), factor(row.mark)]
-    return [f"{row.work} ({row.unit})", *times, error(ours), error(peer), share]
+    return [f"{name_of(row)} ({row.unit})", *times, error(ours), error(peer), share]
 
 
 header = [
@@ -1113,6 +1120,7 @@ header = [
     "its error",
     "of a product",
 ]
+assert len({name_of(row) for row in rows_by_key.values()}) == len(rows_by_key)
 table = markdown_table(header, [pair_cells(row) for row in works.values()])
 glue("tab-06-pairs", Markdown(table), display=False)
 glue("tab-06-provenance", Markdown(provenance_table(recorded)), display=False)
@@ -1137,7 +1145,7 @@ def search_cells(row):
     ours, same = row.ours.time.seconds, "yes" if row.identical else "NO"
     memory = "–" if row.memory_mb is None else f"{row.memory_mb / 1000:.1f} GB"
     cells = [format_seconds(ours), f"{row.evaluated:.1%}", same, row.best or "–"]
-    return [row.work, *cells, factor(row.ratio), factor(row.mark), memory]
+    return [name_of(row), *cells, factor(row.ratio), factor(row.mark), memory]
 
 
 header = [
@@ -1179,7 +1187,7 @@ glue("tab-06-search", Markdown(table), display=False)
 # %% tags=["hide-input", "remove-output"]
 def missed_marks(table):
     short = [row for row in table if row.mark and row.ratio and row.ratio < row.mark]
-    return "; ".join(f"{row.work} ({factor(row.ratio)} of {factor(row.mark)})" for row in short)
+    return "; ".join(f"{name_of(row)} ({factor(row.ratio)} of {factor(row.mark)})" for row in short)
 
 
 marked = [row for row in rows_by_key.values() if row.mark]
@@ -1191,8 +1199,9 @@ glue("06-sinkhorn-best", best_peer(sinkhorn).error, display=False)
 glue("06-sinkhorn-note", sinkhorn.note, display=False)
 
 # %% [markdown]
-# Of the {glue:text}`06-marks` marks these were missed in the recorded run: {glue:text}`06-marks-missed`. The Sinkhorn divergence, which the paper names as a way out, needs a word of its own. Its price depends on
-# when one stops iterating. The fastest library stops at an error of {glue:text}`06-sinkhorn-best:.0e`, ours at {glue:text}`06-sinkhorn-ours:.0e`; and the errors of the gradients, which training would use, are further apart
+# Of the {glue:text}`06-marks` marks these were missed in the recorded run: {glue:text}`06-marks-missed`.
+#
+# The Sinkhorn divergence, which the paper names as a way out, needs a word of its own. Its price depends on when one stops iterating. The fastest library stops at an error of {glue:text}`06-sinkhorn-best:.0e`, ours at {glue:text}`06-sinkhorn-ours:.0e`; and the errors of the gradients, which training would use, are further apart
 # ({glue:text}`06-sinkhorn-note`).
 #
 # What lies behind the misses? A pair of full rank ends in the eigenvalues of a 512 × 512 matrix, and no identity of this chapter avoids them. The libraries solve that problem in single precision and

@@ -965,7 +965,7 @@ glue("10-clusters", len(labels.unique()), display=False)
 # V_G = \frac{G - 1}{G} \sum_g (\bar d_{-g} - \bar d)^2, \qquad V_S = \frac{s^2}{S} ,
 # ```
 #
-# and they add up. With equal classes $V_G$ is what one expects, the variance of the class means over $G$ (exercise 6). How many standard errors make an interval? For a normal distribution 1.96. But $s$ comes from three
+# and they add up. With equal classes $V_G$ is what one expects, the variance of the class means over $G$ ({numref}`ex-10-6`). How many standard errors make an interval? For a normal distribution 1.96. But $s$ comes from three
 # models and may be far too small by luck. Student's $t$ allows for it: 4.3 standard errors if all we had were three models. Our variance has two parts, of which one is known well and the other badly; Satterthwaite
 # {cite:p}`c10-satterthwaite1946approximate` gives the sum its degrees of freedom $\nu$:
 #
@@ -1098,7 +1098,7 @@ figure
 #
 # With one model an interval that promises 95 % and takes queries for strangers keeps {glue:text}`10-cover-queries:.0f` % ({numref}`tab-10-coverage`, {numref}`fig-10-coverage`). Classes bring it to
 # {glue:text}`10-cover-classes:.0f` %. What is missing then is the luck of the seed, and of that a single model knows nothing. So in this book a comparison that rests on one trained model is at best *inconclusive*. With three
-# models eq. {eq}`eq-10-freedom` holds the truth in {glue:text}`10-cover-both:.0f` % of the experiments. It errs on the wide side: how one model happens to get on with one class is in both variances (exercise 6).
+# models eq. {eq}`eq-10-freedom` holds the truth in {glue:text}`10-cover-both:.0f` % of the experiments. It errs on the wide side: how one model happens to get on with one class is in both variances ({numref}`ex-10-6`).
 #
 # Could one not draw classes and models again with replacement, the pigeonhole bootstrap {cite:p}`c10-owen2007pigeonhole`? With many models, yes; but to draw from three is to believe that there are no others. Two limits
 # remain. Means close to 0 or 1 over few classes are skewed, and the interval of such a mean is too short (not so that of a difference). And what all classes and models have in common, the one data set, is in no

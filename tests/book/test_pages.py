@@ -29,6 +29,8 @@ def _check(folder: Path, body: str) -> list[str]:
 
 def test_a_sound_page_passes(tmp_path: Path) -> None:
     assert check_pages(_book(tmp_path, SOUND)) == []
+    outside = "<a href='https://example.org'>x</a><link rel='canonical' href='https://example.org'>"
+    assert _check(tmp_path, outside) == []
 
 
 @pytest.mark.parametrize(
@@ -42,6 +44,9 @@ def test_a_sound_page_passes(tmp_path: Path) -> None:
         ("<img src='other.html'>", "without alternative text"),
         ("<img alt='a' src='gone.png'>", "broken link: gone.png"),
         ("<script src='https://example.org/x.js'></script>", "asset from the network"),
+        ("<video src='https://example.org/x.mp4'></video>", "asset from the network"),
+        ("<link rel='preconnect' href='//example.org'>", "asset from the network"),
+        ("<link rel='shortcut icon' href='https://example.org/x.ico'>", "asset from the network"),
         ("<table><tr><td>nan</td></tr></table>", "a table cell says 'nan'"),
         ("<table><tr><td><p>0.51 [0.4, inf]</p></td></tr></table>", "a table cell says '0.51 [0.4, inf]'"),
         ("<p>so <span class='pasted-text'>(&#39;nine reproduced, &#39;</span></p>", "a glued value shows"),
@@ -242,6 +247,14 @@ FORMULA = (
 )
 
 
+def _in_browser(folder: Path, body: str) -> list[str]:
+    executable = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if executable is None:
+        pytest.skip("no Chromium")
+    page = _book(folder, f"<article class='bd-article'>{body}</article>") / "index.html"
+    return browser_problems([page], folder, executable)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("body", "problem"),
@@ -257,6 +270,10 @@ FORMULA = (
         (f"<p>{'a' * 200}</p>", "text runs out of its box: p aaa"),
         ("<span class='math'>x</span>", "1 of 1 formulas are not rendered"),
         ("<p><mjx-merror>bad</mjx-merror></p>", "formula error: mjx-merror bad"),
+        (
+            "<mjx-container><mjx-mo><mjx-c class='mjx-c2016 TEX-S1'></mjx-c></mjx-mo>v</mjx-container>",
+            "bars lower than what they enclose: mjx-container v",
+        ),
         ("<img alt='a' src='other.html' width=9 height=9>", "image not shown"),
         ("<script>throw Error('deliberate')</script>", "deliberate"),
         (f"<div style='overflow-x: auto'><table><tr><td>{WIDE}</td></tr></table></div>", None),
@@ -271,10 +288,41 @@ FORMULA = (
     ],
 )
 def test_the_browser_sees_what_is_cut_off_or_covered(tmp_path: Path, body: str, problem: str | None) -> None:
-    executable = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if executable is None:
-        pytest.skip("no Chromium")
-    page = _book(tmp_path, f"<article class='bd-article'>{body}</article>") / "index.html"
-    found = browser_problems([page], tmp_path, executable)
+    found = _in_browser(tmp_path, body)
     seen = [line for line in found if line.startswith("index.html (dark, ")]
     assert any(problem in line for line in seen) if problem else found == [], found
+
+
+OUTSIDE = "http://outside.invalid/x"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "body",
+    [
+        f"<script>fetch('{OUTSIDE}').catch(() => null)</script>",
+        f"<style>@font-face {{ font-family: f; src: url({OUTSIDE}) }}</style><p style='font-family: f'>a</p>",
+        f"<style>@import url({OUTSIDE});</style>",
+        f"<p style='background: url({OUTSIDE})'>a</p>",
+        f"<script>new Image().src = '{OUTSIDE}'</script>",
+        f"<script>new WebSocket('{OUTSIDE}'.replace('http', 'ws'))</script>",
+        f"<script>navigator.sendBeacon('{OUTSIDE}')</script>",
+        f"<iframe src='{OUTSIDE}'></iframe>",
+        "<img alt='a' src='../beyond.svg' width=9 height=9>",
+    ],
+)
+def test_a_page_that_asks_for_what_is_not_in_the_book_is_reported(tmp_path: Path, body: str) -> None:
+    folder = tmp_path / "a book"
+    folder.mkdir()
+    (tmp_path / "beyond.svg").write_text("<svg xmlns='http://www.w3.org/2000/svg' width='9' height='9'/>")
+    found = _in_browser(folder, body)
+    assert any(
+        "not part of the book" in line and line.endswith(("invalid/x", "beyond.svg")) for line in found
+    )
+
+
+@pytest.mark.slow
+def test_a_page_may_ask_for_its_own_files(tmp_path: Path) -> None:
+    (tmp_path / "x.css").write_text("p { color: red }")
+    own = "<link rel='stylesheet' href='x.css'><img alt='a' src='data:image/svg+xml,<svg/>'>"
+    assert [line for line in _in_browser(tmp_path, own) if "asks for" in line] == []

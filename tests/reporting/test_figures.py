@@ -10,7 +10,7 @@ from retrieval_geometry.reporting.figures import (
     metric_dots,
     precision_curves,
 )
-from retrieval_geometry.reporting.gallery import Neighbour, gallery, neighbour_rows
+from retrieval_geometry.reporting.gallery import PAGE_WIDTH, Neighbour, gallery, neighbour_rows
 
 from .conftest import make_result, method
 
@@ -85,6 +85,19 @@ def test_the_gallery_marks_right_and_wrong(result):
     wrong = figure.axes[2].spines["left"].get_linestyle()
     assert (right, wrong) == ("-", "--")
     assert [text.get_text() for text in figure.axes[2].texts] == ["×"]
+    assert draws(figure)
+
+
+def test_labels_of_a_wide_gallery_can_be_read_on_the_page(result):
+    """The page shrinks a wide figure: what matters is the size of its text beside the width."""
+    item = Neighbour(np.zeros((4, 4, 3), np.uint8))
+    figure = neighbour_rows(item, {"SIFT-BoW-Euclidean": [item] * 10})
+    label = figure.axes[0].yaxis.label
+    for text in (label, figure.axes[0].texts[0]):
+        assert text.get_fontsize() * PAGE_WIDTH / figure.get_figwidth() >= 9
+    figure.draw_without_rendering()
+    assert label.get_text() == "SIFT-BoW-\nEuclidean"
+    assert label.get_window_extent().x0 >= 0  # nothing of it is cut off
     assert draws(figure)
 
 

@@ -13,6 +13,7 @@ from retrieval_geometry.reporting.tables import (
     time_table,
     verdicts_table,
 )
+from retrieval_geometry.reporting.typeset import MINUS, NO_BREAK
 
 from .conftest import make_result
 
@@ -20,6 +21,7 @@ PAPER = {"good": {"P@1": 0.62, "seconds": 5.147}, "bad": {"P@1": 0.45}}
 
 
 def cells(table: str) -> list[list[str]]:
+    table = table.replace(NO_BREAK, " ").replace(MINUS, "-")
     return [
         [c.strip() for c in line.strip("|").replace("\\|", "¦").split("|")] for line in table.splitlines()
     ]

@@ -1,10 +1,10 @@
 """Open the built pages in Chromium, with the network off, as a reader on a train would: wide and narrow, by
-day and by night.
+day and by night. Whatever a page asks for beyond the folder of the book is a fault.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +79,9 @@ MEASURE = """() => {
     if (shown(node) && node.scrollWidth > node.clientWidth + 8) report('wider than its line', node);
 
   for (const node of document.querySelectorAll('mjx-merror')) report('formula error', node);
+  // Of all signs for a norm this one is half as high as a letter; it is meant for the pieces of taller bars.
+  for (const node of document.querySelectorAll('mjx-mo > mjx-c.mjx-c2016.TEX-S1'))
+    report('bars lower than what they enclose', node.closest('mjx-container'));
   for (const image of document.images)
     if (image.offsetParent && image.complete && !image.naturalWidth)
       found.push('image not shown: ' + image.src);
@@ -107,21 +110,25 @@ def browser_problems(pages: Sequence[Path], html: Path, executable: str) -> list
         for scheme in SCHEMES:
             context = chromium.new_context(color_scheme=scheme, offline=True)  # type: ignore[arg-type]
             for path in pages:
-                found = _visit(context, path)
+                found = _visit(context, path, html)
                 problems += [f"{path.relative_to(html)} ({scheme}, {line}" for line in found]
             context.close()
         chromium.close()
     return problems
 
 
-def _visit(context: Any, path: Path) -> list[str]:
+def _visit(context: Any, path: Path, html: Path) -> list[str]:
     """Open one page at every width and return its problems."""
     noise: list[str] = []
     page = context.new_page()
     page.on("console", lambda message: noise.append(message.text) if message.type == "error" else None)
     page.on("pageerror", lambda error: noise.append(str(error)))
+    page.on("request", lambda request: noise.extend(_beyond(request.url, html)))
+    page.on("websocket", lambda socket: noise.extend(_beyond(socket.url, html)))
     page.on("requestfailed", lambda request: noise.append(f"request failed: {request.url}"))
-    page.goto(path.as_uri(), wait_until="load", timeout=300_000)  # a busy machine is no fault of the page
+    page.goto(
+        path.resolve().as_uri(), wait_until="load", timeout=300_000
+    )  # a busy machine is no fault of the page
     page.evaluate(OPEN)
     found: list[str] = []
     for width in WIDTHS:
@@ -129,3 +136,10 @@ def _visit(context: Any, path: Path) -> list[str]:
         found += [f"{width} px): {problem}" for problem in page.evaluate(MEASURE)]
     page.close()
     return [*(f"any width): {text}" for text in noise), *found]
+
+
+def _beyond(url: str, html: Path) -> Iterator[str]:
+    """Yield a line for a request that leaves the book: of the network, or of another folder."""
+    inside = (html.resolve().as_uri() + "/", "data:", "blob:", "about:")
+    if not url.startswith(inside):
+        yield f"asks for what is not part of the book: {url}"

@@ -17,6 +17,17 @@ from retrieval_geometry.book.browser import BROWSERS, browser_problems
 from retrieval_geometry.book.leftovers import leftovers
 from retrieval_geometry.book.sources import glued_names, read_sources, source_problems
 
+# What a browser fetches, or connects to, for a `link`; the others (canonical, next, ...) only tell.
+FETCHED = {
+    "stylesheet",
+    "icon",
+    "preload",
+    "modulepreload",
+    "prefetch",
+    "preconnect",
+    "dns-prefetch",
+    "manifest",
+}
 # A number that is none, alone or in an interval; words ("None of them") and names ("inf_dim") are no numbers.
 NO_NUMBER = re.compile(r"^\W*(?:nan|inf|none)\W*$|(?:^|[\[(,±=]\s*)[-+]?(?:nan|inf)(?=[\s,\]%)]|$)", re.I)
 
@@ -86,7 +97,7 @@ def _link_problems(soup: Any, page: Path, html: Path) -> Iterator[str]:
                 continue
             parts = urlsplit(target)
             if parts.scheme or parts.netloc:
-                if node.name in {"script", "img", "iframe"} or "stylesheet" in (node.get("rel") or []):
+                if node.name not in {"a", "area", "link"} or FETCHED & set(node.get("rel") or []):
                     yield f"asset from the network: {target}"
                 continue
             file = (page.parent / unquote(parts.path)).resolve() if parts.path else page

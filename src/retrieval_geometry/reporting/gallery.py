@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from textwrap import fill
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -13,6 +14,9 @@ from retrieval_geometry.reporting.results import Result
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+PAGE_WIDTH = 7.4
+"""Inches of a figure whose text has its own size on a page of the book."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,9 @@ def neighbour_rows(query: Neighbour, rows: Mapping[str, Sequence[Neighbour]], si
     """
     longest = max(len(row) for row in rows.values())
     captions = any(item.caption for row in rows.values() for item in row)
-    figure = new_figure(size * (longest + 1) + 1.5, (size + (0.32 if captions else 0.05)) * len(rows) + 0.3)
+    width = size * (longest + 1) + 1.5
+    text = max(8.0, 9.5 * width / PAGE_WIDTH)  # a wide figure is shrunk to the page, and its labels with it
+    figure = new_figure(width, (size + (0.32 if captions else 0.05)) * len(rows) + 0.3)
     grid = figure.subplots(len(rows), longest + 1, squeeze=False)
     for i, (label, row) in enumerate(rows.items()):
         for axes in grid[i]:
@@ -49,10 +55,11 @@ def neighbour_rows(query: Neighbour, rows: Mapping[str, Sequence[Neighbour]], si
             axes.set_yticks([])
             axes.set_frame_on(False)
         _picture(grid[i, 0], query)
-        grid[i, 0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize=8)
+        grid[i, 0].set_ylabel(fill(label, 14), rotation=0, ha="right", va="center", fontsize=text)
         for axes, item in zip(grid[i, 1:], row, strict=False):
             _picture(axes, item)
-    grid[0, 0].annotate("query", (0.5, 1.04), xycoords="axes fraction", ha="center", va="bottom", fontsize=8)
+    place = {"xycoords": "axes fraction", "ha": "center", "va": "bottom", "fontsize": text}
+    grid[0, 0].annotate("query", (0.5, 1.04), **place)
     return figure
 
 

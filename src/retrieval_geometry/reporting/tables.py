@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from retrieval_geometry.reporting.claims import ClaimRow
 from retrieval_geometry.reporting.results import Metric, Result
+from retrieval_geometry.reporting.typeset import unbroken
 
 METRIC_NAMES = {"P@1": "Top-1", "P@5": "Top-5", "P@10": "Top-10"}
 SMALLER_IS_BETTER = {"variation", "noise"}
@@ -13,7 +14,9 @@ PaperNumbers = Mapping[str, Mapping[str, float]]
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table; the first column is left-aligned, the others right. Pipes inside cells are escaped.
+    """A Markdown table; the first column is left-aligned, the others right.
+
+    Pipes inside cells are escaped, and numbers kept in one piece.
 
     >>> print(markdown_table(["method", "Top-1"], [["BoW", "0.43"]]))
     | method | Top-1 |
@@ -198,4 +201,4 @@ def _line(cells: Sequence[str]) -> str:
 
 
 def _escape(cell: str) -> str:
-    return cell.replace("|", "\\|").replace("\n", " ")
+    return unbroken(cell.replace("|", "\\|").replace("\n", " "))
