@@ -9,11 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from retrieval_geometry._check import ImageError, check_choice
+from retrieval_geometry._check import ImageError, check_choice, check_device
 from retrieval_geometry.datasets import ImageSet, load_image_folder
 from retrieval_geometry.datasets.folders import image_set_from, read_file
 from retrieval_geometry.distances import DISTANCES, pairwise
-from retrieval_geometry.experiments.common import check_device
 from retrieval_geometry.features import extract_descriptors, load_backbone
 from retrieval_geometry.image_models import fit_gaussian, fit_mixture, smt_covariance
 
