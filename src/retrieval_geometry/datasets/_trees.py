@@ -3,6 +3,7 @@
 import hashlib
 import zipfile
 from codecs import BOM_UTF8
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -87,7 +88,13 @@ class Tree:
 
         Raises:
             FileNotFoundError: a file is missing.
+            ValueError: a file is named twice.
         """
+        if len(set(files)) < len(files):
+            twice = next(file for file, count in Counter(files).items() if count > 1)
+            raise ValueError(
+                f"the lists of {name} in {self.place} name the image {twice} twice; fetch them again"
+            )
         missing = [file for file in files if file not in self.files]
         if missing:
             raise FileNotFoundError(

@@ -44,7 +44,7 @@ def _without_glyph(family: str, signs: str) -> str:
     """The signs that the regular font of a family, the one that matplotlib takes, does not have."""
     from matplotlib.font_manager import FontProperties, findfont
 
-    return _absent(findfont(FontProperties(family=family)), signs)
+    return _absent(findfont(FontProperties(family=[family])), signs)
 
 
 def _absent(path: str, signs: str) -> str:
