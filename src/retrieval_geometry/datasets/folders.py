@@ -157,7 +157,7 @@ def walk(folder: Path) -> Iterator[str]:
     faults: list[OSError] = []
     for current, folders, files in os.walk(folder, followlinks=True, onerror=faults.append):
         seen.add(os.path.realpath(current))
-        folders[:] = sorted(name for name in folders if _is_new(folder, Path(current), name, seen))
+        folders[:] = [name for name in sorted(folders) if _is_new(folder, Path(current), name, seen)]
         below = Path(current).relative_to(folder)
         yield from ((below / file).as_posix() for file in sorted(files))
     yield from (Path(fault.filename).relative_to(folder).as_posix() for fault in faults)
