@@ -170,7 +170,8 @@ def as_whole(values: object, name: str, wanted: str, truth_values: bool = True) 
             array = array.astype(np.int64)
         kind = type(values).__name__
         kind += "" if array.dtype == object else f" of {array.dtype} and shape {array.shape}"
-        found = torch.from_numpy(array.copy()) if array.dtype.kind in "biu" else torch.empty(0)
+        own = array.astype(array.dtype.newbyteorder("="))  # a copy, in the order of this machine's bytes
+        found = torch.from_numpy(own) if array.dtype.kind in "biu" else torch.empty(0)
         if array.dtype.kind in "US":
             remedy = "; number names by np.unique(names, return_inverse=True)[1]"
     too_large = found.dtype == torch.uint64 and bool((found.to(torch.int64) < 0).any())
