@@ -9,6 +9,7 @@ import numpy as np
 
 from retrieval_geometry.reporting.details import Ranked
 from retrieval_geometry.reporting.figures import RIGHT, WRONG, new_figure
+from retrieval_geometry.reporting.lettering import lettering
 from retrieval_geometry.reporting.results import Result
 
 if TYPE_CHECKING:
@@ -55,7 +56,8 @@ def neighbour_rows(query: Neighbour, rows: Mapping[str, Sequence[Neighbour]], si
             axes.set_yticks([])
             axes.set_frame_on(False)
         _picture(grid[i, 0], query)
-        grid[i, 0].set_ylabel(fill(label, 14), rotation=0, ha="right", va="center", fontsize=text)
+        drawn, style = lettering(fill(label, 14))
+        grid[i, 0].set_ylabel(drawn, rotation=0, ha="right", va="center", fontsize=text, **style)
         for axes, item in zip(grid[i, 1:], row, strict=False):
             _picture(axes, item)
     place = {"xycoords": "axes fraction", "ha": "center", "va": "bottom", "fontsize": text}
@@ -96,7 +98,8 @@ def _class_of(image_id: str) -> str:
 def _picture(axes: "Axes", item: Neighbour) -> None:
     axes.imshow(item.picture, interpolation="antialiased")
     if item.caption:
-        axes.set_xlabel(item.caption, fontsize=6)
+        drawn, style = lettering(item.caption)
+        axes.set_xlabel(drawn, fontsize=6, **style)
     if item.right is None:
         return
     axes.set_frame_on(True)
