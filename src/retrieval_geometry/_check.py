@@ -8,9 +8,12 @@ import math
 import numbers
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor
+
+T = TypeVar("T")
 
 SHRINK = "shrink it, for example with fit_gaussian(x, shrinkage=0.1)"
 
@@ -222,6 +225,17 @@ def check_seed(seed: int, name: str = "seed") -> int:
         ValueError: anything else.
     """
     return check_count(seed, name, at_least=0, at_most=2**63 - 1)
+
+
+def check_kind(value: T, name: str, kind: type) -> T:
+    """Refuse what is not of the class.
+
+    Raises:
+        ValueError: of another class.
+    """
+    if not isinstance(value, kind):
+        raise ValueError(f"{name} must be of the class {kind.__name__}, got {type(value).__name__}")
+    return value
 
 
 def check_flag(value: bool, name: str) -> bool:

@@ -170,6 +170,7 @@ ENTRIES: dict[str, Entry] = {
             "n_samples": always(50),
             "generator": lambda seed: generator(seed),
         },
+        words=("log-density",),
         unbounded=("n_samples",),
     ),
     "distances.covariance_only": Entry(distances.covariance_only, {"g": gaussians()}),
@@ -276,6 +277,7 @@ ENTRIES: dict[str, Entry] = {
     "coresets.wcraig": Entry(
         coresets.wcraig,
         {"x": normal(6, 4, 3), "size": always(2), "p": one_of(1, 2), "epsilon": always(0.1)},
+        words=("distances",),
     ),
     "coresets.training_subset": Entry(
         coresets.training_subset,
@@ -312,15 +314,13 @@ def uniform_distances(seed: int) -> torch.Tensor:
 
 
 METHODS: dict[str, Entry] = {
-    "image_models.Gaussian.to": Entry(
-        lambda g, dtype: g.to(dtype), {"g": gaussians(), "dtype": always(torch.float32)}, words=("to",)
+    "image_models.GaussianMixture.collapse": Entry(
+        lambda itself: itself.collapse(), {"itself": mixtures()}, words=("covariance",)
     ),
-    "image_models.GaussianMixture.to": Entry(
-        lambda m, dtype: m.to(dtype), {"m": mixtures(), "dtype": always(torch.float32)}, words=("to",)
-    ),
-    "image_models.GaussianMixture.collapse": Entry(lambda m: m.collapse(), {"m": mixtures()}),
     "image_models.GaussianMixture.log_prob": Entry(
-        lambda m, x: m.log_prob(x), {"m": mixtures(), "x": normal(N_IMAGES, 5, DIM)}
+        lambda itself, x: itself.log_prob(x),
+        {"itself": mixtures(), "x": normal(N_IMAGES, 5, DIM)},
+        words=("log-density",),
     ),
     "image_models.Rotations.matrix": Entry(
         lambda dim: Rotations(torch.tensor([[0, 1]]), torch.tensor([0.5]).double()).matrix(dim),

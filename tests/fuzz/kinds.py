@@ -157,8 +157,16 @@ def _unreadable(name: str) -> Tensor:
     raise OSError(f"{name} cannot be read")
 
 
-def kinds_of(good: Any, bounded: bool = True) -> dict[str, Kind]:
-    """The ways to spoil an argument; huge counts only where the argument has a bound."""
+def kinds_of(good: Any, bounded: bool = True, itself: bool = False) -> dict[str, Kind]:
+    """The ways to spoil an argument.
+
+    Args:
+        good: a good value of it.
+        bounded: whether there is a bound, so that huge counts may be asked for.
+        itself: it is what a method is called on, and is of its class for certain.
+    """
+    if itself:
+        return _field_kinds(good)
     if dataclasses.is_dataclass(good) and not isinstance(good, (type, ImageSet)):
         return {**ANYTHING, **_field_kinds(good)}
     if isinstance(good, Tensor):

@@ -118,4 +118,6 @@ def names_in(entry: Entry, good: Mapping[str, Any]) -> list[str]:
             names += [f.name for f in dataclasses.fields(value)]
         if isinstance(value, Path):
             names += [str(value), value.name, value.parent.name]
+        if isinstance(value, str) and len(value) > 2:
+            names.append(value)  # a path, given as a text
     return names

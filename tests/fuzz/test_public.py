@@ -19,7 +19,7 @@ import retrieval_geometry
 
 from .catalogue import ENTRIES, METHODS, NO_CALL
 from .kinds import kinds_of
-from .known import KNOWN
+from .known import is_known
 from .law import Entry, is_finite, judge, names_in
 
 DRAWS = int(os.environ.get("FUZZ_DRAWS", "15"))
@@ -68,9 +68,9 @@ def calls(draw: st.DrawFn, name: str, entry: Entry) -> tuple[dict[str, Any], lis
     chosen = draw(st.lists(st.sampled_from(sorted(good)), unique=True, min_size=fewest, max_size=most))
     spoilt = []
     for argument in chosen:
-        kinds = kinds_of(good[argument], bounded=argument not in entry.unbounded)
+        kinds = kinds_of(good[argument], argument not in entry.unbounded, argument == "itself")
         kind = draw(st.sampled_from(sorted(kinds)))
-        assume((name, argument, kind) not in KNOWN)
+        assume(not is_known(name, argument, kind))
         spoilt.append((name, argument, kind))
         try:
             good[argument] = kinds[kind](good[argument])

@@ -6,7 +6,7 @@ import torch
 from pytorch_metric_learning.miners import BaseMiner
 from torch import Tensor
 
-from retrieval_geometry._check import check_count, check_number, check_seed, check_shape
+from retrieval_geometry._check import check_number, check_seed, check_shape
 from retrieval_geometry.losses._batch import check_batch
 
 NEAREST, FARTHEST = 0.5, 1.4

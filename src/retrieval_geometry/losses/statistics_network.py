@@ -11,6 +11,7 @@ from torch.nn.functional import softplus
 
 from retrieval_geometry._check import (
     check_count,
+    check_dense,
     check_finite,
     check_floating,
     check_number,
@@ -63,6 +64,7 @@ class StatisticsNetwork(nn.Module):
         if not isinstance(distances, Tensor) or not distances.is_floating_point():
             found = getattr(distances, "dtype", type(distances).__name__)
             raise ValueError(f"distances must be a tensor of real numbers, got {found}")
+        check_dense(distances, "distances")
         weight = next(self.layers.parameters())
         values = self.layers(distances.to(weight.dtype).unsqueeze(-1)).squeeze(-1)
         return values.to(distances.dtype) - distances
