@@ -10,10 +10,13 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
+
+T = TypeVar("T")
 
 SHRINK = "shrink it, for example with fit_gaussian(x, shrinkage=0.1)"
 
@@ -81,7 +84,36 @@ def check_floating(tensor: Tensor, name: str) -> Tensor:
         raise ValueError(f"{name} must be a torch tensor, got {type(tensor).__name__}")
     if tensor.dtype not in (torch.float32, torch.float64):
         raise ValueError(f"{name} must be float32 or float64, got {tensor.dtype}; convert it with .float()")
+    return check_dense(tensor, name)
+
+
+def check_dense(tensor: Tensor, name: str) -> Tensor:
+    """Refuse a sparse tensor, and one of the device "meta", which holds no numbers.
+
+    Raises:
+        ValueError: such a tensor.
+    """
+    if tensor.layout != torch.strided:
+        raise ValueError(f"{name} must be a dense tensor, got layout {tensor.layout}; use .to_dense()")
+    if tensor.is_meta:
+        raise ValueError(f"{name} must hold numbers, got a tensor on the device meta")
     return tensor
+
+
+def check_generator(generator: torch.Generator | None, name: str = "generator") -> torch.Generator:
+    """The source of random numbers; None stands for a fresh one with seed 0.
+
+    Raises:
+        ValueError: anything else, such as a seed.
+    """
+    if generator is None:
+        return torch.Generator().manual_seed(0)
+    if not isinstance(generator, torch.Generator):
+        raise ValueError(
+            f"{name} must be a torch.Generator or None, got {type(generator).__name__}; "
+            "torch.Generator().manual_seed(seed) makes one"
+        )
+    return generator
 
 
 def check_shape(tensor: Tensor, name: str, axes: tuple[str | int, ...]) -> Tensor:
@@ -244,9 +276,10 @@ def check_number(
     """Refuse what is not a finite number inside the range.
 
     Raises:
-        ValueError: not a number, not finite, or outside the range.
+        ValueError: not a number, not finite, outside the range, or a whole number beyond 64 bits.
     """
     is_number = isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
+    is_number = is_number and (isinstance(value, float) or abs(value) < 2**63)
     if not (is_number and value > above and at_least <= value <= at_most):
         limits = {"above": above, "at least": at_least, "at most": at_most}
         wanted = " and ".join(f"{word} {limit:g}" for word, limit in limits.items() if math.isfinite(limit))
@@ -265,6 +298,26 @@ def check_count(value: int, name: str, at_least: int = 1, at_most: int | None = 
         wanted = f"at least {at_least}" if at_most is None else f"from {at_least} to {at_most}"
         raise ValueError(f"{name} must be a whole number {wanted}, got {value!r}")
     return int(value)
+
+
+def check_seed(seed: int, name: str = "seed") -> int:
+    """Refuse what is not a seed: a whole number from 0 that fits 63 bits.
+
+    Raises:
+        ValueError: anything else.
+    """
+    return check_count(seed, name, at_least=0, at_most=2**63 - 1)
+
+
+def check_kind(value: T, name: str, kind: type) -> T:
+    """Refuse what is not of the class.
+
+    Raises:
+        ValueError: of another class.
+    """
+    if not isinstance(value, kind):
+        raise ValueError(f"{name} must be of the class {kind.__name__}, got {type(value).__name__}")
+    return value
 
 
 def check_flag(value: bool, name: str) -> bool:

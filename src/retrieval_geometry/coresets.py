@@ -325,7 +325,7 @@ def _check_masses(masses: Tensor, x: Tensor, size: int) -> Tensor:
     """Masses for the draws; the divergence checks that they are the masses of a measure."""
     check_shape(check_floating(masses, "masses"), "masses", (len(x),))
     check_same_kind([x, masses], "x and masses")
-    if (masses < 0).any() or abs(float(masses.sum()) - 1) > 1e-3:
+    if not (masses >= 0).all() or abs(float(masses.sum()) - 1) > 1e-3:
         raise ValueError("masses must be non-negative and sum to 1; divide them by their sum")
     check_count(size, "size", at_most=int((masses > 0).sum()))
     return masses

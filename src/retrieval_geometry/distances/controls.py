@@ -58,7 +58,12 @@ def cosine_mean_distance(p: Gaussian, q: Gaussian) -> Tensor:
 
 
 def covariance_only(g: Gaussian) -> Gaussian:
-    """The same covariances and factors around the origin: any distance between them compares shapes only."""
+    """The same covariances and factors around the origin: any distance between them compares shapes only.
+
+    Raises:
+        ValueError: not a :class:`Gaussian`.
+    """
+    _check_gaussian(g)
     return Gaussian(torch.zeros_like(g.mean), g.cov, g.factor)
 
 
@@ -67,5 +72,14 @@ def mean_only(g: Gaussian) -> Gaussian:
 
     The symmetric KL of such images is half, and the squared 2-Wasserstein distance is all, of the squared
     Euclidean distance of the means.
+
+    Raises:
+        ValueError: not a :class:`Gaussian`.
     """
+    _check_gaussian(g)
     return Gaussian(g.mean, torch.eye(g.dim, dtype=g.dtype, device=g.device).repeat(len(g), 1, 1))
+
+
+def _check_gaussian(g: Gaussian) -> None:
+    if not isinstance(g, Gaussian):
+        raise ValueError(f"g must be a Gaussian, got {type(g).__name__}; a mixture has collapse()")

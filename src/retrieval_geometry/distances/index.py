@@ -141,14 +141,18 @@ class GalleryIndex:
         Raises:
             ValueError: an index that is no whole number or outside the database. The index is then as it was.
         """
-        gone = torch.as_tensor(indices).flatten()
+        try:
+            gone = torch.as_tensor(indices).flatten()
+        except (TypeError, ValueError, RuntimeError):  # None, a word, a ragged list
+            raise ValueError(f"indices must be whole numbers, got {indices!r}") from None
         if gone.numel() and (gone.is_floating_point() or gone.is_complex() or gone.dtype == torch.bool):
             raise ValueError(f"indices must be whole numbers, got {gone.dtype}")
+        gone = gone.long()
         outside = gone[(gone < 0) | (gone >= len(self))]
         if len(outside):
             raise ValueError(f"indices must lie from 0 to {len(self) - 1}, got {int(outside[0])}")
         stays = torch.ones(len(self), dtype=torch.bool)
-        stays[gone.long().cpu()] = False
+        stays[gone.cpu()] = False
         left = stays.nonzero().flatten().to(self._images.device)
         self._images, self._kept = self._images[left], take(self._kept, left)
 

@@ -30,7 +30,7 @@ from retrieval_geometry.distances._wasserstein_bound import WassersteinBound, sh
 from retrieval_geometry.distances.registry import DISTANCES
 from retrieval_geometry.distances.riemannian import affine_invariant_comparison
 from retrieval_geometry.distances.wasserstein import wasserstein2_squared_comparison
-from retrieval_geometry.image_models import Gaussian
+from retrieval_geometry.image_models import Gaussian, GaussianMixture
 
 SMALL = 1e-25
 """Traces of which rounding alone, 1e-12 of them, may be below the smallest number of float32."""
@@ -104,7 +104,8 @@ def rank(queries: Any, database: Any, distance: str = "wasserstein2", k: int = 1
         ``(distances, indices)``, each ``(P, k)``, with the attribute ``evaluated`` ``(P,)``.
 
     Raises:
-        ValueError: an unknown distance, a k that is no count up to Q, or what the distance itself refuses.
+        ValueError: an unknown distance, a database of nothing the distances know, a k that is no count up to
+            Q, or what the distance itself refuses.
 
     Example:
         >>> g = Gaussian(torch.tensor([[0.0], [5.0], [1.0]]), torch.ones(3, 1, 1))
@@ -113,6 +114,9 @@ def rank(queries: Any, database: Any, distance: str = "wasserstein2", k: int = 1
         tensor([[0, 2]])
     """
     check_choice(distance, "distance", DISTANCES)
+    if not isinstance(database, Gaussian | GaussianMixture | Tensor):
+        found = type(database).__name__
+        raise ValueError(f"database must hold images as the distance wants them, got {found}")
     check_count(k, "k", at_most=len(database))
     if distance in PRUNED:
         check_gaussians(queries, database)

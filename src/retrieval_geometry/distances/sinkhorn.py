@@ -152,7 +152,7 @@ def check_points(x: Tensor, y: Tensor, p: int) -> None:
         check_coordinates(check_finite(points, name), name)
     check_same_kind([x, y], "x and y")
     check_shape(y, "y", (len(y), "points", x.shape[2]))
-    if isinstance(p, bool) or p not in (1, 2):
+    if isinstance(p, bool) or not isinstance(p, int | float) or p not in (1, 2):
         raise ValueError(f"p must be one of 1, 2; got {p!r}")
 
 

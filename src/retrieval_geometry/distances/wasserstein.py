@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from retrieval_geometry._check import ImageError, pivots_are_positive
+from retrieval_geometry._check import ImageError, check_finite, pivots_are_positive
 from retrieval_geometry.distances._blocks import Comparison, all_pairs, blocks
 from retrieval_geometry.distances._certified import in_dtype
 from retrieval_geometry.distances._gaussians import (
@@ -112,7 +112,7 @@ def wasserstein2_squared_comparison(p: Gaussian, q: Gaussian) -> Comparison:
 
 def columns_sum_to_zero(g: Gaussian) -> bool:
     """Whether the columns of every factor sum to zero, as those of centred descriptors do."""
-    if g.factor is None or g.factor.shape[2] == 1:
+    if g.factor is None or g.factor.shape[2] == 1 or not g.factor.isfinite().all():
         return False
     cuts = blocks(len(g), 16 * g.dim * g.factor.shape[2])
     return all(bool(_centred(g.factor[cut].detach().double(), g.dtype).all()) for cut in cuts)
@@ -165,7 +165,7 @@ def factor_features(g: Gaussian, side: str, start: int, centred: bool) -> Factor
 
 def given_features(g: Gaussian, factor: Tensor, side: str, start: int) -> FactorFeatures:
     """Images with their factors as they are given, checked; see :func:`factor_features`."""
-    factor = factor.double()
+    factor = check_finite(factor, "the factor", image_namer(side, start)).double()
     trace = _squared_norms(factor)
     _check_factor(g, factor.detach(), trace.detach(), side, start)
     return FactorFeatures(g.mean.double(), factor, trace, None)

@@ -6,6 +6,8 @@ from sklearn.metrics import normalized_mutual_info_score
 from sklearn.metrics.cluster import contingency_matrix
 from torch import Tensor
 
+from retrieval_geometry._check import check_dense
+
 Labels = ArrayLike | Tensor
 
 
@@ -57,7 +59,9 @@ def _n_pairs(sizes: np.ndarray) -> int:
 def _check_labels(classes: Labels, clusters: Labels) -> tuple[np.ndarray, np.ndarray]:
     found = []
     for labels, name in ((classes, "classes"), (clusters, "clusters")):
-        values = labels.detach().cpu().numpy() if isinstance(labels, Tensor) else np.asarray(labels)
+        if isinstance(labels, Tensor):
+            labels = check_dense(labels, name).detach().cpu().numpy()
+        values = np.asarray(labels)
         if values.ndim != 1 or not len(values) or values.dtype.kind not in "biuUS":
             raise ValueError(
                 f"{name} must be a list of integers or names, one per item, "

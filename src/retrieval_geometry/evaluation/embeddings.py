@@ -88,7 +88,7 @@ def evaluate_embeddings(
     """
     check_floating(queries, "queries")
     check_finite(check_shape(queries, "queries", ("images", "dimensions")), "queries")
-    check_count(seed, "seed", at_least=0)
+    check_count(seed, "seed", at_least=0, at_most=2**32 - 100)  # scikit-learn's limit, and some starts
     asked = check_labels(labels, len(queries)).cpu()
     if (gallery is None) != (gallery_labels is None):
         raise ValueError("gallery and gallery_labels belong together: give both or neither")

@@ -8,8 +8,8 @@ from typing import NamedTuple, Self
 import numpy as np
 from scipy.special import stdtrit
 
-from retrieval_geometry._check import check_count, check_number
-from retrieval_geometry.evaluation.intervals import Interval, Values, label_groups, to_numpy
+from retrieval_geometry._check import check_count, check_kind, check_number
+from retrieval_geometry.evaluation.intervals import Interval, Values, label_groups, real_numbers, to_numpy
 
 ROUNDING = 1e-12  # of the largest value: less is no difference and no spread
 
@@ -31,8 +31,9 @@ class GroupMeans:
     sizes: np.ndarray
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "values", np.asarray(self.values, dtype=np.float64))
-        object.__setattr__(self, "sizes", np.asarray(self.sizes))
+        object.__setattr__(self, "values", real_numbers(self.values, "values"))
+        real_numbers(self.sizes, "sizes")
+        object.__setattr__(self, "sizes", to_numpy(self.sizes))
         if self.values.ndim != 2 or not self.values.size or self.sizes.shape != self.values.shape[1:]:
             raise ValueError(
                 "values must hold a row for each model and a column for each group, "
@@ -56,7 +57,7 @@ class GroupMeans:
             >>> GroupMeans.of([1, 0, 1, 1], ["a", "a", "a", "b"]).sizes.tolist()
             [3, 1]
         """
-        table = np.atleast_2d(to_numpy(values))
+        table = np.atleast_2d(real_numbers(values, "values"))
         if table.ndim != 2 or not table.size:
             raise ValueError(f"values must hold a row of values for each model, got shape {table.shape}")
         group = label_groups(groups, table.shape[1])[1]
@@ -117,7 +118,7 @@ def mean_interval(means: GroupMeans, confidence: float = 0.95, comparisons: int 
         >>> mean_interval(GroupMeans.of([[1, 0, 1, 1], [1, 0, 1, 0]], [0, 0, 1, 1])).value
         0.625
     """
-    return _student([means], confidence, comparisons)
+    return _student([check_kind(means, "means", GroupMeans)], confidence, comparisons)
 
 
 def mean_difference(a: GroupMeans, b: GroupMeans, confidence: float = 0.95, comparisons: int = 1) -> Interval:
@@ -141,7 +142,7 @@ def mean_difference(a: GroupMeans, b: GroupMeans, confidence: float = 0.95, comp
         >>> mean_difference(one, other).value
         0.25
     """
-    if not np.array_equal(a.sizes, b.sizes):
+    if not np.array_equal(check_kind(a, "a", GroupMeans).sizes, check_kind(b, "b", GroupMeans).sizes):
         raise ValueError(f"a and b must hold the same queries, got groups of {a.sizes} and of {b.sizes}")
     return _student([a, b], confidence, comparisons)
 

@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike
 from scipy.stats import t
 from torch import Tensor
 
-from retrieval_geometry._check import check_count, check_number
+from retrieval_geometry._check import check_count, check_dense, check_number, check_seed
 
 Values = ArrayLike | Tensor
 BLOCK = 2**22  # draws held in memory at once
@@ -72,7 +72,7 @@ def bootstrap_interval(
 
 def _drawn_means(sums: np.ndarray, sizes: np.ndarray | None, n_resamples: int, seed: int) -> np.ndarray:
     """Means over groups drawn with replacement, as many as there are; without ``sizes`` each is one value."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(check_seed(seed))
     block = max(1, BLOCK // len(sums))
     means = []
     for start in range(0, n_resamples, block):
@@ -172,7 +172,7 @@ def query_draw_interval(
     names, place = label_groups(classes, len(numbers), "classes")
     check_count(per_class, "per_class")
     check_count(n_draws, "n_draws")
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(check_seed(seed))
     centre = numbers[0]
     total, value = np.zeros(n_draws), 0.0
     for i, name in enumerate(names):
@@ -208,7 +208,10 @@ def _interval(value: float, means: np.ndarray, confidence: float) -> Interval:
 
 def label_groups(labels: Values, n: int, name: str = "groups") -> tuple[np.ndarray, np.ndarray]:
     """Return the labels that occur, sorted, and for each of n values the place of its label among them."""
-    found = to_numpy(labels)
+    try:
+        found = to_numpy(check_dense(labels, name) if isinstance(labels, Tensor) else labels)
+    except TypeError:  # bfloat16
+        raise ValueError(f"{name} must be whole numbers or names, got {type(labels).__name__}") from None
     if found.shape != (n,):
         raise ValueError(f"{name} must hold one label per value, got shape {found.shape} for {n} values")
     names, places = np.unique(found, return_inverse=True)
@@ -220,8 +223,24 @@ def to_numpy(values: Values) -> np.ndarray:
     return np.asarray(values.detach().cpu() if isinstance(values, Tensor) else values)
 
 
+def real_numbers(values: Values, name: str) -> np.ndarray:
+    """Return real numbers as a float64 array.
+
+    Raises:
+        ValueError: no numbers, such as names, None or ragged lists, or complex ones.
+    """
+    try:
+        found = to_numpy(values)
+        if found.dtype.kind in "biuf":
+            return found.astype(np.float64)
+        kind = f"{type(values).__name__} of {found.dtype}"
+    except (ValueError, TypeError, NotImplementedError, RuntimeError):  # ragged, bfloat16, sparse, no numbers
+        kind = str(values.dtype) if isinstance(values, Tensor) else type(values).__name__
+    raise ValueError(f"{name} must be real numbers, got {kind}")
+
+
 def _check_values(values: Values, name: str) -> np.ndarray:
-    numbers = np.asarray(to_numpy(values), dtype=np.float64)
+    numbers = real_numbers(values, name)
     if numbers.ndim != 1 or not len(numbers):
         raise ValueError(f"{name} must be a list of numbers, one per query, got shape {numbers.shape}")
     if not np.isfinite(numbers).all():

@@ -117,7 +117,7 @@ def find(name: str) -> Experiment:
     Raises:
         ValueError: an unknown name; the message lists the known ones.
     """
-    if name not in EXPERIMENTS:
+    if not isinstance(name, str) or name not in EXPERIMENTS:
         raise ValueError(f"experiment must be one of {', '.join(EXPERIMENTS)}; got {name!r}")
     return EXPERIMENTS[name]
 

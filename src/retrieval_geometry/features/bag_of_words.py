@@ -9,7 +9,7 @@ from sklearn.cluster import MiniBatchKMeans
 from torch import Tensor
 from tqdm import tqdm
 
-from retrieval_geometry._check import check_choice, check_count
+from retrieval_geometry._check import check_choice, check_count, check_kind
 from retrieval_geometry.datasets import ImageSet
 
 
@@ -48,7 +48,7 @@ class SiftBagOfWords:
         self.n_words = check_count(n_words, "n_words")
         self.norm = check_choice(norm, "norm", ("l1", "l2"))
         self.max_descriptors = check_count(max_descriptors, "max_descriptors")
-        self.seed, self.progress = seed, progress
+        self.seed, self.progress = check_count(seed, "seed", at_least=0, at_most=2**32 - 1), progress
         self._clusters: MiniBatchKMeans | None = None
 
     @property
@@ -66,6 +66,7 @@ class SiftBagOfWords:
         Raises:
             ValueError: fewer descriptors than words in all the images.
         """
+        check_kind(images, "images", ImageSet)
         generator = np.random.default_rng(self.seed)
         share = math.ceil(self.max_descriptors / max(len(images), 1))
         drawn = []
@@ -90,6 +91,7 @@ class SiftBagOfWords:
             ValueError: :meth:`fit` has not been called.
         """
         clusters = self._fitted()
+        check_kind(images, "images", ImageSet)
         histograms = torch.zeros(len(images), self.n_words)
         for i in self._positions(images, "histograms"):
             found = sift_descriptors(images.load(i))

@@ -6,7 +6,14 @@ import torch
 from torch import Tensor, nn
 from torchvision.transforms.v2 import functional as transforms
 
-from retrieval_geometry._check import check_finite, check_floating, check_shape
+from retrieval_geometry._check import (
+    check_count,
+    check_dense,
+    check_finite,
+    check_floating,
+    check_kind,
+    check_shape,
+)
 
 MAX_ASPECT = 8
 """Of an image that is longer than so many times its shorter side, the middle of that length is seen."""
@@ -47,7 +54,8 @@ class Backbone(nn.Module):
     ) -> None:
         super().__init__()
         self.name, self.layer = name, layer
-        self.input_size, self.resize_size = input_size, resize_size
+        self.input_size = check_count(input_size, "input_size")
+        self.resize_size = check_count(resize_size, "resize_size")
         self.weights, self.weights_sha256 = weights, weights_sha256
 
     @property
@@ -76,7 +84,7 @@ class Backbone(nn.Module):
         Raises:
             ValueError: not a uint8 tensor of shape ``(3, H, W)``.
         """
-        if image.dtype != torch.uint8:
+        if check_dense(check_kind(image, "image", Tensor), "image").dtype != torch.uint8:
             raise ValueError(f"image must be uint8, got {image.dtype}")
         check_shape(image, "image", (3, "height", "width"))
         if image.shape[1:] != (self.input_size, self.input_size):

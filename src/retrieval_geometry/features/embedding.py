@@ -9,7 +9,15 @@ from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 from torchvision.transforms.v2 import functional as transforms
 
-from retrieval_geometry._check import check_choice, check_count, check_number, check_shape
+from retrieval_geometry._check import (
+    check_choice,
+    check_count,
+    check_dense,
+    check_kind,
+    check_number,
+    check_seed,
+    check_shape,
+)
 from retrieval_geometry.features.backbones import load_backbone
 from retrieval_geometry.features.base import Backbone, middle
 
@@ -88,7 +96,7 @@ class EmbeddingNetwork(nn.Module):
         self.trunk = _Averaged(backbone) if output == "vector" else backbone
         self.trunk.requires_grad_(not freeze_trunk)
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+            torch.manual_seed(check_seed(seed))
             self.head = nn.Linear(backbone.dim, dim)
         self.to(backbone.device)
         self.train()
@@ -170,9 +178,10 @@ class EmbeddingNetwork(nn.Module):
         Raises:
             ValueError: not a uint8 tensor ``(3, H, W)``.
         """
-        if image.dtype != torch.uint8:
+        if check_dense(check_kind(image, "image", Tensor), "image").dtype != torch.uint8:
             raise ValueError(f"image must be uint8, got {image.dtype}")
         check_shape(image, "image", (3, "height", "width"))
+        check_count(margin, "margin", at_least=0)
         size = self.input_size
         if image.shape[1:] != (size, size):
             # Through float, as the backbone does: what is resized in uint8 is rounded on the way.
@@ -278,6 +287,7 @@ def _convolution(inputs: int, outputs: int, stride: int, batch_norm: bool) -> tu
 
 def _scaled(images: Tensor) -> Tensor:
     """Check a batch and bring it to floating-point RGB in [0, 1]."""
+    check_dense(check_kind(images, "images", Tensor), "images")
     if images.ndim != 4 or images.shape[1] not in (1, 3) or 0 in images.shape:
         raise ValueError(f"images must have shape (batch, 3 or 1, height, width), got {tuple(images.shape)}")
     if images.dtype == torch.uint8:

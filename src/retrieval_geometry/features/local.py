@@ -10,7 +10,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 from tqdm import tqdm
 
-from retrieval_geometry._check import check_count, check_floating
+from retrieval_geometry._check import check_count, check_floating, check_kind
 from retrieval_geometry._sealed import Kind
 from retrieval_geometry._text import printable
 from retrieval_geometry.datasets import ImageSet
@@ -58,6 +58,8 @@ def extract_descriptors(
         torch.Size([2, 144, 87])
     """
     check_count(batch_size, "batch_size")
+    check_kind(images, "images", ImageSet)
+    check_kind(backbone, "backbone", Backbone)
     if len(images) == 0:
         raise ValueError(f"images is empty: {images.name} holds no image to describe")
     was_training = backbone.training

@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.io import loadmat
 from torch import Tensor, nn
 
+from retrieval_geometry._check import check_count
+from retrieval_geometry.datasets._matlab import load_matlab
 from retrieval_geometry.features.weights import StateDict, read_state_dict
 
 # What the port calls the five convolutions, and what we do.
@@ -44,6 +45,7 @@ class VGGM(nn.Module):
 
     def __init__(self, input_size: int = 224) -> None:
         super().__init__()
+        check_count(input_size, "input_size")
         self.register_buffer("mean", torch.tensor(MEAN_BGR)[:, None, None].repeat(1, input_size, input_size))
         self.conv1 = nn.Conv2d(3, 96, 7, stride=2)
         self.relu1 = nn.ReLU()
@@ -113,7 +115,7 @@ def _from_matconvnet(path: Path) -> StateDict:
     if not path.is_file():
         raise FileNotFoundError(f"there is no weight file at {path}")
     try:
-        content = loadmat(path, squeeze_me=True, struct_as_record=False)
+        content = load_matlab(path, as_records=False)
         layers = {layer.name: layer for layer in np.atleast_1d(content["layers"])}
         state = {}
         for name in CONVOLUTIONS:

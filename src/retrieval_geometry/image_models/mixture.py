@@ -14,7 +14,14 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from retrieval_geometry._check import ImageError, check_count, check_finite, check_floating, check_number
+from retrieval_geometry._check import (
+    ImageError,
+    check_count,
+    check_finite,
+    check_floating,
+    check_generator,
+    check_number,
+)
 from retrieval_geometry.image_models._descriptors import check_descriptors, check_variance, check_varied
 from retrieval_geometry.image_models._em import (
     expectation_maximisation,
@@ -194,7 +201,7 @@ def fit_mixture(
     """
     check_varied(check_descriptors(x))
     _check_settings(x, n_components, max_iterations, tolerance, variance_floor, memory_bytes)
-    source = generator if generator is not None else torch.Generator().manual_seed(0)
+    source = check_generator(generator)
     draws = torch.rand((len(x), n_components), generator=source, device=source.device, dtype=torch.float64)
     fitted: list[tuple[Tensor, Tensor, Tensor]] = []
     n_moving = 0
@@ -220,7 +227,7 @@ def _chunks(
     """Cut the images into runs whose float64 working set fits the budget."""
     n_points, dim = x.shape[1:]
     size_of_all = n_points * (6 * dim + 4 * n_components + n_points) + 6 * n_components * dim
-    size = max(1, memory_bytes // (8 * size_of_all))
+    size = max(1, int(memory_bytes) // (8 * int(size_of_all)))
     return list(x.split(size)), list(draws.split(size))
 
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from retrieval_geometry._check import ImageError, ImageName, check_count, check_number
+from retrieval_geometry._check import ImageError, ImageName, check_count, check_generator, check_number
 from retrieval_geometry.image_models._descriptors import check_descriptors, check_variance, check_varied
 from retrieval_geometry.image_models._smt_kernels import rotate_rows
 from retrieval_geometry.image_models._smt_search import (
@@ -29,6 +29,9 @@ from retrieval_geometry.image_models._smt_search import (
     split_folds,
 )
 from retrieval_geometry.image_models.gaussian import Gaussian
+
+MOST_ROTATIONS = 1_000
+"""Times the square of the dimension: long before, no correlation is left to rotate away."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,7 +128,8 @@ def fit_smt(
 
     Args:
         x: ``(B, N, D)`` descriptors, float32 or float64.
-        order: the number of rotations K, or "cv". An image whose covariance is diagonal earlier takes fewer.
+        order: the number of rotations K, at most 1,000 D^2, or "cv". An image whose covariance is diagonal
+            earlier takes fewer.
         shrinkage: alpha in [0, 1], or "cv". 1 is the SMT alone, 0 the sample covariance: the reverse of the
             shrinkage of :func:`fit_gaussian`.
         zero_mean: as printed, S = sum x x' / N and a mean of zero; by default S and the mean are the
@@ -143,7 +147,7 @@ def fit_smt(
     """
     check_varied(check_descriptors(x))
     settings = _checked_settings(x, order, shrinkage, zero_mean, variance_floor, generator)
-    check_count(memory_bytes, "memory_bytes")
+    memory_bytes = check_count(memory_bytes, "memory_bytes")
     n_points, dim = x.shape[1:]
     size = max(1, memory_bytes // (8 * (7 * dim**2 + 12 * n_points * dim)))
     fits: list[_ChunkFit] = []
@@ -192,7 +196,8 @@ def _checked_settings(
     for value, name in ((order, "order"), (shrinkage, "shrinkage")):
         if isinstance(value, str) and value != "cv":
             raise ValueError(f'{name} must be "cv" or a number, got {value!r}')
-    fixed_order = None if isinstance(order, str) else check_count(order, "order", at_least=0)
+    most = MOST_ROTATIONS * x.shape[2] ** 2
+    fixed_order = None if isinstance(order, str) else check_count(order, "order", 0, at_most=most)
     fixed_shrinkage = (
         None if isinstance(shrinkage, str) else check_number(shrinkage, "shrinkage", at_least=0, at_most=1)
     )
@@ -203,7 +208,7 @@ def _checked_settings(
             f"x has {n_points} descriptors per image, too few for cross-validation in {FOLDS} folds; "
             "give order and shrinkage as numbers"
         )
-    source = generator if generator is not None else torch.Generator().manual_seed(0)
+    source = check_generator(generator)
     permutation = torch.randperm(n_points, generator=source, device=source.device).cpu()
     largest = ceil(dim * log2(n_points)) if fixed_order is None else fixed_order
     return _Settings(fixed_order, largest, fixed_shrinkage, zero_mean, variance_floor, permutation)

@@ -15,7 +15,7 @@ import torch
 from pytorch_metric_learning import distances, losses, miners, reducers, regularizers
 from torch import Tensor, nn
 
-from retrieval_geometry._check import check_choice, check_count, check_flag, check_number
+from retrieval_geometry._check import check_choice, check_count, check_flag, check_number, check_seed
 from retrieval_geometry.losses._batch import check_batch, check_directions
 from retrieval_geometry.losses.sampling import RowDistanceWeightedMiner
 
@@ -316,7 +316,7 @@ def baseline_loss(
         if value is None:
             raise ValueError(f"{argument} must be given for {name}, which has parameters of its own")
         sizes[need] = check_count(value, argument)
-    check_count(seed, "seed", at_least=0)
+    check_seed(seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         loss = config.loss(**{**config.parts(), **settings, **sizes})

@@ -8,7 +8,7 @@ from pytorch_metric_learning.distances import BaseDistance
 from pytorch_metric_learning.losses import BaseMetricLossFunction
 from torch import Tensor
 
-from retrieval_geometry._check import check_choice, check_count, check_number
+from retrieval_geometry._check import check_choice, check_count, check_number, check_seed
 from retrieval_geometry.losses._batch import check_batch, check_directions
 from retrieval_geometry.losses.sampling import distance_weights, draw_negatives
 from retrieval_geometry.losses.statistics_network import (
@@ -87,9 +87,9 @@ class RankMILoss(BaseMetricLossFunction):
         self.margin = margin if margin == math.inf else check_number(margin, "margin", at_least=0)
         self.sampling = check_choice(sampling, "sampling", SAMPLING)
         self.monotonicity = check_number(monotonicity, "monotonicity", at_least=0)
-        check_number(learning_rate, "learning_rate", above=0)
-        check_number(weight_decay, "weight_decay", at_least=0)
-        self.generator = torch.Generator().manual_seed(check_count(seed, "seed", at_least=0))
+        check_number(learning_rate, "learning_rate", above=0, at_most=100)
+        check_number(weight_decay, "weight_decay", at_least=0, at_most=100)
+        self.generator = torch.Generator().manual_seed(check_seed(seed))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.statistics = StatisticsNetwork(hidden, depth).requires_grad_(False)

@@ -6,7 +6,8 @@ import torch
 from pytorch_metric_learning.miners import BaseMiner
 from torch import Tensor
 
-from retrieval_geometry._check import check_count, check_number, check_shape
+from retrieval_geometry._check import check_number, check_seed, check_shape
+from retrieval_geometry.losses._batch import check_batch
 
 NEAREST, FARTHEST = 0.5, 1.4
 """Closer negatives count as this close; farther ones than the second give a margin loss no gradient."""
@@ -53,7 +54,7 @@ def distance_weights(
 
 
 def _check_bounds(nearest: float, farthest: float) -> None:
-    if not 0 < farthest < 2:
+    if not check_number(farthest, "farthest", above=0) < 2:
         raise ValueError(f"farthest must be below 2, the diameter of the sphere, and above 0; got {farthest}")
     check_number(nearest, "nearest", above=0, at_most=farthest)
 
@@ -113,7 +114,11 @@ class RowDistanceWeightedMiner(BaseMiner):
         super().__init__()
         _check_bounds(nearest, farthest)
         self.nearest, self.farthest = nearest, farthest
-        self.generator = torch.Generator().manual_seed(check_count(seed, "seed", at_least=0))
+        self.generator = torch.Generator().manual_seed(check_seed(seed))
+
+    def forward(self, embeddings: Tensor, labels: Tensor, *others: object) -> tuple[Tensor, ...]:
+        """The triplets of a batch, checked; further arguments are those of pytorch-metric-learning."""
+        return super().forward(embeddings, check_batch(embeddings, labels), *others)
 
     def mine(
         self, embeddings: Tensor, labels: Tensor, ref_emb: Tensor, ref_labels: Tensor

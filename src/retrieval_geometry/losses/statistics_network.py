@@ -9,7 +9,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-from retrieval_geometry._check import check_count, check_finite, check_floating, check_number, check_shape
+from retrieval_geometry._check import (
+    check_count,
+    check_dense,
+    check_finite,
+    check_floating,
+    check_number,
+    check_seed,
+    check_shape,
+)
 
 Function = Callable[[Tensor], Tensor]
 
@@ -48,7 +56,15 @@ class StatisticsNetwork(nn.Module):
                 nn.init.zeros_(layer.bias)
 
     def forward(self, distances: Tensor) -> Tensor:
-        """V of each distance, in the shape and dtype of the distances, whatever the dtype of the weights."""
+        """V of each distance, in the shape and dtype of the distances, whatever the dtype of the weights.
+
+        Raises:
+            ValueError: no tensor of real numbers.
+        """
+        if not isinstance(distances, Tensor) or not distances.is_floating_point():
+            found = getattr(distances, "dtype", type(distances).__name__)
+            raise ValueError(f"distances must be a tensor of real numbers, got {found}")
+        check_dense(distances, "distances")
         weight = next(self.layers.parameters())
         values = self.layers(distances.to(weight.dtype).unsqueeze(-1)).squeeze(-1)
         return values.to(distances.dtype) - distances
@@ -144,8 +160,8 @@ def estimate_divergence(
         check_count(len(sample), f"number of {name} samples", at_least=2)
     check_count(steps, "steps")
     check_count(batch_size, "batch_size")
-    check_number(learning_rate, "learning_rate", above=0)
-    check_count(seed, "seed", at_least=0)
+    check_number(learning_rate, "learning_rate", above=0, at_most=100)
+    check_seed(seed)
     with torch.enable_grad(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = StatisticsNetwork().to(positive)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from tqdm import tqdm
 
-from retrieval_geometry._check import check_number
+from retrieval_geometry._check import check_kind, check_number
 from retrieval_geometry.datasets import ImageSet, MPerClassBatches
 from retrieval_geometry.features import EmbeddingNetwork
 from retrieval_geometry.training._images import MEMORY, PreparedImages
@@ -56,7 +56,7 @@ class Run:
         self.fabric, self.config = fabric, config
         _check_shares(network, config.batch_size, fabric.world_size)
         self.network, self.objective = network.to(fabric.device), objective.to(fabric.device)
-        self._ids = images.ids
+        self._ids = check_kind(images, "images", ImageSet).ids
         self._labels = images.labels.unique(return_inverse=True)[1]
         sizes = config.batch_size, config.per_class
         self._sampler = MPerClassBatches(self._labels, *sizes, config.seed, weights)

@@ -5,7 +5,7 @@ import os
 import torch
 from torch import Tensor
 
-from retrieval_geometry._check import check_count
+from retrieval_geometry._check import check_count, check_kind
 from retrieval_geometry.datasets import ImageSet
 from retrieval_geometry.features import EmbeddingNetwork, extract_descriptors
 from retrieval_geometry.training._images import PreparedImages
@@ -17,7 +17,7 @@ def stack_images(images: ImageSet, network: EmbeddingNetwork) -> Tensor:
     Raises:
         ValueError: there are no images, or one cannot be used.
     """
-    _check_images(images)
+    _check_images(check_kind(images, "images", ImageSet))
     return PreparedImages(images, network).hold()
 
 
@@ -48,7 +48,7 @@ def embed(
         >>> embed(load_embedding_network(dim=8), handwritten_digits().subset(range(5))).shape
         torch.Size([5, 8])
     """
-    check_count(batch_size, "batch_size")
+    batch_size = check_count(batch_size, "batch_size")
     _check_images(images)
     was_training = network.training
     network.eval()
@@ -91,5 +91,7 @@ def _batches(
 
 
 def _check_images(images: ImageSet | Tensor) -> None:
+    if not isinstance(images, ImageSet | Tensor):
+        raise ValueError(f"images must be an ImageSet or a tensor, got {type(images).__name__}")
     if len(images) == 0:
         raise ValueError("images is empty: there is nothing to embed")
