@@ -15,22 +15,33 @@ from retrieval_geometry.book.project import Project
 project, sources = Project.find(Path(workflow.basedir)), Sources()
 chapters = project.chapter_names()
 python = sys.executable
-# `build` passes settings on as they are; `snakemake --config` reads its values as YAML.
+# `build` passes on settings as they are, and what it makes; `snakemake --config` reads its values as YAML.
 defaults = {"profile": "quick", "data_root": "data", "device": "cpu", "seed": 0}
-settings = json.loads(os.environ[SETTINGS]) if SETTINGS in os.environ else {**defaults, **config}
-profile = settings["profile"]
+given = json.loads(os.environ.get(SETTINGS, "{}"))
+settings = {**defaults, **config, **given}
+profile, again = settings["profile"], given.get("again")
 arguments = shlex.join(f"--{key.replace('_', '-')}={settings[key]}" for key in defaults)
 
 
+def made(path):
+    """An input. One that `build` does not make has no say in what is made, whatever its time."""
+    return path if again is None or path in again else ancient(path)
+
+
 def experiment_inputs(wildcards):
-    """Results that are made first: these experiments change one thing of models of the comparison."""
+    """What is made first, if both are: these experiments change one thing of models of the comparison."""
+    first, own = result_of("learning-bench", profile), result_of(wildcards.experiment, profile)
     after = wildcards.experiment.startswith(("wasserstein-", "rankmi-"))
-    return [ancient(result_of("learning-bench", profile))] if after else []
+    return [first] if after and (again is None or {first, own} <= set(again)) else []
 
 
 def chapter_inputs(wildcards):
     script = project.chapters / f"{wildcards.chapter}.py"
-    return [ancient(result_of(name, profile)) for name in experiments_of(sources, script)]
+    return [made(result_of(name, profile)) for name in experiments_of(sources, script)]
+
+
+def html_inputs(wildcards):
+    return [made(f"build/executed/{chapter}.ipynb") for chapter in chapters]
 
 
 rule book:
@@ -59,7 +70,7 @@ rule chapter:
 
 
 rule html:
-    input: ancient(expand("build/executed/{chapter}.ipynb", chapter=chapters))
+    input: html_inputs
     # Snakemake removes the output of a job that fails: a stamp, so that the pages of the last good build stay.
     output: PAGES
     threads: workflow.cores

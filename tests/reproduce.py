@@ -3,8 +3,8 @@
     python -m tests.reproduce                   what `make reproduce` runs
     python -m tests.reproduce --threads 2       with two threads in each experiment and chapter
 
-Nothing of the last build is used. What differs, times excepted, is printed cell by cell, and exit status 1 says
-so.
+Nothing of the last build is used. What differs, times excepted, is printed cell by cell; exit status 1 says
+that something did.
 """
 
 from __future__ import annotations

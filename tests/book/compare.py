@@ -71,7 +71,7 @@ def result_leaves(path: Path) -> Leaves:
 
 
 def chapter_leaves(path: Path) -> Leaves:
-    """Source and outputs of every cell, without times and without progress, which goes to the error stream."""
+    """Source and outputs of every cell without times, and without progress, which goes to stderr."""
     for number, cell in enumerate(json.loads(path.read_text(encoding="utf-8"))["cells"]):
         source = _text(cell["source"])
         yield f"cell {number} source", source

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import os
+import shlex
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
+import psutil
 import pytest
 
+from retrieval_geometry.book import build as build_module
 from retrieval_geometry.book.build import build
+from retrieval_geometry.book.lock import holders
 from retrieval_geometry.book.pages import check_pages
 from retrieval_geometry.book.project import Project
 
-from .conftest import write_chapter
+from .conftest import small_book, write_chapter
 
 pytestmark = pytest.mark.slow
 
@@ -61,39 +69,134 @@ def test_a_warning_fails_the_pages_and_keeps_the_old_ones(project: Project) -> N
         assert ((project.html / "index.html").read_text() == before) == bool(status)
 
 
-def test_a_killed_build_resumes(project: Project) -> None:
+def test_a_build_whose_command_is_killed_goes_on_and_keeps_others_out(project: Project) -> None:
     marker = project.root / "started"
     write_chapter(
         project,
         "02_second",
         "import pathlib, time\n\nstarted = pathlib.Path('started')\nwait = not started.exists()\n"
-        "started.touch()\ntime.sleep(120 if wait else 0)",
+        "started.touch()\ntime.sleep(600 if wait else 0)",
     )
-    call = f"from pathlib import Path; from retrieval_geometry.book.project import Project; \
-from retrieval_geometry.book.build import build; build(project=Project(Path({str(project.root)!r})))"
-    process = subprocess.Popen([sys.executable, "-c", call], start_new_session=True)
-    deadline = time.monotonic() + 100
+    command = [sys.executable, "-m", "retrieval_geometry", "build"]
+    process = subprocess.Popen(command, cwd=project.root, stdin=subprocess.DEVNULL, start_new_session=True)
+    deadline = time.monotonic() + 300
     while not marker.exists() and time.monotonic() < deadline:
         time.sleep(0.1)
-    with pytest.raises(BlockingIOError, match="another build"):
-        build(project=project)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
     assert marker.exists()
+    with pytest.raises(BlockingIOError, match=f"another build.*{process.pid}"):
+        build(project=project)
+    process.kill()
+    process.wait()
+    with pytest.raises(BlockingIOError, match="another build") as caught:
+        build(project=project)
+    assert "\n" not in str(caught.value)
+    still = holders(project.root)
+    assert any("ipykernel" in " ".join(psutil.Process(number).cmdline()) for number in still)
+    for number in still:
+        os.kill(number, signal.SIGKILL)
     assert not (project.executed / "02_second.ipynb").exists()
-    _wait_for_lock(project)
     assert build(project=project) == 0
     assert (project.executed / "02_second.ipynb").exists()
 
 
-def _wait_for_lock(project: Project) -> None:
-    """The lock belongs to the killed processes until the system has buried the last of them."""
-    import fcntl
+def test_what_is_missing_is_made(project: Project, capfd: pytest.CaptureFixture[str]) -> None:
+    assert build(project=project) == 0
+    lost = [project.executed / "01_first.ipynb", project.html / "notebooks" / "02_second.html"]
+    for path in lost:
+        path.unlink()
+    assert build(project=project) == 0
+    assert all(path.is_file() for path in lost)
+    capfd.readouterr()
+    page = project.html / "index.html"
+    page.write_text(page.read_text()[:100])
+    shutil.rmtree(project.staging / "_build" / ".doctrees")
+    assert build(project=project) == 0
+    assert "Welcome" in page.read_text()
+    assert "build/html/.complete is made again: a page is missing or damaged" in capfd.readouterr().out
 
-    for _ in range(100):
-        with (project.build / ".lock").open("w") as handle:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return
-            except BlockingIOError:
-                time.sleep(0.1)
+
+def test_the_book_is_not_ready_when_something_is_missing(
+    project: Project, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(build_module, "run_whole", lambda *arguments: 0)  # says that all went well
+    assert build(project=project) == 1
+    output = capfd.readouterr()
+    assert "ready" not in output.out
+    assert "build/executed/01_first.ipynb is not current: there is none" in output.err
+
+
+def test_a_folder_and_a_value_with_every_kind_of_sign(tmp_path: Path) -> None:
+    project = small_book(tmp_path / "p q's é {x} [y] #b $(touch X)")
+    write_chapter(project, "01_first", "from pathlib import Path\n\nPath('told').write_text(data_root)")
+    data = "010 {x} #b: 'q\"é $(touch X)"
+    assert build(project=project, targets=["build/executed/01_first.ipynb"], data_root=data) == 0
+    assert (project.root / "told").read_text() == data
+    assert not list(tmp_path.rglob("X"))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"device": "cpu$(touch X)"}, r"device 'cpu\$\(touch X\)' is not usable here"),
+        ({"profile": "quick;touch X"}, "profile must be one of quick, real, paper"),
+        ({"targets": ["build/executed/01_frist.ipynb"]}, "targets must be files that the build makes"),
+        ({"targets": ["html"]}, "targets must be files that the build makes"),
+        ({"data_root": os.fsdecode(b"\xff")}, "data_root must be a name in UTF-8"),
+    ],
+)
+def test_unusable_arguments_are_refused_at_the_door(
+    project: Project, settings: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        build(project=project, **settings)
+    assert not project.build.exists()
+    assert not list(project.root.rglob("X"))
+
+
+def test_a_folder_that_cannot_be_made_is_named(project: Project) -> None:
+    project.build.mkdir()
+    project.executed.write_text("a file in the way")
+    with pytest.raises(OSError, match=r"File exists|Not a directory") as caught:
+        build(project=project)
+    assert caught.value.filename == str(project.executed)
+
+
+@pytest.fixture
+def planned(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The lines of what Snakemake would do, instead of doing it."""
+    lines: list[str] = []
+
+    def plan(command: Sequence[str], environment: Mapping[str, str], lock: int) -> int:
+        quiet = command.index("--quiet")
+        words = [*command[:3], "--dry-run", "--printshellcmds", *command[3:quiet], *command[quiet + 4 :]]
+        done = subprocess.run(words, env=environment, stdin=lock, capture_output=True, text=True)
+        lines.extend((done.stdout + done.stderr).splitlines())
+        return done.returncode
+
+    monkeypatch.setattr(build_module, "run_whole", plan)
+    return lines
+
+
+@pytest.mark.parametrize("value", ["010", "1e3", "{x}", "#b", "a: b", "-x", "$(touch X)", "'", "null"])
+def test_settings_reach_the_programs_as_they_are(project: Project, planned: list[str], value: str) -> None:
+    build(project=project, data_root=value)
+    commands = [shlex.split(line) for line in planned if "retrieval_geometry.book execute" in line]
+    assert len(commands) == 2, planned
+    assert all(f"--data-root={value}" in words for words in commands)
+
+
+def test_all_that_is_stale_is_made_in_order_whatever_the_times_of_files(
+    project: Project, planned: list[str]
+) -> None:
+    runs = ("learning-bench", "wasserstein-ablations")
+    write_chapter(project, "02_second", "\n".join(f"load_or_run({run!r}, profile)" for run in runs))
+    (project.build / "results").mkdir(parents=True)
+    for place, run in enumerate(runs):  # there, and of no use; the later one is older
+        path = project.build / "results" / f"{run}-quick.json"
+        path.write_text("{}")
+        os.utime(path, (1e9 - place, 1e9 - place))
+    build(project=project)
+    made = [run for line in planned for run in runs if f"retrieval_geometry run {run}" in line]
+    assert made == list(runs), planned
+    assert sum("retrieval_geometry.book execute" in line for line in planned) == 2
+    assert sum("retrieval_geometry.book html" in line for line in planned) == 1

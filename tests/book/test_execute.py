@@ -47,6 +47,13 @@ def test_a_failing_cell_is_named_and_leaves_no_notebook(project: Project, tmp_pa
     assert not output.exists()
 
 
+def test_a_kernel_that_is_killed_is_named(project: Project, tmp_path: Path) -> None:
+    script = write_chapter(project, "01_first", "import os\n\nos.kill(os.getpid(), 9)")
+    with pytest.raises(ChapterError, match=r"chapter 01_first\.py: its kernel died"):
+        execute_chapter(script, tmp_path / "out.ipynb", PARAMETERS, cwd=project.root)
+    assert not (tmp_path / "out.ipynb").exists()
+
+
 def _edited(notebook: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """The notebook after edits by hand: of a number, of a text, without its digest."""
     for cell in notebook["cells"]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,11 @@ import pytest
 
 from retrieval_geometry._sealed import json_digest
 from retrieval_geometry._sources import Sources
+from retrieval_geometry.book.digests import digest_of_folder
 from retrieval_geometry.book.graph import (
     PAGES,
     chapter_files,
     chapter_source,
-    digest_of_folder,
     experiments_of,
     named_by_claims,
     pages_source,
@@ -26,6 +27,7 @@ from retrieval_geometry.book.project import Project
 from retrieval_geometry.experiments import EXPERIMENTS, claims
 from retrieval_geometry.experiments.registry import recorded
 from retrieval_geometry.reporting.provenance import library_versions
+from retrieval_geometry.reporting.results import Result
 
 from .conftest import write_chapter
 from .what_runs import EDITS, ROOT, SETTINGS, copied, digests, made_again
@@ -168,28 +170,20 @@ def test_what_is_missing_or_damaged_is_made_again(project: Project, damage: byte
     assert stale(project, SETTINGS) == {}
 
 
-def _write(path: Path, result: dict[str, Any]) -> None:
-    path.write_text(json.dumps({**result, "digest": json_digest(json.dumps(result))}))
-
-
 def test_a_result_that_is_missing_or_another_makes_its_chapter_again(project: Project) -> None:
     write_chapter(project, "02_second", "load_or_run('rankmi-distances', profile)")
     result = "build/results/rankmi-distances-quick.json"
     (project.root / result).parent.mkdir(parents=True)
-    recorded = ROOT / "book" / "results" / "rankmi-distances-real.json"
-    sources = Sources()
-    text = json.loads(recorded.read_text())
-    text["profile"] = "quick"
-    text["provenance"] |= {
-        "source": EXPERIMENTS["rankmi-distances"].source(sources, project.recorded),
-        "folder": "",
-        "device": "cpu",
-        "libraries": library_versions(),
-    }
-    _write(project.root / result, text)
+    real = Result.read(ROOT / "book" / "results" / "rankmi-distances-real.json")
+    source = EXPERIMENTS["rankmi-distances"].source(Sources(), project.recorded)
+    made = replace(
+        real.provenance, source=source, folder="", device="cpu", libraries=library_versions(), seconds=1.0
+    )
+    quick = replace(real, profile="quick", provenance=made)
+    quick.write(project.root / result)
     _executed(project, SETTINGS)
     assert stale(project, SETTINGS) == {}
-    _write(project.root / result, {**text, "settings": {"other": 1}})
+    replace(quick, provenance=replace(made, seconds=2.0)).write(project.root / result)
     assert list(stale(project, SETTINGS)) == [SECOND, PAGES]  # it shows another result
     (project.root / result).unlink()
     found = stale(project, SETTINGS)

@@ -7,6 +7,7 @@ import sys
 
 from retrieval_geometry.book.execute import PARAMETERS, ChapterError, execute_chapter
 from retrieval_geometry.book.graph import chapter_source, pages_source, stale
+from retrieval_geometry.book.lock import inherited
 from retrieval_geometry.book.pairs import out_of_step, sync
 from retrieval_geometry.book.project import Project
 from retrieval_geometry.book.stage import BookError, build_html
@@ -49,7 +50,8 @@ def _run(arguments: argparse.Namespace, project: Project) -> int:
         output = project.executed / f"{arguments.chapter}.ipynb"
         print(f"chapter {arguments.chapter}: executing", flush=True)
         source = chapter_source(project, arguments.chapter, parameters)
-        seconds = execute_chapter(script, output, parameters, project.root, source)
+        held = inherited(project.root)
+        seconds = execute_chapter(script, output, parameters, project.root, source, held)
         print(f"chapter {arguments.chapter}: executed in {seconds:.0f} s", flush=True)
     elif arguments.step == "html":
         print("building the pages", flush=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -42,20 +43,16 @@ def build(
         ValueError: an argument is not usable; the message says what it should be.
         BlockingIOError: another build of this checkout is running; the message names its processes.
     """
-    project = project or Project.find()
     settings = {
         "profile": check_profile(profile),
         "data_root": _check_text(data_root),
         "device": _check_device(device),
         "seed": seed,
     }
+    project = project or Project.find()
     targets = [_check_target(project, profile, target) for target in targets]
-    project.build.mkdir(exist_ok=True)
     with only_build(project.root) as lock:
         again = stale(project, settings, targets)
-        for path, why in again.items():
-            if (project.root / path).exists():
-                print(f"{path} is made again: {why}", flush=True)
         try:
             status = _make(project, settings, again, cores, threads, targets, lock) if again else 0
         except Stopped as stopped:
@@ -74,13 +71,18 @@ def build(
 def _make(
     project: Project,
     settings: Mapping[str, Any],
-    again: Iterable[str],
+    again: Mapping[str, str],
     cores: int | None,
     threads: int,
     targets: Iterable[str],
     lock: int,
 ) -> int:
-    """Have Snakemake make the files ``again``, in order."""
+    """Have Snakemake make the files ``again``, in order; the values say why."""
+    for path, why in again.items():
+        if (project.root / path).exists():
+            print(f"{path} is made again: {why}", flush=True)
+    for folder in sorted({str(Path(path).parent) for path in again} | {".snakemake", "build/cache"}):
+        check_writable(project.root / folder)
     cores = max(cores or os.cpu_count() or 1, threads)
     command = [
         *(sys.executable, "-m", "snakemake", "--snakefile", str(project.root / "Snakefile")),
@@ -94,22 +96,50 @@ def _make(
         *("--runtime-source-cache-path", str(project.build / "cache" / "snakemake")),
         *("--forcerun", *again, "--", *targets),
     ]
-    return run_whole(command, {**os.environ, **_environment(project, settings)}, lock)
+    return run_whole(
+        command, {**os.environ, **_environment(project, {**settings, "again": list(again)})}, lock
+    )
 
 
 def _environment(project: Project, settings: Mapping[str, Any]) -> dict[str, str]:
     """What a build sets: its settings, and that nothing in a home folder changes pages or is needed."""
     own = project.build / "cache" / "home"
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"))
     folders = ("IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_RUNTIME_DIR", "MPLCONFIGDIR")
     for name in folders:
         (own / name.lower()).mkdir(parents=True, exist_ok=True)
+    usable = _is_writable(cache / "snakemake")
     return {
         SETTINGS: json.dumps(settings),
         "JUPYTER_PREFER_ENV_PATH": "1",
         "PYTHONNOUSERSITE": "1",
         "PYDEVD_DISABLE_FILE_VALIDATION": "1",
         **{name: str(own / name.lower()) for name in folders},
+        # Snakemake will not do without one; weights stay where torch looks for them.
+        **({} if usable else {"XDG_CACHE_HOME": str(own), "TORCH_HOME": str(cache / "torch")}),
     }
+
+
+def _is_writable(folder: Path) -> bool:
+    try:
+        check_writable(folder)
+    except OSError:
+        return False
+    return True
+
+
+def check_writable(folder: Path) -> None:
+    """Make a folder, and write to it.
+
+    Raises:
+        OSError: it cannot be made or written to; the error names the folder.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(bytes(4096))
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(folder)) from None
 
 
 def _check_text(data_root: str) -> str:

@@ -18,7 +18,6 @@ from typing import Any
 
 from retrieval_geometry._files import naming, write_whole
 from retrieval_geometry._sealed import FIELD, json_digest
-from retrieval_geometry.book.lock import inherited
 from retrieval_geometry.book.places import without_places
 from retrieval_geometry.book.sources import fence_problems
 
@@ -30,7 +29,12 @@ class ChapterError(RuntimeError):
 
 
 def execute_chapter(
-    script: Path, output: Path, parameters: Mapping[str, Any], cwd: Path, made_from: str = ""
+    script: Path,
+    output: Path,
+    parameters: Mapping[str, Any],
+    cwd: Path,
+    made_from: str = "",
+    held: tuple[int, ...] = (),
 ) -> float:
     """Execute a chapter with papermill and write it to ``output``.
 
@@ -40,6 +44,7 @@ def execute_chapter(
         parameters: values of ``profile``, ``data_root``, ``device`` and ``seed``.
         cwd: working directory of the kernel.
         made_from: digest of what the execution follows from; the notebook carries it.
+        held: descriptors that the kernel holds open as well: the lock of the build.
 
     Returns:
         Seconds that the execution took.
@@ -82,11 +87,13 @@ def execute_chapter(
                 execution_timeout=None,
                 # The kernel listens on this machine alone; its warning about that is noise.
                 extra_arguments=["--log-level=ERROR"],
-                kernel_manager_class=_kernel_manager(inherited(cwd)),
+                kernel_manager_class=_kernel_manager(held),
             )
             seconds = time.perf_counter() - started
             executed = json.loads(partial.read_text(encoding="utf-8"))
-    except DeadKernelError:
+    except RuntimeError as error:  # also of a kernel that dies while it starts
+        if not isinstance(error, DeadKernelError) and "Kernel died" not in str(error):
+            raise
         raise ChapterError(
             f"chapter {script.name}: its kernel died; it was killed, or memory ran out: build again"
         ) from None
@@ -108,11 +115,11 @@ def _literal(path: Path) -> str:
 
 
 def _kernel_manager(descriptors: tuple[int, ...]) -> type:
-    """A starter of kernels that hold these descriptors open: the lock of the build is theirs as well."""
+    """A starter of kernels that hold these descriptors open."""
     from jupyter_client import AsyncKernelManager
 
     class KernelManager(AsyncKernelManager):
-        async def start_kernel(self, **options: Any) -> None:
+        async def start_kernel(self, **options: Any) -> None:  # type: ignore[override]
             await super().start_kernel(**options, pass_fds=descriptors)
 
     return KernelManager

@@ -8,7 +8,6 @@ libraries. The times of files do not count.
 from __future__ import annotations
 
 import ast
-import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 
 from retrieval_geometry._sealed import FIELD, json_digest, parse_json
 from retrieval_geometry._sources import Sources, combined, literal
+from retrieval_geometry.book.digests import MISSING, digest_of, digest_of_folder
 from retrieval_geometry.book.project import Project
 from retrieval_geometry.experiments.registry import EXPERIMENTS, find, folder_digest, recorded, why_stale
 from retrieval_geometry.reporting.provenance import library_versions
@@ -25,8 +25,6 @@ PAGES = "build/html/.complete"
 
 SETTINGS = "RETRIEVAL_GEOMETRY_SETTINGS"
 """The environment variable that hands the settings of a build to the Snakefile, as JSON."""
-
-MISSING = "there is none"
 
 
 def chapter_files(sources: Sources, script: Path) -> list[Path]:
@@ -72,7 +70,7 @@ def chapter_source(
             sources.digest(files),
             *(EXPERIMENTS[run].source(sources, project.recorded) for run in experiments_of(sources, script)),
             *recorded(sources, files, project.recorded, named_by_claims(sources, script)),
-            *(_digest_of(path) for path in _results(project, sources, name, settings["profile"])),
+            *(digest_of(path) for path in _results(project, sources, name, settings["profile"])),
             json.dumps([_settings(settings), library_versions()], sort_keys=True),
         ]
     )
@@ -85,7 +83,7 @@ def pages_source(project: Project, sources: Sources | None = None) -> str:
     return combined(
         [
             sources.digest(sources.closure(sources.file("retrieval_geometry.book.stage"))),
-            *(_digest_of(path) for path in (project.root / "_config.yml", *project.page_files(), *executed)),
+            *(digest_of(path) for path in (project.root / "_config.yml", *project.page_files(), *executed)),
         ]
     )
 
@@ -144,12 +142,6 @@ def _why_pages(project: Project, again: Path | None, sources: Sources) -> str | 
     return None if pages == digest_of_folder(project.html) else "a page is missing or damaged"
 
 
-def digest_of_folder(folder: Path) -> str:
-    """A digest of all files in a folder by name and content, hidden ones excepted; empty if there is none."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
-    return combined([f"{path.relative_to(folder)} {_digest_of(path)}" for path in files]) if files else ""
-
-
 def result_of(experiment: str, profile: str) -> str:
     """Where the build keeps a result, relative to the project."""
     return f"build/results/{experiment}-{profile}.json"
@@ -182,7 +174,3 @@ def why_executed_again(path: Path, source: str) -> str | None:
     if notebook["metadata"].get("made_from") != source:
         return "the chapter, or what it is made from, has changed"
     return None
-
-
-def _digest_of(path: Path) -> str:
-    return f"{path.name} {hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else MISSING}"

@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from retrieval_geometry.book.graph import digest_of_folder
+from retrieval_geometry.book.digests import digest_of_folder
 from retrieval_geometry.book.project import Project
 
 # Jupyter Book always adds this run-in-the-page script, twice, which browsers report as an error.
