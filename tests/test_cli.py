@@ -261,6 +261,7 @@ def test_build_hands_its_settings_on(monkeypatch):
         "device": "cpu",
         "seed": 0,
         "cores": 3,
+        "threads": 1,
         "targets": ["one.ipynb"],
     }
 

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from retrieval_geometry._files import replacing, write_whole
+from retrieval_geometry.cli import main
 
 
 def test_a_file_appears_whole_with_its_folders(tmp_path):
@@ -80,7 +81,7 @@ def test_many_writers_of_one_file_do_not_meet(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_pipe_or_a_folder_is_no_file_to_replace(tmp_path):
+def test_a_pipe_or_a_folder_is_no_file_to_replace(tmp_path, capsys):
     """Nor is a device: renaming over /dev/null would leave a file there."""
     pipe, folder = tmp_path / "pipe", tmp_path / "folder"
     os.mkfifo(pipe)
@@ -88,6 +89,8 @@ def test_a_pipe_or_a_folder_is_no_file_to_replace(tmp_path):
     for path in (pipe, folder):
         with pytest.raises(OSError, match=f"Is no regular file: '{path}'"):
             write_whole(path, b"new")
+    assert main(["run", "geometric-table1", "--output", str(pipe)]) == 2  # before the run, not behind it
+    assert f"--output must be a file, {pipe} is a device or a pipe" in capsys.readouterr().err
     assert pipe.is_fifo()
     assert sorted(tmp_path.iterdir()) == [folder, pipe]
 

@@ -7,11 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-try:
-    import fcntl
-except ImportError:  # a system without such locks: there a killed writer's file stays
-    fcntl = None  # type: ignore[assignment]
-
 
 def write_whole(path: str | os.PathLike[str], *parts: bytes) -> None:
     """Write a file from these parts, whole or not at all; folders are made.
@@ -89,19 +84,21 @@ def _delete_left(folder: Path, prefix: str) -> None:
         if entry.name.startswith(prefix) and entry.name.endswith(".tmp") and entry.is_file():
             with suppress(OSError):
                 handle = os.open(entry.path, os.O_RDWR)
-                if _lock(handle):
-                    os.unlink(entry.path)
-                os.close(handle)
+                try:
+                    if _lock(handle):
+                        os.unlink(entry.path)
+                finally:
+                    os.close(handle)
 
 
 def _lock(handle: int) -> bool | None:
-    """Whether the file is ours now; None where the file system has no locks."""
-    if fcntl is None:
-        return None
+    """Whether the file is ours now; None where there are no locks: what a killed writer left stays there."""
     try:
+        import fcntl
+
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
-    except OSError:
+    except (ImportError, OSError):
         return None
     return True

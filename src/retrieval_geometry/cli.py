@@ -161,8 +161,9 @@ def _run(options: argparse.Namespace) -> int:
     experiment = find(options.experiment)
     check_profile(options.profile)
     output = Path(options.output) if options.output else result_path(experiment.name, options.profile)
-    if output.is_dir():
-        raise ValueError(f"--output must be a file, {output} is a folder")
+    if output.exists() and not output.is_file():
+        found = "a folder" if output.is_dir() else "a device or a pipe"
+        raise ValueError(f"--output must be a file, {output} is {found}")
     result = experiment.run(options.profile, options.data_root, options.device, options.seed)
     result.write(output)
     seconds = f"{result.provenance.seconds:.0f} s"

@@ -43,13 +43,13 @@ def build(
         ValueError: an argument is not usable; the message says what it should be.
         BlockingIOError: another build of this checkout is running; the message names its processes.
     """
-    project = project or Project.find()
     settings = {
         "profile": check_profile(profile),
         "data_root": _check_text(data_root),
         "device": _check_device(device),
         "seed": seed,
     }
+    project = project or Project.find()
     targets = [_check_target(project, profile, target) for target in targets]
     with only_build(project.root) as lock:
         again = stale(project, settings, targets)

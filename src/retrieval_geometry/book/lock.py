@@ -62,13 +62,15 @@ def _taken(descriptor: int) -> bool:
 
 def _who(root: Path) -> str:
     numbers = " ".join(str(number) for number in holders(root))
-    them = f"as process {numbers}; wait for it or stop it: kill {numbers}" if numbers else "; wait for it"
-    return f"another build of {root} is running {them}".replace(" ;", ";")
+    them = (
+        f" (process {numbers}): wait for it, or stop it with `kill {numbers}`" if numbers else ": wait for it"
+    )
+    return f"another build of {root} is running{them}"
 
 
 def holders(root: Path) -> list[int]:
     """The processes, this one excepted, that have the lock's file open, as far as one may see them."""
-    path, found = str(root / NAME), []
+    path, found = os.path.realpath(root / NAME), []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
             if process.pid != os.getpid() and any(file.path == path for file in process.open_files()):
