@@ -124,3 +124,8 @@ def test_verdicts_of_several_runs_stand_side_by_side():
 def test_mathematics_is_said_once():
     runs = {name: [row_of(Verdict.REPRODUCED, None)] for name in ("here", "recorded")}
     assert evidence_list(runs).splitlines()[2:] == [": *Any run.* **reproduced**. *Decided by*: 0.8 > 0.3."]
+
+
+def test_evidence_keeps_its_intervals_in_one_piece():
+    row = row_of(Verdict.REPRODUCED, None, remark="-0.1 [-0.2, 0.0]")
+    assert f"{MINUS}0.1 [{MINUS}0.2,{NO_BREAK}0.0]" in evidence_list({"here": [row]})
