@@ -125,9 +125,8 @@ class TestSetUp:
 
 
 def test_a_build_without_digests_is_refused() -> None:
-    run = subprocess.run(
-        ["make", "help", "TORCH_BACKEND=cu126"], cwd=ROOT, capture_output=True, text=True, check=False
-    )
+    command, path = ["make", "help", "TORCH_BACKEND=cu126"], {"PATH": os.environ["PATH"]}
+    run = subprocess.run(command, cwd=ROOT, env=path, capture_output=True, text=True, check=False)
     assert run.returncode != 0
     assert 'auto or cpu, not "cu126"' in run.stderr
 

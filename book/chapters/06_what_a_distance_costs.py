@@ -831,7 +831,8 @@ for name, need in needs.items():
     tightness = (lower[name][known] / shapes[known]).median()
     rows.append([name, need, f"{left[name]:.1%}", f"{left_shapes[name]:.1%}", f"{tightness:.2f}"])
 header = ["Bound", "needs of an image", "left, W2", "left, shapes only", "bound / truth, shapes"]
-glue("tab-06-bounds", Markdown(markdown_table(header, rows)), display=False)
+table = markdown_table(header, rows).replace("---:", ":---", 1)
+glue("tab-06-bounds", Markdown(table), display=False)
 glue("06-left", 100 * left["the best of all"], display=False)
 glue("06-left-means", 100 * share_left(gap, wanted), display=False)
 glue("06-left-traces", 100 * left_shapes["traces"], display=False)

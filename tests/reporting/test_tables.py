@@ -143,3 +143,8 @@ def test_names_from_outside_are_text_in_a_table():
     assert not shown.find_all(["script", "em", "a"])
     assert {len(row.find_all("td")) for row in shown.find_all("tr")[1:]} == {2}
     assert "$" not in table
+
+
+def test_evidence_keeps_its_intervals_in_one_piece():
+    row = row_of(Verdict.REPRODUCED, None, remark="-0.1 [-0.2, 0.0]")
+    assert f"{MINUS}0.1 [{MINUS}0.2,{NO_BREAK}0.0]" in evidence_list({"here": [row]})

@@ -71,7 +71,7 @@ def special_case_holds(results: Results) -> Finding:
     zeros = fixed_statistic(torch.tensor([-math.log(2), math.log(2)], dtype=torch.float64)).abs()
     jump = fixed_statistic(torch.tensor([-1e-3, 1e-3]))
     evidence = (
-        f"{gap:.0e} apart where every matching pair is beyond beta and every other pair within; elsewhere V "
+        f"{gap:.1g} apart where every matching pair is beyond beta and every other pair within; elsewhere V "
         f"leaps from {float(jump[0]):.1f} to {float(jump[1]):.1f} at beta, with zeros at log 2 and -log 2"
     )
     whole = bool(jump[0] > jump[1]) and float(zeros.min()) > 1e-9

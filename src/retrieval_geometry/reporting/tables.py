@@ -138,7 +138,7 @@ def evidence_list(runs: Mapping[str, Sequence[ClaimRow]]) -> str:
             said = {"Any run": next(iter(said.values()))}
         lines = [f"{claim.sentence} ({claim.where})", f": *Rule.* {claim.rule}"]
         items.append("\n".join([*lines, *(f": *{run}.* {text}" for run, text in said.items())]))
-    return "\n\n".join(items)
+    return unbroken("\n\n".join(items))
 
 
 def _because(row: ClaimRow) -> str:
