@@ -127,7 +127,8 @@ def test_a_pickled_model_is_refused_as_what_it_is(tmp_path, zipped):
         read_state_dict(tmp_path / "a.pth")
     assert str(caught.value) == (
         f"{tmp_path / 'a.pth'} holds pickled Python objects (torch.nn.modules.linear.Linear), and no "
-        "state dict alone: to load it would run its code; save the weights with torch.save(model.state_dict(), path)"
+        "state dict alone: to load it would run its code; save the weights with "
+        "torch.save(model.state_dict(), path)"
     )
 
 

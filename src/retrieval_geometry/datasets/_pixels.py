@@ -67,7 +67,7 @@ def check_image(content: bytes) -> None:
 
 def to_rgb(image: Image.Image) -> np.ndarray:
     """Convert an image of any mode to a uint8 array ``(H, W, 3)``, upright."""
-    white, is_deep = _white(image), ";16" in str(image.tile)
+    white, is_deep = _white(image), ";16" in str(getattr(image, "tile", ""))
     is_said = white != 65535 or image.format in ALL_WHITE
     image = ImageOps.exif_transpose(image)
     if image.mode == "F":
