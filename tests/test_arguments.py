@@ -206,6 +206,7 @@ WRONG = [
     (lambda: load_backbone(device="meta"), "device 'meta' is not usable here; there is: cpu"),
     (lambda: load_backbone(device="gpu"), "device 'gpu' is not usable here; there is: cpu"),
     (lambda: check_device(torch.device("meta")), "device 'meta' is not usable here; there is: cpu"),
+    (lambda: check_device("hpu"), "device 'hpu' is not usable here; there is: cpu"),
     (lambda: check_device(None), "device 'None' is not usable here"),
     (lambda: load_embedding_network(dim=0), "dim must be a whole number at least 1, got 0"),
     (lambda: class_split(handwritten_digits(), None), "train_classes must be a number, a share or names"),
