@@ -45,6 +45,7 @@ from retrieval_geometry.image_models import (
     smt_covariance,
 )
 from retrieval_geometry.losses import baseline_loss
+from retrieval_geometry.losses.as_printed import distances_as_printed
 from retrieval_geometry.training import TrainingConfig
 from retrieval_geometry.training import _run as run_module
 
@@ -287,3 +288,11 @@ def test_clusters_do_not_hang_on_the_scale(scale, metric, dtype):
         "NMI": 1,
         "F1": 1,
     }
+
+
+def test_distances_as_printed_take_the_same_labels():
+    plain = distances_as_printed(POINTS, torch.tensor(PLAIN))
+    for kind in KINDS.values():
+        torch.testing.assert_close(distances_as_printed(POINTS, kind), plain, rtol=0, atol=0)
+    with pytest.raises(ValueError, match="labels must be 6 whole numbers"):
+        distances_as_printed(POINTS, None)
