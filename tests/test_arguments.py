@@ -45,6 +45,7 @@ from retrieval_geometry.image_models import (
     smt_covariance,
 )
 from retrieval_geometry.losses import baseline_loss
+from retrieval_geometry.losses.as_printed import distances_as_printed
 from retrieval_geometry.training import TrainingConfig
 from retrieval_geometry.training import _run as run_module
 
@@ -206,6 +207,7 @@ WRONG = [
     (lambda: load_backbone(device="meta"), "device 'meta' is not usable here; there is: cpu"),
     (lambda: load_backbone(device="gpu"), "device 'gpu' is not usable here; there is: cpu"),
     (lambda: check_device(torch.device("meta")), "device 'meta' is not usable here; there is: cpu"),
+    (lambda: check_device("hpu"), "device 'hpu' is not usable here; there is: cpu"),
     (lambda: check_device(None), "device 'None' is not usable here"),
     (lambda: load_embedding_network(dim=0), "dim must be a whole number at least 1, got 0"),
     (lambda: class_split(handwritten_digits(), None), "train_classes must be a number, a share or names"),
@@ -286,3 +288,11 @@ def test_clusters_do_not_hang_on_the_scale(scale, metric, dtype):
         "NMI": 1,
         "F1": 1,
     }
+
+
+def test_distances_as_printed_take_the_same_labels():
+    plain = distances_as_printed(POINTS, torch.tensor(PLAIN))
+    for kind in KINDS.values():
+        torch.testing.assert_close(distances_as_printed(POINTS, kind), plain, rtol=0, atol=0)
+    with pytest.raises(ValueError, match="labels must be 6 whole numbers"):
+        distances_as_printed(POINTS, None)

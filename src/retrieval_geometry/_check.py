@@ -239,7 +239,7 @@ def check_device(device: str | torch.device, precision: torch.dtype = torch.floa
         found = torch.device(device)
         torch.empty(1, device=found, dtype=precision)
         usable = found.type != "meta"
-    except (RuntimeError, AssertionError, NotImplementedError, TypeError):
+    except (RuntimeError, AssertionError, NotImplementedError, TypeError, ImportError):
         usable = False
     if not usable:
         kinds = "cpu, cuda" if torch.cuda.is_available() else "cpu"

@@ -56,7 +56,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser: argparse.ArgumentParser = _Parser(
         prog=PROGRAM,
         description="Images as distributions, ranked by the geometry between them.",
         epilog=EXAMPLES,

@@ -124,7 +124,7 @@ def test_damaged_and_foreign_weight_files(squeezenet, tmp_path):
     (tmp_path / "cut.pth").write_bytes((tmp_path / "cut.pth").read_bytes()[:-1000])
     (tmp_path / "text.pth").write_text("weights")
     (tmp_path / "empty.safetensors").write_bytes(b"")
-    torch.save({"model": squeezenet.state_dict()}, tmp_path / "nested.pth")
+    torch.save({"model": {"model": squeezenet.state_dict()}}, tmp_path / "nested.pth")
     torch.save(squeezenet, tmp_path / "pickled.pth")  # a whole module: code, not weights
     nan = squeezenet.state_dict() | {"features.0.bias": torch.full((64,), torch.nan)}
     torch.save(nan, tmp_path / "nan.pth")
@@ -133,7 +133,7 @@ def test_damaged_and_foreign_weight_files(squeezenet, tmp_path):
         "text.pth": "no PyTorch weight file",
         "empty.safetensors": "no safetensors file",
         "nested.pth": "must hold a state dict",
-        "pickled.pth": "no PyTorch weight file",
+        "pickled.pth": "holds pickled Python objects",
         "nan.pth": r"NaN or infinite values in features\.0\.bias",
     }
     for name, message in cases.items():

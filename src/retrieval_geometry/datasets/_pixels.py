@@ -67,7 +67,7 @@ def check_image(content: bytes) -> None:
 
 def to_rgb(image: Image.Image) -> np.ndarray:
     """Convert an image of any mode to a uint8 array ``(H, W, 3)``, upright."""
-    white, is_deep = _white(image), ";16" in str(image.tile)
+    white, is_deep = _white(image), ";16" in str(getattr(image, "tile", ""))
     is_said = white != 65535 or image.format in ALL_WHITE
     image = ImageOps.exif_transpose(image)
     if image.mode == "F":
@@ -94,7 +94,8 @@ def _white(image: Image.Image) -> int:
     tags = getattr(image, "tag_v2", {})  # of a TIFF file
     bits, largest = tags.get(258, (16,)), tags.get(281, 65535)
     largest = largest[0] if isinstance(largest, tuple) else largest
-    return largest if 255 < largest < 65535 else 2 ** bits[0] - 1 if 8 < bits[0] < 16 else 65535
+    is_white = isinstance(largest, int) and 255 < largest < 65535
+    return largest if is_white else 2 ** bits[0] - 1 if 8 < bits[0] < 16 else 65535
 
 
 def _check_white(largest: int, unit: int, is_said: bool) -> None:

@@ -2,6 +2,7 @@
 
 import numbers
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -91,14 +92,14 @@ def class_split(
     return images.subset(learnt.nonzero()[:, 0]), images.subset((~learnt).nonzero()[:, 0])
 
 
-def _number_of_classes(train_classes: int | float, n_classes: int) -> int:
+def _number_of_classes(train_classes: Any, n_classes: int) -> int:
     if isinstance(train_classes, numbers.Integral):
-        return check_count(train_classes, "train_classes", at_most=max(n_classes - 1, 1))
+        return check_count(train_classes, "train_classes", at_most=max(n_classes - 1, 1))  # type: ignore[arg-type]
     share = check_number(train_classes, "train_classes (a share of the classes)", above=0, at_most=1)
     return round(share * n_classes)
 
 
-def _classes_by_name(images: ImageSet, names: Sequence[str]) -> Tensor:
+def _classes_by_name(images: ImageSet, names: object) -> Tensor:
     if not isinstance(names, Sequence) or not all(isinstance(name, str) for name in names):
         raise ValueError(f"train_classes must be a number, a share or names of classes, got {names!r}")
     wanted = [names] if isinstance(names, str) else list(names)

@@ -6,7 +6,7 @@ import re
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import urlparse
 
 import torch
@@ -92,7 +92,7 @@ def _refusal(error: Exception) -> str:
     return f"is no PyTorch weight file, or a damaged one: {reason or type(error).__name__}"
 
 
-def _unwrapped(content: object, path: Path) -> StateDict:
+def _unwrapped(content: Any, path: Path) -> StateDict:
     """The state dict itself, its names as the network has them."""
     if not isinstance(content, Mapping):
         raise ValueError(f"{path} must hold a state dict (names to tensors), but it holds {type(content)}")
@@ -106,7 +106,7 @@ def _unwrapped(content: object, path: Path) -> StateDict:
                 f"state_dict, but it holds {_some(parts)}"
             )
         content = content[chosen[0]]
-    state = dict(content)
+    state: StateDict = {str(name): value for name, value in content.items()}
     while before := [one for one in PREFIXES if state and all(name.startswith(one) for name in state)]:
         state = {name.removeprefix(before[0]): value for name, value in state.items()}
     return state

@@ -8,7 +8,7 @@ eq. 13 (erratum 3.4) is in :mod:`retrieval_geometry.losses.special_cases`.
 import torch
 from torch import Tensor
 
-from retrieval_geometry._check import check_count, check_shape
+from retrieval_geometry._check import check_count, check_labels, check_shape
 from retrieval_geometry.coresets import facility_location
 from retrieval_geometry.distances import pairwise_sinkhorn_divergence, sinkhorn_divergence
 from retrieval_geometry.losses.statistics_network import negative_score, positive_score
@@ -218,6 +218,7 @@ def distances_as_printed(embeddings: Tensor, labels: Tensor) -> tuple[Tensor, Te
     Returns:
         Distances of matching pairs, and of the others.
     """
+    labels = check_labels(labels, len(embeddings)).to(embeddings.device)
     gaps = embeddings.unsqueeze(1) - embeddings
     distances = gaps.square().sum(dim=2).sqrt()
     same = labels.unsqueeze(1) == labels
