@@ -21,6 +21,7 @@ from retrieval_geometry.book.build import build
 from retrieval_geometry.book.lock import holders
 from retrieval_geometry.book.pages import check_pages
 from retrieval_geometry.book.project import Project
+from retrieval_geometry.book.stage import BookError, failure
 
 from .conftest import small_book, write_chapter
 
@@ -67,6 +68,16 @@ def test_a_warning_fails_the_pages_and_keeps_the_old_ones(project: Project) -> N
         (project.root / "book" / "index.md").write_text(f"# A small book\n\n{text}\n")
         assert build(project=project) == status
         assert ((project.html / "index.html").read_text() == before) == bool(status)
+
+
+def test_a_failure_of_the_pages_is_told_without_traceback(tmp_path: Path) -> None:
+    traceback = "Traceback (most recent call last):\n  File 'main.py'\nRuntimeError: an error\n"
+    found = failure(f"OSError: [Errno 28] No space left on device\n{traceback}", tmp_path)
+    assert str(found) == f"[Errno 28] No space left on device: '{tmp_path}'"
+    assert isinstance(found, OSError)
+    found = failure(f"index.md:3: WARNING: no such label\n{traceback}", tmp_path)
+    assert str(found) == "Jupyter Book failed:\nindex.md:3: WARNING: no such label\n"
+    assert isinstance(found, BookError)
 
 
 def test_a_build_whose_command_is_killed_goes_on_and_keeps_others_out(project: Project) -> None:

@@ -74,9 +74,19 @@ def _run_jupyter_book(project: Project) -> Path:
     )
     (project.build / "sphinx.log").write_text(log.stdout, encoding="utf-8")
     if log.returncode or not (work / "html" / "index.html").exists():
-        raise BookError(f"Jupyter Book failed:\n{log.stdout[-6000:]}")
+        raise failure(log.stdout, work)
     untouched.write_text(digest_of_folder(work))
     return work / "html"
+
+
+def failure(log: str, folder: Path) -> Exception:
+    """What Jupyter Book's log says went wrong: an ``OSError`` that names the folder, or a :class:`BookError`.
+
+    Its traceback tells of its own code alone and is left out.
+    """
+    if found := re.search(r"^\w*Error: \[Errno (\d+)\] ([^:\n]+)", log, re.M):
+        return OSError(int(found[1]), found[2], str(folder))
+    return BookError(f"Jupyter Book failed:\n{log.partition('Traceback (most recent call last)')[0][-6000:]}")
 
 
 def stage(project: Project) -> None:
