@@ -127,6 +127,10 @@ class EmbeddingNetwork(nn.Module):
     def features(self, images: Tensor) -> Tensor:
         """Compute what the head works on: ``(B, n, channels)``, n = 1 where the map is averaged."""
         scaled = _scaled(images)
+        if scaled.dtype != self.head.weight.dtype:
+            raise ValueError(
+                f"images are {scaled.dtype}, the network is {self.head.weight.dtype}; convert one"
+            )
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.freeze_trunk):
             return self.trunk.feature_map(scaled).flatten(2).mT
 
