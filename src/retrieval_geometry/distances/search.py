@@ -115,8 +115,9 @@ def rank(queries: Any, database: Any, distance: str = "wasserstein2", k: int = 1
     """
     check_choice(distance, "distance", DISTANCES)
     if not isinstance(database, Gaussian | GaussianMixture | Tensor):
-        found = type(database).__name__
-        raise ValueError(f"database must hold images as the distance wants them, got {found}")
+        raise ValueError(
+            f"database must hold images as the distance wants them, got {type(database).__name__}"
+        )
     check_count(k, "k", at_most=len(database))
     if distance in PRUNED:
         check_gaussians(queries, database)
