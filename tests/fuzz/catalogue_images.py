@@ -225,7 +225,8 @@ ENTRIES: dict[str, Entry] = {
 
 METHODS: dict[str, Entry] = {
     "datasets.ImageSet.subset": Entry(
-        lambda indices: images(0).subset(indices).labels, {"indices": one_of([0, 2], torch.tensor([1]))}
+        lambda indices: images(0).subset(indices).labels,
+        {"indices": one_of([0, 2], torch.tensor([1]))},
         words=("ids",),
     ),
     "features.EmbeddingNetwork.standardize_head": Entry(
