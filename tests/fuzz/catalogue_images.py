@@ -14,7 +14,7 @@ from retrieval_geometry.losses import baseline_loss
 from retrieval_geometry.training import Augmentation, TrainingConfig
 
 from .law import Entry
-from .makers import always, generator, images, labels, network, normal, one_of, single
+from .makers import always, images, labels, network, normal, one_of, single
 
 NOWHERE = Path("no/such/folder")
 ROOT = {"root": always(NOWHERE)}
@@ -118,7 +118,7 @@ ENTRIES: dict[str, Entry] = {
         unbounded=("input_size", "orientations"),
     ),
     "features.GlyphCNN": Entry(
-        lambda images, batch_norm: GlyphCNN(batch_norm)(images.expand(-1, 3, -1, -1)),
+        lambda images, batch_norm: GlyphCNN(batch_norm)(images),
         {"images": single(2, 3, 32, 32), "batch_norm": one_of(False, True)},
     ),
     "features.VGGM": Entry(
@@ -170,6 +170,7 @@ ENTRIES: dict[str, Entry] = {
             "device": always("cpu"),
             "input_size": always(32),
         },
+        words=("backbone", "layer"),
         unbounded=("input_size",),
     ),
     "features.load_embedding_network": Entry(
@@ -182,13 +183,10 @@ ENTRIES: dict[str, Entry] = {
             "input_size": one_of(None, 32),
             "seed": always(0),
         },
-        words=("name", "output"),
+        words=("name", "output", "backbone", "layer"),
         unbounded=("input_size", "dim"),
     ),
-    "training.Augmentation": Entry(
-        lambda images, **settings: Augmentation(**settings).apply(images, generator(0), slice(0, 4), 4),
-        {"images": single(4, 3, 36, 36), "shift": always(2), "flip": one_of(True, False)},
-    ),
+    "training.Augmentation": Entry(Augmentation, {"shift": always(2), "flip": one_of(True, False)}),
     "training.TrainingConfig": Entry(
         TrainingConfig,
         {
@@ -227,7 +225,9 @@ ENTRIES: dict[str, Entry] = {
 
 METHODS: dict[str, Entry] = {
     "datasets.ImageSet.subset": Entry(
-        lambda indices: images(0).subset(indices).labels, {"indices": one_of([0, 2], torch.tensor([1]))}
+        lambda indices: images(0).subset(indices).labels,
+        {"indices": one_of([0, 2], torch.tensor([1]))},
+        words=("ids",),
     ),
     "features.EmbeddingNetwork.standardize_head": Entry(
         lambda images: features.load_embedding_network(dim=4).standardize_head(images),
@@ -237,9 +237,6 @@ METHODS: dict[str, Entry] = {
         lambda image, margin: network().prepare(image, margin),
         {"image": lambda seed: images(seed).load(0), "margin": one_of(0, 2)},
         unbounded=("margin",),
-    ),
-    "training.TrainingConfig.lr_scale": Entry(
-        lambda step: TrainingConfig(steps=9, lr_drops=(3,)).lr_scale(step), {"step": always(2)}
     ),
 }
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from retrieval_geometry import evaluation, experiments, reporting
 from retrieval_geometry.evaluation import CONVENTIONS, GroupMeans
-from retrieval_geometry.reporting import Comparison, Groups, Metric, Relevance, Result
+from retrieval_geometry.reporting import Comparison, Groups, Metric, Relevance
 
 from .law import Entry
 from .makers import always, labels, normal, one_of, uniform
@@ -32,12 +32,6 @@ RESAMPLED = {
 def group_means(other: int = 0) -> Any:
     """Means of two models in four groups."""
     return lambda seed: GroupMeans(normal(2, 4, other=other)(seed).double().numpy(), np.array([3, 1, 2, 4]))
-
-
-def recorded() -> Result:
-    """A recorded result of the book."""
-    folder = Path(__file__).parents[2] / "book" / "results"
-    return Result.read(folder / "geometric-table1-real.json")
 
 
 ENTRIES: dict[str, Entry] = {
@@ -163,7 +157,7 @@ ENTRIES: dict[str, Entry] = {
         lambda paper, profile: [
             row.verdict for row in reporting.check_all(experiments.claims(paper), {}, profile)
         ],
-        {"paper": one_of("geometric", None), "profile": always("quick")},
+        {"paper": always("geometric"), "profile": always("quick")},
     ),
     "reporting.require_expected": Entry(reporting.require_expected, {"rows": always([])}),
     "reporting.collect_provenance": Entry(
@@ -203,14 +197,6 @@ ENTRIES: dict[str, Entry] = {
 
 METHODS: dict[str, Entry] = {
     "evaluation.GroupMeans.of": Entry(GroupMeans.of, {"values": uniform(8), "groups": labels(8, 3)}),
-    "reporting.Result.get": Entry(
-        lambda method: recorded().get(method), {"method": one_of("smt-wasserstein", "none")}
-    ),
-    "reporting.Result.told": Entry(
-        lambda kind: recorded().told(kind),
-        {"kind": one_of(Metric, Groups)},
-        words=("Metric", "Groups", "table"),
-    ),
 }
 
 NO_CALL = {

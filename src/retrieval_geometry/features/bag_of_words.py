@@ -9,7 +9,7 @@ from sklearn.cluster import MiniBatchKMeans
 from torch import Tensor
 from tqdm import tqdm
 
-from retrieval_geometry._check import check_choice, check_count, check_kind
+from retrieval_geometry._check import check_choice, check_count, check_kind, check_shape
 from retrieval_geometry.datasets import ImageSet
 
 
@@ -118,6 +118,7 @@ def sift_descriptors(image: Tensor) -> np.ndarray:
     """
     if image.dtype != torch.uint8 or image.ndim != 3 or image.shape[0] != 3:
         raise ValueError(f"image must be uint8 (3, H, W), got {image.dtype} of shape {tuple(image.shape)}")
+    check_shape(image, "image", (3, "height", "width"))
     grey = cv2.cvtColor(np.ascontiguousarray(image.permute(1, 2, 0).numpy()), cv2.COLOR_RGB2GRAY)
     _, found = cv2.SIFT.create().detectAndCompute(grey, None)
     return np.empty((0, 128), np.float32) if found is None else found

@@ -127,7 +127,11 @@ class EmbeddingNetwork(nn.Module):
 
     def features(self, images: Tensor) -> Tensor:
         """Compute what the head works on: ``(B, n, channels)``, n = 1 where the map is averaged."""
-        scaled = _scaled(images)
+        scaled, dtype = _scaled(images), self.head.weight.dtype
+        if images.dtype == torch.uint8:
+            scaled = scaled.to(dtype)
+        elif images.dtype != dtype:
+            raise ValueError(f"images are {images.dtype}, but the network is {dtype}; convert one with .to")
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.freeze_trunk):
             return self.trunk.feature_map(scaled).flatten(2).mT
 
@@ -260,7 +264,7 @@ def load_embedding_network(
             f"weights={weights!r}, input_size={input_size!r}"
         )
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.manual_seed(check_seed(seed))
         backbone = GlyphCNN(batch_norm=trunk.endswith("_bn"))
         return EmbeddingNetwork(backbone, dim, seed=seed, **{"freeze_batch_norm": False, **settings})
 

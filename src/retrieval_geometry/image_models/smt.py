@@ -54,7 +54,12 @@ class Rotations:
         return len(self.angles)
 
     def matrix(self, dim: int) -> Tensor:
-        """Return their product E = E_1 E_2 ... E_K, orthonormal, ``(dim, dim)`` in float64."""
+        """Return their product E = E_1 E_2 ... E_K, orthonormal, ``(dim, dim)`` in float64.
+
+        Raises:
+            ValueError: a dimension that does not hold all coordinates of the pairs.
+        """
+        check_count(dim, "dim", at_least=int(self.pairs.max()) + 1 if len(self) else 1)
         transposed = np.eye(dim)
         rotate_rows(transposed, self.pairs.numpy(), self.angles.numpy())
         return torch.from_numpy(transposed).mT

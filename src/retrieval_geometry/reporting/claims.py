@@ -194,6 +194,8 @@ def require_expected(rows: Sequence[ClaimRow]) -> None:
 
     A claim with an entry that was not tested is named as well: nobody knows whether its verdict still holds.
     """
+    if not isinstance(rows, list | tuple) or not all(isinstance(row, ClaimRow) for row in rows):
+        raise ValueError("rows must be a list of what check_all returns")
     changed = [row for row in rows if row.changed]
     if not changed:
         return

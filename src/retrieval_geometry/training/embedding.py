@@ -48,8 +48,9 @@ def embed(
         >>> embed(load_embedding_network(dim=8), handwritten_digits().subset(range(5))).shape
         torch.Size([5, 8])
     """
-    batch_size = check_count(batch_size, "batch_size")
+    check_count(batch_size, "batch_size")
     _check_images(images)
+    batch_size = min(int(batch_size), len(images))
     was_training = network.training
     network.eval()
     try:
