@@ -18,7 +18,7 @@ def test_floating() -> None:
     for dtype in (torch.int64, torch.float16, torch.complex64):
         with pytest.raises(ValueError, match=rf"x must be float32 or float64, got {dtype}"):
             _check.check_floating(torch.zeros(2, dtype=dtype), "x")
-    with pytest.raises(TypeError, match="x must be a torch tensor, got list"):
+    with pytest.raises(ValueError, match="x must be a torch tensor, got list"):
         _check.check_floating([1.0], "x")  # type: ignore[arg-type]
 
 

@@ -6,10 +6,13 @@ argument (or what was computed on the way), so that a check reads as part of the
 
 import math
 import numbers
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -75,11 +78,10 @@ def check_floating(tensor: Tensor, name: str) -> Tensor:
     """Refuse anything but a float32 or float64 tensor.
 
     Raises:
-        TypeError: not a tensor.
-        ValueError: another dtype.
+        ValueError: not a tensor, or another dtype.
     """
     if not isinstance(tensor, Tensor):
-        raise TypeError(f"{name} must be a torch tensor, got {type(tensor).__name__}")
+        raise ValueError(f"{name} must be a torch tensor, got {type(tensor).__name__}")
     if tensor.dtype not in (torch.float32, torch.float64):
         raise ValueError(f"{name} must be float32 or float64, got {tensor.dtype}; convert it with .float()")
     return check_dense(tensor, name)
@@ -174,6 +176,86 @@ def check_coordinates(tensor: Tensor, name: str, image_name: ImageName = IMAGE) 
 def is_whole(labels: object) -> bool:
     """Whether this is a tensor of integers, truth values among them, and not of real or complex numbers."""
     return isinstance(labels, Tensor) and not (labels.is_floating_point() or labels.is_complex())
+
+
+def as_whole(values: object, name: str, wanted: str, truth_values: bool = True) -> Tensor:
+    """Whole numbers from a tensor, an array or a list, of any integer type, as int64.
+
+    Args:
+        values: the numbers.
+        name: of the argument.
+        wanted: what it must be, in words.
+        truth_values: whether True and False count as 1 and 0.
+
+    Raises:
+        ValueError: real or complex numbers, names, ragged lists, or numbers beyond int64.
+    """
+    remedy = ""
+    if isinstance(values, Tensor):
+        found, kind = values, f"{values.dtype} of shape {tuple(values.shape)}"
+    else:
+        try:
+            array = np.asarray(values)
+        except (ValueError, OverflowError):  # a ragged list
+            array = np.asarray(None)
+        if isinstance(values, list | tuple) and not array.size:
+            array = array.astype(np.int64)
+        kind = type(values).__name__
+        kind += "" if array.dtype == object else f" of {array.dtype} and shape {array.shape}"
+        own = array.astype(array.dtype.newbyteorder("="))  # a copy, in the order of this machine's bytes
+        found = torch.from_numpy(own) if array.dtype.kind in "biu" else torch.empty(0)
+        if array.dtype.kind in "US":
+            remedy = "; number names by np.unique(names, return_inverse=True)[1]"
+    too_large = found.dtype == torch.uint64 and bool((found.to(torch.int64) < 0).any())
+    if not is_whole(found) or too_large or (found.dtype == torch.bool and not truth_values):
+        raise ValueError(f"{name} must be {wanted}, got {kind}{remedy}")
+    return found.to(torch.int64)
+
+
+def check_labels(labels: object, n: int | None = None, name: str = "labels") -> Tensor:
+    """Labels ``(n,)`` as int64, on their device, from whatever :func:`as_whole` takes.
+
+    Raises:
+        ValueError: no whole numbers, not one axis, or another number than n where that is given.
+    """
+    wanted = "a list of whole numbers" if n is None else f"{n} whole numbers, one for each image"
+    found = as_whole(labels, name, wanted)
+    if found.ndim != 1 or (n is not None and len(found) != n):
+        raise ValueError(f"{name} must be {wanted}, got shape {tuple(found.shape)}")
+    return found
+
+
+def check_device(device: str | torch.device, precision: torch.dtype = torch.float64) -> torch.device:
+    """The device of that name.
+
+    Args:
+        device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ...
+        precision: in which it must compute; the distances need double precision.
+
+    Raises:
+        ValueError: no such device, none of its kind on this machine, or one that holds no numbers (meta).
+    """
+    try:
+        found = torch.device(device)
+        torch.empty(1, device=found, dtype=precision)
+        usable = found.type != "meta"
+    except (RuntimeError, AssertionError, NotImplementedError, TypeError, ImportError):
+        usable = False
+    if not usable:
+        kinds = "cpu, cuda" if torch.cuda.is_available() else "cpu"
+        raise ValueError(f"device {str(device)!r} is not usable here; there is: {kinds}")
+    return found
+
+
+def check_path(path: object, name: str) -> Path:
+    """Refuse what is no path, such as None.
+
+    Raises:
+        ValueError: neither a text nor a path.
+    """
+    if not isinstance(path, str | os.PathLike):
+        raise ValueError(f"{name} must be a path, got {type(path).__name__}")
+    return Path(path)
 
 
 def check_same_kind(tensors: Iterable[Tensor], names: str) -> None:

@@ -8,8 +8,10 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from retrieval_geometry import __version__
+from retrieval_geometry._text import printable
 
 EXAMPLES = """examples:
   retrieval-geometry build                                    the whole book, no download, no GPU
@@ -18,11 +20,15 @@ EXAMPLES = """examples:
   retrieval-geometry claims                                   what the results say about the papers
   retrieval-geometry rank cat.jpg ~/Pictures --k 5            the five most similar pictures of a folder
 """
+PROGRAM = "retrieval-geometry"
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit status: 0 done, 1 failed, 2 bad input, 130 interrupted."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # names of files that the terminal's encoding lacks are escaped
+            stream.reconfigure(errors="backslashreplace")
     options = _parser().parse_args(arguments)
     try:
         return options.command(options)
@@ -33,18 +39,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except (ValueError, OSError) as error:
-        print(f"retrieval-geometry: error: {_one_line(error)}", file=sys.stderr)
+        print(f"{PROGRAM}: error: {_one_line(error)}", file=sys.stderr)
         return BAD_INPUT
     except (MemoryError, RuntimeError) as error:
         if not isinstance(error, MemoryError) and "memory" not in str(error):
             raise
-        print("retrieval-geometry: error: out of memory; take fewer images", file=sys.stderr)
+        print(f"{PROGRAM}: error: out of memory; take fewer images", file=sys.stderr)
         return FAILED
 
 
+class _Parser(argparse.ArgumentParser):
+    """One whose messages show what was typed as it is."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(printable(message))
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="retrieval-geometry",
+    parser: argparse.ArgumentParser = _Parser(
+        prog=PROGRAM,
         description="Images as distributions, ranked by the geometry between them.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -151,7 +164,8 @@ def _run(options: argparse.Namespace) -> int:
         raise ValueError(f"--output must be a file, {output} is a folder")
     result = experiment.run(options.profile, options.data_root, options.device, options.seed)
     result.write(output)
-    print(f"{experiment.name} ({options.profile}): {result.provenance.seconds:.0f} s, written to {output}")
+    seconds = f"{result.provenance.seconds:.0f} s"
+    _say(f"{experiment.name} ({options.profile}): {seconds}, written to {output}")
     return 0
 
 
@@ -159,7 +173,7 @@ def _datasets(options: argparse.Namespace) -> int:
     from retrieval_geometry.experiments.data import overview
 
     for line in overview(options.data_root):
-        print(line)
+        _say(line)
     return 0
 
 
@@ -177,10 +191,10 @@ def _claims(options: argparse.Namespace) -> int:
         raise ValueError("no results yet: run `retrieval-geometry run geometric-table1` first")
     for row in rows:
         changed = f" (registered: {row.expected})" if row.changed else ""
-        print(f"{row.verdict}{changed}  {row.claim.id} ({row.profile}; {row.claim.where})")
-        print(f"    {row.claim.sentence}\n    {row.claim.rule}\n    {row.evidence}")
+        _say(f"{row.verdict}{changed}  {row.claim.id} ({row.profile}; {row.claim.where})")
+        _say(f"    {row.claim.sentence}\n    {row.claim.rule}\n    {row.evidence}")
         if row.reach:
-            print(f"    holds for: {row.reach}")
+            _say(f"    holds for: {row.reach}")
     try:
         require_expected(rows)
     except ClaimError as error:
@@ -190,7 +204,7 @@ def _claims(options: argparse.Namespace) -> int:
 
 
 def _rank(options: argparse.Namespace) -> int:
-    from retrieval_geometry.experiments.own_pictures import rank_pictures
+    from retrieval_geometry.experiments.own_pictures import draw, rank_pictures
 
     plot = None if options.no_plot else Path(options.plot)
     found = rank_pictures(
@@ -206,17 +220,30 @@ def _rank(options: argparse.Namespace) -> int:
         plot=plot,
     )
     for note in found.notes:
-        print(note, file=sys.stderr)
+        print(printable(note), file=sys.stderr)
     print(f"{'rank':>4}  {options.distance:>14}  image")
     for place, (name, value) in enumerate(found.nearest, start=1):
-        print(f"{place:4d}  {value:14.6g}  {name}")
-    if plot is not None:
-        print(f"picture: {plot}")
+        print(f"{place:4d}  {value:14.6g}  {printable(name)}")
+    sys.stdout.flush()
+    if plot is None:
+        return 0
+    try:
+        draw(found, options.distance, plot)
+    except Exception as error:  # whatever the drawing meets, the table stands
+        print(f"{PROGRAM}: error: the picture was not written to {_one_line(error, plot)}", file=sys.stderr)
+        return FAILED
+    _say(f"picture: {plot}")
     return 0
 
 
-def _one_line(error: Exception) -> str:
+def _say(lines: str) -> None:
+    """Print some lines, whatever names they hold."""
+    print("\n".join(printable(line) for line in lines.split("\n")))
+
+
+def _one_line(error: Exception, file: Path | None = None) -> str:
     """The message on one line; a file error names its file."""
-    if isinstance(error, OSError) and error.strerror and error.filename:
-        return f"{error.filename}: {error.strerror}"
-    return " ".join(str(error).split()) or type(error).__name__
+    text = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, OSError) and error.strerror and (error.filename or file):
+        file, text = file or error.filename, error.strerror
+    return printable(text if file is None else f"{file}: {text}")

@@ -12,10 +12,10 @@ from retrieval_geometry._check import (
     check_count,
     check_finite,
     check_floating,
+    check_labels,
     check_number,
     check_same_kind,
     check_shape,
-    is_whole,
 )
 from retrieval_geometry.distances import pairwise_sinkhorn_divergence, sinkhorn_divergence
 
@@ -175,7 +175,7 @@ def wcraig(x: Tensor, size: int, p: int = 1, epsilon: float = 0.05) -> Coreset:
         >>> wcraig(x, 2)
         Coreset(indices=tensor([0, 2]), weights=tensor([2., 1.], dtype=torch.float64))
     """
-    x = x.detach()
+    x = check_floating(x, "x").detach()
     return craig(pairwise_sinkhorn_divergence(x, x, p=p, epsilon=epsilon), size)
 
 
@@ -208,11 +208,12 @@ def training_subset(
     """
     check_floating(features, "features")
     check_number(share, "share", above=0, at_most=1)
-    if not is_whole(labels) or labels.shape != (len(features),):
+    if features.ndim not in (2, 3):
         raise ValueError(
-            f"labels must be {len(features)} whole numbers, one for each image, "
-            f"got {labels.dtype} of shape {tuple(labels.shape)}"
+            "features must have shape (images, dimensions) or (images, points, dimensions), "
+            f"got {tuple(features.shape)}"
         )
+    labels = check_labels(labels, len(features))
     points = features.unsqueeze(1) if features.ndim == 2 else features
     indices, weights = [], []
     for label in labels.unique():
@@ -314,6 +315,8 @@ def _divergence_gradient(
 
 
 def _draw(weights: Tensor, n: int, generator: torch.Generator | None, replacement: bool) -> Tensor:
+    if not isinstance(generator, torch.Generator | None):
+        raise ValueError(f"generator must be a torch.Generator or None, got {type(generator).__name__}")
     drawn = torch.multinomial(weights.double().cpu(), n, replacement=replacement, generator=generator)
     return drawn.to(weights.device)
 

@@ -90,8 +90,8 @@ def test_weights_that_cannot_be_used(weights):
         (LABELS, 7, 2, "must be a multiple of per_class = 2"),
         (LABELS, 4, 4, "a batch of one class has no negatives"),
         (LABELS, 12, 2, "needs 6 classes, but there are 5"),
-        (LABELS.double(), 4, 2, "n integers"),
-        (LABELS + 1j, 4, 2, "n integers, got torch.complex64"),
+        (LABELS.double(), 4, 2, "whole numbers"),
+        (LABELS + 1j, 4, 2, "whole numbers, got torch.complex64"),
         (LABELS, 4, 0, "per_class must be"),
     ],
 )

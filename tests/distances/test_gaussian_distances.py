@@ -167,7 +167,7 @@ def test_other_bad_input_is_refused(name: str) -> None:
         pairwise(name, g, gaussians(3, 4))
     with pytest.raises(ValueError, match="share one dtype"):
         pairwise(name, g, g.to(torch.float32))
-    with pytest.raises(TypeError, match="q must be a Gaussian, got Tensor"):
+    with pytest.raises(ValueError, match="q must be a Gaussian, got Tensor"):
         pairwise(name, g, g.mean)
     mean = g.mean.clone()
     mean[1, 0] = torch.nan

@@ -254,7 +254,7 @@ def test_bad_images_are_named() -> None:
         GalleryIndex(singular, "affine_invariant")
     with pytest.raises(ValueError, match="at least one image"):
         GalleryIndex(g[:0])
-    with pytest.raises(TypeError, match="must be a Gaussian"):
+    with pytest.raises(ValueError, match="must be a Gaussian"):
         GalleryIndex(g.mean)  # type: ignore[arg-type]
     gallery = GalleryIndex(g, "affine_invariant")
     with pytest.raises(ValueError, match="same dimension"):

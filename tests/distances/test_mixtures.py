@@ -208,7 +208,7 @@ def test_bad_input_is_refused(distance: object) -> None:
     p = mixtures(2, 3, 2, 1)
     with pytest.raises(ValueError, match="same dimension, got 2 and 3"):
         distance(p, mixtures(2, 3, 3, 1))  # type: ignore[operator]
-    with pytest.raises(TypeError, match="q must be a GaussianMixture, got Gaussian"):
+    with pytest.raises(ValueError, match="q must be a GaussianMixture, got Gaussian"):
         distance(p, p.collapse())  # type: ignore[operator]
     with pytest.raises(ValueError, match="share one dtype"):
         distance(p, p.to(torch.float32))  # type: ignore[operator]

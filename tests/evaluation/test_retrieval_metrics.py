@@ -149,7 +149,7 @@ def test_query_without_relevant_items_is_named():
     ("change", "message"),
     [
         ({"ranked_labels": torch.rand(3, 4)}, "ranked_labels must be a tensor of integer labels"),
-        ({"ranked_labels": [[1, 2]]}, "ranked_labels must be a tensor of integer labels, got list"),
+        ({"ranked_labels": [["a", "b"]]}, "ranked_labels must be a tensor of integer labels, got list"),
         ({"ranked_labels": torch.zeros(3).long()}, "ranked_labels must have shape"),
         ({"query_labels": torch.zeros(2).long()}, r"query_labels must have shape \(3\)"),
         ({"k": 0}, "k must be a whole number from 1 to 4"),
@@ -158,10 +158,10 @@ def test_query_without_relevant_items_is_named():
         ({"convention": "map"}, "convention must be one of full, R, k"),
         ({"n_relevant": torch.tensor([1, 1, 1])}, "n_relevant of query 0 is 1, but its ranking shows 4"),
         ({"n_relevant": torch.tensor([4])}, "n_relevant must have shape"),
-        ({"n_relevant": torch.tensor([torch.nan] * 3)}, "n_relevant must hold whole numbers, .*float32"),
-        ({"n_relevant": torch.tensor([torch.inf] * 3)}, "n_relevant must hold whole numbers"),
-        ({"n_relevant": torch.tensor([4, 4.7, 4])}, "n_relevant must hold whole numbers"),
-        ({"n_relevant": torch.tensor([4, 4, 4 + 1j])}, "n_relevant must hold whole numbers"),
+        ({"n_relevant": torch.tensor([torch.nan] * 3)}, "n_relevant must be whole numbers, .*float32"),
+        ({"n_relevant": torch.tensor([torch.inf] * 3)}, "n_relevant must be whole numbers"),
+        ({"n_relevant": torch.tensor([4, 4.7, 4])}, "n_relevant must be whole numbers"),
+        ({"n_relevant": torch.tensor([4, 4, 4 + 1j])}, "n_relevant must be whole numbers"),
         (
             {"query_labels": torch.ones(3) + 1j},
             "query_labels must be a tensor of integer labels",

@@ -169,7 +169,7 @@ def test_bad_shrinkage_is_refused(x, shrinkage):
         (torch.zeros(1, 3), torch.eye(3), None, "cov must have shape"),
         (torch.zeros(1, 3), torch.eye(3)[None], torch.eye(3), "factor must have shape"),
         (torch.zeros(1, 3), torch.eye(3)[None].double(), None, "one dtype"),
-        (torch.zeros(1, 3).long(), torch.eye(3)[None].long(), None, "floating-point"),
+        (torch.zeros(1, 3).long(), torch.eye(3)[None].long(), None, "must be float32 or float64"),
     ],
 )
 def test_parts_that_do_not_belong_together_are_refused(mean, cov, factor, message):

@@ -1,4 +1,5 @@
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -107,3 +108,13 @@ def test_the_alternative_text_names_best_and_worst(result):
     text = describe_methods(result)
     assert "highest Good" in text
     assert "lowest Bad" in text
+
+
+def test_labels_are_drawn_as_they_stand(result):
+    name = "$\\frac{a$ \x1b[31m"
+    named = replace(result, methods=tuple(replace(entry, label=name) for entry in result.methods))
+    curves, dots = precision_curves(named), metric_dots([named], "P@1")
+    histograms = distance_histograms({name: (np.zeros(3), np.ones(3))})
+    assert [text.get_text() for text in curves.axes[0].texts] == [r"$\frac{a$ \x1b[31m"] * 2
+    assert [tick.get_text() for tick in dots.axes[0].get_yticklabels()] == [r"$\frac{a$ \x1b[31m"] * 2
+    assert all(draws(figure) for figure in (curves, dots, histograms))

@@ -1,6 +1,10 @@
-import pytest
+from dataclasses import replace
 
-from retrieval_geometry.reporting import Claim, ClaimRow, Finding, MethodResult, Metric, Verdict
+import pytest
+from bs4 import BeautifulSoup
+from markdown_it import MarkdownIt
+
+from retrieval_geometry.reporting import Claim, ClaimRow, Finding, MethodResult, Metric, Verdict, WeightsInfo
 from retrieval_geometry.reporting.claims import Reach
 from retrieval_geometry.reporting.tables import (
     claims_table,
@@ -122,3 +126,18 @@ def test_verdicts_of_several_runs_stand_side_by_side():
 def test_mathematics_is_said_once():
     runs = {name: [row_of(Verdict.REPRODUCED, None)] for name in ("here", "recorded")}
     assert evidence_list(runs).splitlines()[2:] == [": *Any run.* **reproduced**. *Decided by*: 0.8 > 0.3."]
+
+
+def test_names_from_outside_are_text_in_a_table():
+    """A data set, a machine and a weight file may be called anything; a page shows their names."""
+    name = "a|b <script>x</script> $y$ *z* [u](v) \x1b[31m"
+    result = make_result()
+    dataset = replace(result.dataset, name=name)
+    made = replace(result.provenance, cpu=name, weights=(WeightsInfo(name, "0" * 64),))
+    table = provenance_table(replace(result, dataset=dataset, provenance=made))
+    page = MarkdownIt("commonmark").enable("table").render(table)
+    shown = BeautifulSoup(page, "html.parser")
+    assert shown.get_text().count(r"a|b <script>x</script> $y$ *z* [u](v) \x1b[31m") == 3
+    assert not shown.find_all(["script", "em", "a"])
+    assert {len(row.find_all("td")) for row in shown.find_all("tr")[1:]} == {2}
+    assert "$" not in table

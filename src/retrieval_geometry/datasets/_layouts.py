@@ -7,6 +7,8 @@ from pathlib import PurePosixPath
 
 import torch
 
+from retrieval_geometry._text import printable
+from retrieval_geometry.datasets._lists import Row, by_key, read_rows
 from retrieval_geometry.datasets._trees import Tree
 from retrieval_geometry.datasets.image_set import ImageSet
 from retrieval_geometry.datasets.splits import class_split
@@ -33,9 +35,12 @@ class MetricLearningSplit:
 
 def read_cub(title: str, tree: Tree) -> MetricLearningSplit:
     """Read CUB-200-2011: the first 100 classes, and the last 100."""
-    classes_of = {number: int(label) for number, label in tree.lines("image_class_labels.txt")}
-    files = {number: f"images/{file}" for number, file in tree.lines("images.txt")}
-    labelled = [(file, classes_of[number]) for number, file in files.items()]
+    labels = by_key(read_rows(tree, "image_class_labels.txt", "image_id class_id"))
+    files = by_key(read_rows(tree, "images.txt", "image_id image_name"))
+    for one, other, name in ((files, labels, "image_class_labels.txt"), (labels, files, "images.txt")):
+        for number in one.keys() - other.keys():
+            raise one[number].fault(f"image_id {number} is not in {name}")
+    labelled = [(f"images/{row.words[1]}", labels[number].number(1)) for number, row in files.items()]
     names = {label: PurePosixPath(file).parts[1] for file, label in labelled}
     images = _numbered(title, tree, labelled, names)
     return _by_class(images, [name for label, name in names.items() if label <= 100])
@@ -46,19 +51,40 @@ def read_cars(title: str, tree: Tree) -> MetricLearningSplit:
     if "cars_annos.mat" not in tree.files:
         files = sorted(file for file in tree.files if file.lower().endswith(IMAGE_SUFFIXES) and "/" in file)
         return _by_sorted_folders(title, tree, files, [file.split("/")[-2] for file in files], 196)
+    labelled, names = _annotated(tree, "cars_annos.mat")
+    images = _numbered(title, tree, labelled, names)
+    return _by_class(images, [name for label, name in names.items() if label <= 98])
+
+
+def _annotated(tree: Tree, file: str) -> tuple[list[tuple[str, int]], dict[int, str]]:
+    """Files with the numbers of their classes, and the names of the classes, from a MATLAB file."""
     from scipy.io import loadmat
 
-    content = loadmat(BytesIO(tree.read("cars_annos.mat")), squeeze_me=True)
-    rows = content["annotations"][["relative_im_path", "class"]].tolist()
-    names = {label: str(name) for label, name in enumerate(content["class_names"].tolist(), start=1)}
-    images = _numbered(title, tree, [(str(file), int(label)) for file, label in rows], names)
-    return _by_class(images, [name for label, name in names.items() if label <= 98])
+    content = tree.read(file)
+    try:
+        found = loadmat(BytesIO(content), squeeze_me=True)
+        rows = found["annotations"][["relative_im_path", "class"]].tolist()
+        labelled = [(str(image), int(label)) for image, label in rows]
+        names = {label: str(name) for label, name in enumerate(found["class_names"].tolist(), start=1)}
+    except Exception as error:  # the reader of damaged files raises almost anything
+        reason = printable(str(error).partition("\n")[0])
+        raise ValueError(
+            f"{tree.place}: {file} holds no annotations of Cars196 ({type(error).__name__}: {reason[:80]}); "
+            "fetch it again"
+        ) from None
+    for image, label in labelled:
+        if label not in names:
+            raise ValueError(
+                f"{tree.place}: {file}: class {label} of {image} is none of its {len(names)} class_names"
+            )
+    return labelled, names
 
 
 def read_sop(title: str, tree: Tree) -> MetricLearningSplit:
     """Read Stanford Online Products by its two lists."""
-    sides = [tree.lines(f"Ebay_{side}.txt")[1:] for side in ("train", "test")]  # behind a line of titles
-    labelled = [(file, int(label)) for rows in sides for _, label, _, file in rows]
+    wanted = "image_id class_id super_class_id path"
+    sides = [read_rows(tree, f"Ebay_{side}.txt", wanted, titles=1) for side in ("train", "test")]
+    labelled = [(row.words[3], row.number(1)) for rows in sides for row in rows]
     images = _numbered(title, tree, labelled, {label: f"{label:05d}" for _, label in labelled})
     indices = torch.arange(len(images)).split([len(rows) for rows in sides])
     return MetricLearningSplit(*(images.subset(side) for side in indices))
@@ -66,15 +92,21 @@ def read_sop(title: str, tree: Tree) -> MetricLearningSplit:
 
 def read_in_shop(title: str, tree: Tree) -> MetricLearningSplit:
     """Read In-Shop by its list of train, query and gallery."""
-    place = next(file for file in PARTITION_LISTS if file in tree.files)
-    rows = tree.lines(place)[2:]  # behind the number of images and a line of titles
-    above = next((folder for folder in ("", "Img/") if folder + rows[0][0] in tree.files), "")
-    names = sorted({item for _, item, _ in rows})
+    place = next((file for file in PARTITION_LISTS if file in tree.files), PARTITION_LISTS[0])
+    rows = read_rows(tree, place, "image_name item_id evaluation_status", titles=2)
+    announced = Row(tuple(tree.lines(place)[0][1]), "number_of_images", f"{tree.place}: {place}, line 1")
+    if announced.number(0) != len(rows):
+        raise announced.fault(f"{len(rows)} images follow")
+    parts = ("train", "query", "gallery")
+    for row in rows:
+        if row.words[2] not in parts:
+            raise row.fault(f"evaluation_status is none of {', '.join(parts)}")
+    above = next((folder for folder in ("", "Img/") if folder + rows[0].words[0] in tree.files), "")
+    names = sorted({row.words[1] for row in rows})
     numbers = {name: label for label, name in enumerate(names)}
-    images = _numbered(
-        title, tree, [(above + file, numbers[item]) for file, item, _ in rows], dict(enumerate(names))
-    )
-    sides = [[i for i, row in enumerate(rows) if row[2] == side] for side in ("train", "query", "gallery")]
+    labelled = [(above + row.words[0], numbers[row.words[1]]) for row in rows]
+    images = _numbered(title, tree, labelled, dict(enumerate(names)))
+    sides = [[i for i, row in enumerate(rows) if row.words[2] == side] for side in parts]
     return MetricLearningSplit(*(images.subset(side) for side in sides))
 
 
@@ -91,11 +123,11 @@ def read_omniglot(title: str, tree: Tree) -> MetricLearningSplit:
 def read_grocery(title: str, tree: Tree) -> MetricLearningSplit:
     """Read Grocery Store: fine labels 0 to 39; then test against train and val of 40 to 80."""
     rows = [
-        (side, file.rstrip(","), int(label.rstrip(",")))
+        (side, row.words[0].rstrip(","), row.number(1))
         for side in ("train", "val", "test")
-        for file, label, _ in tree.lines(f"{side}.txt")
+        for row in read_rows(tree, f"{side}.txt", "path, fine_id, coarse_id")
     ]
-    names = {label: PurePosixPath(file).parts[-2] for _, file, label in rows}
+    names = {label: PurePosixPath(file).parent.name for _, file, label in rows}
     images = _numbered(title, tree, [(file, label) for _, file, label in rows], names)
     sides = [
         [i for i, (list_, _, label) in enumerate(rows) if (label <= 39) == learnt and list_ in lists]

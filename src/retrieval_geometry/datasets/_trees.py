@@ -2,6 +2,8 @@
 
 import hashlib
 import zipfile
+from codecs import BOM_UTF8
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -11,7 +13,15 @@ import torch
 from torch import Tensor
 
 from retrieval_geometry.datasets._pixels import decode_rgb
-from retrieval_geometry.datasets.folders import file_sha256, is_junk, read_file, read_member, walk
+from retrieval_geometry.datasets.folders import (
+    DAMAGES,
+    file_sha256,
+    is_junk,
+    members,
+    read_file,
+    read_member,
+    walk,
+)
 from retrieval_geometry.datasets.image_set import ImageSet
 
 
@@ -32,10 +42,10 @@ class Tree:
         """Paths below the folder, with forward slashes; hidden files are left out."""
         if self.place.is_dir():
             return frozenset(file for file in walk(self.place) if not is_junk(file))
-        with zipfile.ZipFile(self.place) as archive:
-            names = [info.filename for info in archive.infolist() if not info.is_dir()]
         cut = len(self.inside)
-        return frozenset(name[cut:] for name in names if name.startswith(self.inside) and not is_junk(name))
+        return frozenset(
+            name[cut:] for name in members(self.place) if name.startswith(self.inside) and not is_junk(name)
+        )
 
     def read(self, file: str) -> bytes:
         """Read a file; every fault of it is a ValueError or an OSError.
@@ -48,19 +58,25 @@ class Tree:
             return read_file(self.place, file)
         try:
             return read_member(self.place, self.inside + file)
-        except (zipfile.BadZipFile, KeyError, NotImplementedError) as error:
+        except DAMAGES as error:
             raise ValueError(f"{self.place} is damaged at {file}: {error}") from None
 
-    def lines(self, file: str) -> list[list[str]]:
-        """Read a text file as words, line by line, empty lines left out.
+    def lines(self, file: str) -> list[tuple[int, list[str]]]:
+        """Read a text file as the words of each line with its number, empty lines left out.
 
         Raises:
             FileNotFoundError: there is no such file.
+            ValueError: it is no text in UTF-8.
         """
         if file not in self.files:
             raise FileNotFoundError(f"{file} is missing from {self.place}; unpack the archive again")
-        words = [line.split() for line in self.read(file).decode("utf-8").splitlines()]
-        return [line for line in words if line]
+        found = []
+        for number, line in enumerate(self.read(file).removeprefix(BOM_UTF8).splitlines(), start=1):
+            try:
+                found.append((number, line.decode("utf-8").split()))
+            except UnicodeDecodeError:
+                raise ValueError(f"{self.place}: {file}, line {number}: no text in UTF-8") from None
+        return [(number, words) for number, words in found if words]
 
     def image_set(
         self, name: str, files: Sequence[str], labels: Sequence[int], classes: Sequence[str]
@@ -72,7 +88,13 @@ class Tree:
 
         Raises:
             FileNotFoundError: a file is missing.
+            ValueError: a file is named twice.
         """
+        if len(set(files)) < len(files):
+            twice = next(file for file, count in Counter(files).items() if count > 1)
+            raise ValueError(
+                f"the lists of {name} in {self.place} name the image {twice} twice; fetch them again"
+            )
         missing = [file for file in files if file not in self.files]
         if missing:
             raise FileNotFoundError(
@@ -121,8 +143,11 @@ def _folder_of(archive: Path, marker: str) -> str | None:
     """The folder of an archive that holds the marker; None if none does, or it is no archive."""
     if not zipfile.is_zipfile(archive):
         return None
-    with zipfile.ZipFile(archive) as opened:
-        names = opened.namelist()
+    try:
+        with zipfile.ZipFile(archive) as opened:
+            names = opened.namelist()
+    except DAMAGES:
+        return None
     for name in sorted(names, key=len):
         before, found, behind = f"/{name}".partition(f"/{marker}")
         if found and behind[:1] in ("", "/"):

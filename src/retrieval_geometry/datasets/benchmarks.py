@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from retrieval_geometry.datasets.folders import image_set_from, load_image_folder, read_file
+from retrieval_geometry._check import check_path
+from retrieval_geometry.datasets.folders import image_set_from, load_image_folder, members, read_file
 from retrieval_geometry.datasets.image_set import ImageSet
 from retrieval_geometry.datasets.metric_learning import BENCHMARKS, Benchmark
 
@@ -53,7 +54,7 @@ def load_dtd(root: str | os.PathLike[str], split: str | Sequence[str] | None = N
             image or a list of the split is missing.
         ValueError: an unknown split, or an official split of a copy without the official lists.
     """
-    place = _find_dtd(Path(root))
+    place = _find_dtd(check_path(root, "root"))
     if place is None:
         raise FileNotFoundError(
             f"DTD is not under {root}. Get dtd-r1.0.1.tar.gz from {DTD_URL} and unpack it there, so that "
@@ -88,7 +89,7 @@ def available_datasets(data_root: str | os.PathLike[str]) -> list[DatasetStatus]
         >>> [row.name for row in available_datasets("no/such/folder") if row.found]
         ['photo textures', 'glyphs', 'handwritten digits']
     """
-    dtd = _find_dtd(Path(data_root))
+    dtd = _find_dtd(check_path(data_root, "data_root"))
     return [
         *_bundled(),
         DatasetStatus(
@@ -159,8 +160,10 @@ def _is_official(folder: Path) -> bool:
 def _archive_holds_dtd(archive: Path) -> bool:
     if not zipfile.is_zipfile(archive):
         return False
-    with zipfile.ZipFile(archive) as opened:
-        return any(DTD_ATTRIBUTES & set(name.split("/")[:-1]) for name in opened.namelist())
+    try:
+        return any(DTD_ATTRIBUTES & set(name.split("/")[:-1]) for name in members(archive))
+    except ValueError:
+        return False
 
 
 def _split_names(split: str | Sequence[str] | None) -> list[str]:
@@ -179,4 +182,10 @@ def _read_split(place: Path, name: str) -> list[str]:
     path = place / "labels" / f"{name}.txt"
     if not path.is_file():
         raise FileNotFoundError(f"the list of the split {name} is missing: {path}; unpack the archive again")
-    return [line.strip() for line in path.read_text().splitlines() if line.strip()]
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{path} is no text in UTF-8 (byte {error.start}); unpack the archive again"
+        ) from None
+    return [line.strip() for line in lines if line.strip()]

@@ -2,7 +2,9 @@
 
 import hashlib
 import os
+import unicodedata
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache, partial
@@ -11,11 +13,15 @@ from pathlib import Path, PurePosixPath
 import torch
 from torch import Tensor
 
+from retrieval_geometry._check import check_path
 from retrieval_geometry.datasets._pixels import check_image, decode_rgb
 from retrieval_geometry.datasets.image_set import ImageSet, SkippedFile
 
 MAX_BYTES = 2**29
 """A file larger than this, unpacked, is skipped: no photograph is, and a zip bomb would fill the memory."""
+
+DAMAGES = (zipfile.BadZipFile, zlib.error, KeyError, RuntimeError, EOFError)
+"""What reading a damaged or an encrypted archive raises."""
 
 JUNK = {"__MACOSX", "Thumbs.db", "desktop.ini"}
 
@@ -28,8 +34,10 @@ def load_image_folder(path: str | os.PathLike[str]) -> ImageSet:
     ``""``. Every file is decoded once, to find the damaged ones; pixels are read when they are asked for.
 
     Files of any mode become uint8 RGB: upright by EXIF, 16 bits scaled to 8, transparency over white. Files
-    that are no image, damaged, in no class folder beside class folders, or larger than 512 MB are listed in
-    ``skipped``; hidden files and what macOS and Windows leave behind are ignored.
+    that are no image, damaged, in no class folder beside class folders, larger than 512 MB or than some 89
+    million pixels are listed in ``skipped``, and so are 16-bit images of unknown white; hidden files and what
+    macOS and Windows leave behind are ignored. Classes are named in Unicode's composed form (NFC), in which
+    one name has one spelling. Links are followed, but not to a folder above.
 
     Returns:
         An :class:`ImageSet` in the order of the paths; an id is the path below the folder, such as
@@ -39,16 +47,14 @@ def load_image_folder(path: str | os.PathLike[str]) -> ImageSet:
         FileNotFoundError: there is nothing at ``path``.
         ValueError: a file that is no zip archive, or no image is left.
     """
-    path = Path(path)
+    path = check_path(path, "path")
     if path.is_dir():
         return image_set_from(path.name or str(path), path, walk(path), partial(read_file, path))
     if not path.exists():
         raise FileNotFoundError(f"there is no folder or zip archive at {path}")
     if not zipfile.is_zipfile(path):
         raise ValueError(f"{path} is neither a folder nor a zip archive (or the archive is damaged)")
-    with zipfile.ZipFile(path) as archive:
-        names = [info.filename for info in archive.infolist() if not info.is_dir()]
-    return image_set_from(path.stem, path, names, partial(read_member, path), file_sha256(path))
+    return image_set_from(path.stem, path, members(path), partial(read_member, path), file_sha256(path))
 
 
 def image_set_from(
@@ -57,8 +63,17 @@ def image_set_from(
     files: Iterator[str] | list[str],
     read: Callable[[str], bytes],
     sha256: str | None = None,
+    classes: bool = True,
 ) -> ImageSet:
     """Make an image set of files whose bytes ``read`` gives by name.
+
+    Args:
+        name: of the set.
+        place: for messages.
+        files: names, with forward slashes.
+        read: gives the bytes of a file.
+        sha256: of the whole; None computes it from the files.
+        classes: whether folders are classes; otherwise all images are of the class ``""``, wherever they lie.
 
     Raises:
         ValueError: none of the files is an image.
@@ -68,26 +83,31 @@ def image_set_from(
         checked = dict(zip(names, pool.map(partial(_check, read), names), strict=True))
     kept = [file for file in names if not checked[file][1]]
     skipped = [SkippedFile(file, reason) for file, (_, reason) in checked.items() if reason]
-    wrapper = _wrapper(kept)
+    wrapper = _wrapper(kept) if classes else ""
     ids = [file.removeprefix(wrapper) for file in kept]
-    if any("/" in image_id for image_id in ids):
+    if classes and any("/" in image_id for image_id in ids):
         loose = [wrapper + image_id for image_id in ids if "/" not in image_id]
         skipped += [SkippedFile(file, "lies in no class folder, though others do") for file in loose]
         ids = [image_id for image_id in ids if "/" in image_id]
     if not ids:
         raise ValueError(f"{place} holds no image{_reasons(skipped)}")
-    owners = [image_id.rpartition("/")[0].partition("/")[0] for image_id in ids]
-    classes = sorted(set(owners))
-    content = [f"{image_id} {checked[wrapper + image_id][0]}\n" for image_id in ids]
+    owners = [composed(image_id.rpartition("/")[0].partition("/")[0]) if classes else "" for image_id in ids]
+    known = sorted(set(owners))
+    content = [f"{composed(image_id)} {checked[wrapper + image_id][0]}\n" for image_id in ids]
     return ImageSet(
         name=name,
-        labels=torch.tensor([classes.index(owner) for owner in owners]),
-        classes=tuple(classes),
+        labels=torch.tensor([known.index(owner) for owner in owners]),
+        classes=tuple(known),
         ids=tuple(ids),
         sha256=sha256 or hashlib.sha256("".join(content).encode(errors="surrogateescape")).hexdigest(),
         read=partial(_decode, read, wrapper),
         skipped=tuple(skipped),
     )
+
+
+def composed(name: str) -> str:
+    """The name in Unicode's composed form: macOS spells an accented letter in two signs, others in one."""
+    return unicodedata.normalize("NFC", name)
 
 
 def _check(read: Callable[[str], bytes], file: str) -> tuple[str, str]:
@@ -128,16 +148,42 @@ def _reasons(skipped: list[SkippedFile]) -> str:
 
 
 def walk(folder: Path) -> Iterator[str]:
-    """List the files below a folder, links followed, as paths below it with forward slashes."""
+    """List the files below a folder, as paths below it with forward slashes, in one order on every machine.
+
+    Links are followed, but neither out of the folder to one above it, nor to one above the link, nor to where
+    we have been. A folder that cannot be listed is given itself, so that whoever reads it meets the fault.
+    """
     seen: set[str] = set()
-    for current, folders, files in os.walk(folder, followlinks=True):
-        real = os.path.realpath(current)
-        if real in seen:  # a link back to where we have been
-            folders.clear()
-            continue
-        seen.add(real)
+    faults: list[OSError] = []
+    for current, folders, files in os.walk(folder, followlinks=True, onerror=faults.append):
+        seen.add(os.path.realpath(current))
+        folders[:] = [name for name in sorted(folders) if _is_new(folder, Path(current), name, seen)]
         below = Path(current).relative_to(folder)
-        yield from ((below / file).as_posix() for file in files)
+        yield from ((below / file).as_posix() for file in sorted(files))
+    yield from (Path(fault.filename).relative_to(folder).as_posix() for fault in faults)
+
+
+def _is_new(top: Path, current: Path, name: str, seen: set[str]) -> bool:
+    """Whether a folder is to be entered; if so it counts as seen."""
+    real = os.path.realpath(current / name)
+    above = any(Path(os.path.realpath(place)).is_relative_to(real) for place in (top, current))
+    if real in seen or above:
+        return False
+    seen.add(real)
+    return True
+
+
+def members(archive: Path) -> list[str]:
+    """List the files of a zip archive.
+
+    Raises:
+        ValueError: its list is damaged.
+    """
+    try:
+        with zipfile.ZipFile(archive) as opened:
+            return [info.filename for info in opened.infolist() if not info.is_dir()]
+    except DAMAGES as error:
+        raise ValueError(f"{archive} is a damaged zip archive: {error}") from None
 
 
 def read_file(folder: Path, file: str) -> bytes:
@@ -147,6 +193,8 @@ def read_file(folder: Path, file: str) -> bytes:
         ValueError: anything else.
     """
     path = folder / file
+    if path.is_dir():
+        raise ValueError("a folder that cannot be listed")
     if not path.is_file():  # a pipe would wait for ever
         raise ValueError("not a regular file")
     _refuse_large(path.stat().st_size)

@@ -4,10 +4,9 @@ import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-import torch
 from torch import Tensor
 
-from retrieval_geometry._check import is_whole
+from retrieval_geometry._check import as_whole
 
 
 @dataclass(frozen=True)
@@ -45,11 +44,10 @@ class ImageSet:
     skipped: tuple[SkippedFile, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.labels.dtype != torch.int64 or self.labels.shape != (len(self.ids),):
-            raise ValueError(
-                f"labels must be {len(self.ids)} int64 numbers, one per id, "
-                f"got {self.labels.dtype} of shape {tuple(self.labels.shape)}"
-            )
+        wanted = f"{len(self.ids)} int64 numbers, one per id"
+        object.__setattr__(self, "labels", as_whole(self.labels, "labels", wanted))
+        if self.labels.shape != (len(self.ids),):
+            raise ValueError(f"labels must be {wanted}, got shape {tuple(self.labels.shape)}")
         if len(self.labels) and not 0 <= int(self.labels.min()) <= int(self.labels.max()) < len(self.classes):
             raise ValueError(f"labels must lie in 0..{len(self.classes) - 1}, the numbers of the classes")
         if len(set(self.ids)) != len(self.ids):
@@ -78,12 +76,10 @@ class ImageSet:
                 ``mask.nonzero()[:, 0]``), or names an image twice.
             IndexError: there is no image at one of them.
         """
-        picked = torch.as_tensor(indices)
-        picked = picked.long() if picked.numel() == 0 else picked.cpu()
-        if picked.ndim != 1 or not is_whole(picked) or picked.dtype == torch.bool:
-            raise ValueError(
-                f"indices must be a list of integers, got {picked.dtype} of shape {tuple(picked.shape)}"
-            )
+        wanted = "a list of integers"
+        picked = as_whole(indices, "indices", wanted, truth_values=False).cpu()
+        if picked.ndim != 1:
+            raise ValueError(f"indices must be {wanted}, got shape {tuple(picked.shape)}")
         outside = picked[(picked < -len(self)) | (picked >= len(self))]
         if len(outside):
             raise IndexError(f"image {int(outside[0])} asked for, but {self.name} holds {len(self)}")

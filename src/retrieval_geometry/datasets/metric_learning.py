@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from retrieval_geometry._check import check_choice
+from retrieval_geometry._check import check_choice, check_path
 from retrieval_geometry.datasets._layouts import (
     FIRST_CAR,
     PARTITION_LISTS,
@@ -84,7 +84,7 @@ def load_metric_learning(name: str, root: str | os.PathLike[str]) -> MetricLearn
         ValueError: an unknown name, or a copy in which one side of the split is empty.
     """
     benchmark = BENCHMARKS[check_choice(name, "name", BENCHMARKS)]
-    tree = benchmark.find(root)
+    tree = benchmark.find(check_path(root, "root"))
     if tree is None:
         raise FileNotFoundError(
             f"{benchmark.title} is not under {root}. Get it from {benchmark.url} and unpack it there, so "

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from retrieval_geometry._check import check_count, is_whole
+from retrieval_geometry._check import check_count, check_labels
 
 
 class MPerClassBatches:
@@ -43,15 +43,13 @@ class MPerClassBatches:
     def __init__(
         self, labels: Tensor, batch_size: int, per_class: int, seed: int = 0, weights: Tensor | None = None
     ) -> None:
-        if not is_whole(labels) or labels.ndim != 1:
-            found = getattr(labels, "dtype", type(labels)), tuple(getattr(labels, "shape", ()))
-            raise ValueError(f"labels must be a tensor of n integers, got {found[0]} of shape {found[1]}")
+        labels = check_labels(labels).cpu()
         self.batch_size = check_count(batch_size, "batch_size")
         self.per_class = check_count(per_class, "per_class")
         self.seed = check_count(seed, "seed", at_least=0)
         self._weights = None if weights is None else _check_weights(weights, len(labels))
-        order = labels.cpu().argsort(stable=True)
-        self._members = torch.tensor_split(order, _borders(labels.cpu()))
+        order = labels.argsort(stable=True)
+        self._members = torch.tensor_split(order, _borders(labels))
         self._classes_per_batch = self._check_sizes(len(self._members))
         self.batches_per_epoch = len(self._members) // self._classes_per_batch
 

@@ -1,11 +1,14 @@
 """Which images ask, and which are searched; which classes are learnt, and which are new."""
 
+import numbers
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from retrieval_geometry._check import check_count, check_number, is_whole
+from retrieval_geometry._check import check_count, check_labels, check_number
+from retrieval_geometry.datasets.folders import composed
 from retrieval_geometry.datasets.image_set import ImageSet
 
 
@@ -28,8 +31,9 @@ def query_database_split(labels: Tensor, per_class: int = 2, seed: int = 0) -> t
         >>> len(query), len(database)
         (2, 4)
     """
-    order = torch.randperm(len(_check_labels(labels)), generator=torch.Generator().manual_seed(seed))
-    return _take(labels, order, per_class)
+    found = _check_labels(labels)
+    order = torch.randperm(len(found), generator=torch.Generator().manual_seed(seed))
+    return _take(found, order, per_class)
 
 
 def first_per_class(labels: Tensor, per_class: int = 2) -> tuple[Tensor, Tensor]:
@@ -42,7 +46,8 @@ def first_per_class(labels: Tensor, per_class: int = 2) -> tuple[Tensor, Tensor]
         >>> first_per_class(torch.tensor([0, 1, 0, 1]), per_class=1)
         (tensor([0, 1]), tensor([2, 3]))
     """
-    return _take(labels, torch.arange(len(_check_labels(labels))), per_class)
+    found = _check_labels(labels)
+    return _take(found, torch.arange(len(found)), per_class)
 
 
 def class_split(
@@ -70,7 +75,7 @@ def class_split(
         (9, 9)
     """
     present = images.labels.unique()
-    if isinstance(train_classes, (int, float)):
+    if isinstance(train_classes, numbers.Real):
         n_train = _number_of_classes(train_classes, len(present))
         if seed is not None:
             present = present[torch.randperm(len(present), generator=torch.Generator().manual_seed(seed))]
@@ -87,31 +92,32 @@ def class_split(
     return images.subset(learnt.nonzero()[:, 0]), images.subset((~learnt).nonzero()[:, 0])
 
 
-def _number_of_classes(train_classes: int | float, n_classes: int) -> int:
-    if isinstance(train_classes, int):
-        return check_count(train_classes, "train_classes", at_most=max(n_classes - 1, 1))
+def _number_of_classes(train_classes: Any, n_classes: int) -> int:
+    if isinstance(train_classes, numbers.Integral):
+        return check_count(train_classes, "train_classes", at_most=max(n_classes - 1, 1))  # type: ignore[arg-type]
     share = check_number(train_classes, "train_classes (a share of the classes)", above=0, at_most=1)
     return round(share * n_classes)
 
 
-def _classes_by_name(images: ImageSet, names: Sequence[str]) -> Tensor:
+def _classes_by_name(images: ImageSet, names: object) -> Tensor:
+    if not isinstance(names, Sequence) or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"train_classes must be a number, a share or names of classes, got {names!r}")
     wanted = [names] if isinstance(names, str) else list(names)
-    unknown = [name for name in wanted if name not in images.classes]
+    known = [composed(name) for name in images.classes]
+    unknown = [name for name in wanted if composed(name) not in known]
     if unknown:
         raise ValueError(
             f"train_classes names {unknown[0]!r}, which is no class of {images.name}; "
             f"there are {', '.join(images.classes[:5])}, ..."
         )
-    return torch.tensor([images.classes.index(name) for name in wanted], dtype=torch.int64)
+    return torch.tensor([known.index(composed(name)) for name in wanted], dtype=torch.int64)
 
 
 def _check_labels(labels: Tensor) -> Tensor:
-    if not is_whole(labels) or labels.ndim != 1:
-        found = getattr(labels, "dtype", type(labels)), tuple(getattr(labels, "shape", ()))
-        raise ValueError(f"labels must be a tensor of n integers, got {found[0]} of shape {found[1]}")
-    if len(labels) == 0:
+    found = check_labels(labels).cpu()
+    if len(found) == 0:
         raise ValueError("labels is empty: there is nothing to split")
-    return labels
+    return found
 
 
 def _take(labels: Tensor, order: Tensor, per_class: int) -> tuple[Tensor, Tensor]:
@@ -125,7 +131,7 @@ def _take(labels: Tensor, order: Tensor, per_class: int) -> tuple[Tensor, Tensor
             f"per_class = {per_class} needs at least {per_class + 1} images of every class, but the class "
             f"with label {label} has {count}; leave out small classes or take fewer queries"
         )
-    labels = labels.cpu()[order]
+    labels = labels[order]
     query = torch.cat([order[labels == label][:per_class] for label in classes.tolist()])
     chosen = torch.zeros(len(labels), dtype=torch.bool)
     chosen[query] = True

@@ -32,13 +32,12 @@ def check_gaussians(p: Gaussian, q: Gaussian) -> None:
     """Refuse what cannot be compared.
 
     Raises:
-        TypeError: not a :class:`Gaussian`.
-        ValueError: other dimensions, dtypes or devices, a mean that is NaN or infinite, or descriptors
-            outside :data:`SCALES`.
+        ValueError: not a :class:`Gaussian`, other dimensions, dtypes or devices, a mean that is NaN or
+            infinite, or descriptors outside :data:`SCALES`.
     """
     for name, g in (("p", p), ("q", q)):
         if not isinstance(g, Gaussian):
-            raise TypeError(f"{name} must be a Gaussian, got {type(g).__name__}; a mixture has collapse()")
+            raise ValueError(f"{name} must be a Gaussian, got {type(g).__name__}; a mixture has collapse()")
         check_finite(check_floating(g.mean, f"the mean in {name}"), "the mean", image_namer(name, 0))
         check_scale(g.mean, g.cov.diagonal(dim1=-2, dim2=-1), image_namer(name, 0))
     if p.dim != q.dim:

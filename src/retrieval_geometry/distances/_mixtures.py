@@ -12,12 +12,12 @@ def check_mixtures(p: GaussianMixture, q: GaussianMixture) -> None:
     """Refuse what cannot be compared. Weights, means and variances are checked by the mixtures themselves.
 
     Raises:
-        TypeError: not a :class:`GaussianMixture`.
-        ValueError: other dimensions, dtypes or devices, or descriptors too large or too small for float64.
+        ValueError: not a :class:`GaussianMixture`, other dimensions, dtypes or devices, or descriptors too
+            large or too small for float64.
     """
     for name, mixture in (("p", p), ("q", q)):
         if not isinstance(mixture, GaussianMixture):
-            raise TypeError(f"{name} must be a GaussianMixture, got {type(mixture).__name__}")
+            raise ValueError(f"{name} must be a GaussianMixture, got {type(mixture).__name__}")
     if p.dim != q.dim:
         raise ValueError(f"p and q must have the same dimension, got {p.dim} and {q.dim}")
     check_same_kind([p.means, q.means], "p and q")

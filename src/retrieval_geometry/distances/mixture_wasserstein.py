@@ -35,9 +35,9 @@ def mixture_wasserstein2_squared(p: GaussianMixture, q: GaussianMixture) -> Tens
         cost, and the optimal dual for the weights.
 
     Raises:
-        TypeError: not mixtures.
-        ValueError: ``p`` and ``q`` differ in dimension, dtype or device, float64 descriptors are outside
-            1e-130 to 1e130 (the image is named), or a distance is too large for the dtype (the pair is).
+        ValueError: not mixtures, ``p`` and ``q`` differ in dimension, dtype or device, float64 descriptors
+            are outside 1e-130 to 1e130 (the image is named), or a distance is too large for the dtype (the
+            pair is).
         RuntimeError: the network simplex did not reach the optimum.
 
     Example:

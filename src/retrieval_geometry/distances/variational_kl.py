@@ -45,9 +45,9 @@ def variational_kl(p: GaussianMixture, q: GaussianMixture) -> Tensor:
         ``(P, Q)``, in nats, of either sign.
 
     Raises:
-        TypeError: not mixtures.
-        ValueError: ``p`` and ``q`` differ in dimension, dtype or device, float64 descriptors are outside
-            1e-130 to 1e130 (the image is named), or a divergence is too large for the dtype (the pair is).
+        ValueError: not mixtures, ``p`` and ``q`` differ in dimension, dtype or device, float64 descriptors
+            are outside 1e-130 to 1e130 (the image is named), or a divergence is too large for the dtype (the
+            pair is).
 
     Example:
         >>> one = torch.ones(1, 1, 1)
@@ -72,7 +72,7 @@ def symmetric_variational_kl(p: GaussianMixture, q: GaussianMixture) -> Tensor:
         ``(P, Q)``, in nats, of either sign.
 
     Raises:
-        TypeError, ValueError: as :func:`variational_kl`.
+        ValueError: as :func:`variational_kl`.
     """
 
     return _divergences(p, q, symmetric=True)
@@ -256,8 +256,7 @@ def monte_carlo_kl(
         An :class:`Estimate`, in nats.
 
     Raises:
-        TypeError: not mixtures.
-        ValueError: ``p`` and ``q`` differ in dimension, dtype or device, or too few samples.
+        ValueError: not mixtures, ``p`` and ``q`` differ in dimension, dtype or device, or too few samples.
     """
     check_mixtures(p, q)
     check_count(n_samples, "n_samples", at_least=2)

@@ -14,8 +14,8 @@ from retrieval_geometry._check import (
     check_count,
     check_finite,
     check_floating,
+    check_labels,
     check_shape,
-    is_whole,
 )
 from retrieval_geometry.evaluation.clustering import normalized_mutual_information, pairwise_f1
 from retrieval_geometry.evaluation.intervals import Interval, bootstrap_interval, seed_interval
@@ -89,13 +89,13 @@ def evaluate_embeddings(
     check_floating(queries, "queries")
     check_finite(check_shape(queries, "queries", ("images", "dimensions")), "queries")
     check_count(seed, "seed", at_least=0, at_most=2**32 - 100)  # scikit-learn's limit, and some starts
-    asked = _check_labels(labels, "labels", len(queries))
+    asked = check_labels(labels, len(queries)).cpu()
     if (gallery is None) != (gallery_labels is None):
         raise ValueError("gallery and gallery_labels belong together: give both or neither")
     alone = gallery is None or gallery_labels is None
     pool = queries if gallery is None else gallery
     pool_labels = (
-        asked if gallery_labels is None else _check_labels(gallery_labels, "gallery_labels", len(pool))
+        asked if gallery_labels is None else check_labels(gallery_labels, len(pool), "gallery_labels").cpu()
     )
     n_relevant = _check_relevant(asked, pool_labels, alone)
     metrics = _retrieval_metrics(ks, conventions, len(pool) - alone)
@@ -165,15 +165,6 @@ def _clustering_metrics(queries: Tensor, labels: Tensor, metric: str, seed: int)
         values = torch.tensor([agreement(labels, clusters) for clusters in starts], dtype=torch.float64)
         found[name] = Measure(values, seed_interval(values))
     return found
-
-
-def _check_labels(labels: Tensor, name: str, n: int) -> Tensor:
-    if not is_whole(labels) or labels.shape != (n,):
-        found = getattr(labels, "dtype", type(labels)), tuple(getattr(labels, "shape", ()))
-        raise ValueError(
-            f"{name} must be {n} integers, one per embedding, got {found[0]} of shape {found[1]}"
-        )
-    return labels.cpu()
 
 
 def _check_relevant(labels: Tensor, pool_labels: Tensor, alone: bool) -> Tensor:

@@ -8,6 +8,7 @@ from torch.nn import functional
 
 from retrieval_geometry._check import (
     ImageError,
+    as_whole,
     check_choice,
     check_count,
     check_finite,
@@ -188,9 +189,8 @@ def _prepare(embeddings: Tensor, name: str, metric: str) -> Tensor:
 def _check_own(own: Tensor | None, queries: Tensor, gallery: Tensor) -> Tensor | None:
     if own is None:
         return None
-    check_shape(own, "exclude_self", (len(queries),))
-    if own.dtype != torch.int64 or int(own.min()) < 0 or int(own.max()) >= len(gallery):
-        raise ValueError(
-            f"exclude_self must hold int64 positions from 0 to {len(gallery) - 1}, one per query, got {own}"
-        )
-    return own.cpu()
+    wanted = f"int64 positions from 0 to {len(gallery) - 1}, one per query"
+    found = check_shape(as_whole(own, "exclude_self", wanted), "exclude_self", (len(queries),)).cpu()
+    if int(found.min()) < 0 or int(found.max()) >= len(gallery):
+        raise ValueError(f"exclude_self must hold {wanted}, got {found}")
+    return found

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from retrieval_geometry._check import check_choice, check_count, check_shape, is_whole
+from retrieval_geometry._check import as_whole, check_choice, check_count, check_shape
 
 
 def precision_at_k(ranked_labels: Tensor, query_labels: Tensor, k: int) -> Tensor:
@@ -168,13 +168,11 @@ def mean_average_precision(
 
 def _relevance(ranked_labels: Tensor, query_labels: Tensor) -> Tensor:
     """Return where the label of an item is that of its query, boolean ``(Q, n)``."""
-    for labels, name in ((ranked_labels, "ranked_labels"), (query_labels, "query_labels")):
-        if not is_whole(labels):
-            kind = labels.dtype if isinstance(labels, Tensor) else type(labels).__name__
-            raise ValueError(f"{name} must be a tensor of integer labels, got {kind}")
-    check_shape(ranked_labels, "ranked_labels", ("queries", "items"))
-    check_shape(query_labels, "query_labels", (len(ranked_labels),))
-    return ranked_labels == query_labels.to(ranked_labels.device).unsqueeze(1)
+    ranked = as_whole(ranked_labels, "ranked_labels", "a tensor of integer labels")
+    asked = as_whole(query_labels, "query_labels", "a tensor of integer labels")
+    check_shape(ranked, "ranked_labels", ("queries", "items"))
+    check_shape(asked, "query_labels", (len(ranked),))
+    return ranked == asked.to(ranked.device).unsqueeze(1)
 
 
 def _check_k(k: int, relevant: Tensor) -> int:
@@ -182,11 +180,8 @@ def _check_k(k: int, relevant: Tensor) -> int:
 
 
 def _check_n_relevant(n_relevant: Tensor, relevant: Tensor) -> Tensor:
-    counts = torch.as_tensor(n_relevant, device=relevant.device)
-    if not is_whole(counts) or counts.dtype == torch.bool:
-        raise ValueError(
-            f"n_relevant must hold whole numbers, the relevant items of each query, got {counts.dtype}"
-        )
+    wanted = "whole numbers, the relevant items of each query"
+    counts = as_whole(n_relevant, "n_relevant", wanted, truth_values=False).to(relevant.device)
     check_shape(counts, "n_relevant", (len(relevant),))
     short = counts < relevant.sum(dim=1)
     if short.any():

@@ -5,25 +5,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from retrieval_geometry._check import check_device
 from retrieval_geometry.experiments.data import Setting, cache_folder
 from retrieval_geometry.features import Backbone, extract_descriptors, load_backbone
 from retrieval_geometry.reporting.provenance import collect_provenance
 from retrieval_geometry.reporting.results import DatasetInfo, Groups, Provenance, Scope, WeightsInfo
-
-
-def check_device(device: str) -> torch.device:
-    """The device of that name.
-
-    Raises:
-        ValueError: no such device, or none of its kind on this machine.
-    """
-    try:
-        found = torch.device(device)
-        torch.empty(1, device=found, dtype=torch.float64)  # the distances need double precision
-    except (RuntimeError, AssertionError, NotImplementedError, TypeError):
-        kinds = "cpu, cuda" if torch.cuda.is_available() else "cpu"
-        raise ValueError(f"device {device!r} is not usable here; there is: {kinds}") from None
-    return found
 
 
 def describe(setting: Setting, device: str, layer: tuple[str, ...] = ()) -> tuple[Backbone, Tensor]:

@@ -1,5 +1,7 @@
 """The paper's system on anybody's pictures: rank a folder by the distance from a query."""
 
+import os
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -9,11 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from retrieval_geometry._check import ImageError, check_choice
-from retrieval_geometry.datasets import ImageSet, load_image_folder
-from retrieval_geometry.datasets.folders import image_set_from, read_file
+from retrieval_geometry._check import ImageError, check_choice, check_device
+from retrieval_geometry._files import replacing
+from retrieval_geometry._text import printable
+from retrieval_geometry.datasets import ImageSet
+from retrieval_geometry.datasets.folders import image_set_from, is_junk, read_file, walk
 from retrieval_geometry.distances import DISTANCES, pairwise
-from retrieval_geometry.experiments.common import check_device
 from retrieval_geometry.features import extract_descriptors, load_backbone
 from retrieval_geometry.image_models import fit_gaussian, fit_mixture, smt_covariance
 
@@ -29,10 +32,19 @@ CHUNK = 128
 
 @dataclass(frozen=True)
 class Found:
-    """The nearest images (name, distance), and what was left out or changed on the way."""
+    """What a search has found.
+
+    Attributes:
+        nearest: name (its path below the folder) and distance of each picture, the nearest first.
+        notes: what was left out or changed on the way.
+        query: the query, a set of one.
+        pictures: those that were found, in their order.
+    """
 
     nearest: tuple[tuple[str, float], ...]
     notes: tuple[str, ...]
+    query: ImageSet
+    pictures: ImageSet
 
 
 def rank_pictures(
@@ -49,18 +61,18 @@ def rank_pictures(
 ) -> Found:
     """The ``k`` pictures of a folder nearest to a query picture, by a distance between models of descriptors.
 
-    Files that are no image are left out and named in the notes; so is the query's own file, if it lies in the
-    folder. ``plot`` is a file to draw the query and the found pictures into.
+    Files that are no image are left out and named in the notes; so are the query's own file, wherever it lies
+    in the folder, second names of one file (links), and ``plot``, the file that :func:`draw` will write.
 
     Raises:
         FileNotFoundError: no such query, folder or weight file.
         ValueError: the query is no image, the folder holds none, an unknown name, or a distance that does not
             fit the model.
     """
-    _check_choices(model, distance, plot)
+    _check_choices(model, distance, query, plot)
     network = load_backbone(backbone, layer=layer, weights=weights, device=check_device(device))
     asked = load_query(query)
-    searched, notes = load_pictures(folder, query)
+    searched, notes = load_pictures(folder, query, plot)
     x, y = (extract_descriptors(images, network) for images in (asked, searched))
     if model != "gaussian" or distance in NEED_FULL_RANK:
         searched, y, flat = _without_flat(asked, x, searched, y)
@@ -73,9 +85,8 @@ def rank_pictures(
     parts = [_distances(x, y[i : i + CHUNK], model, distance, asked.ids, searched.ids[i:]) for i in chunks]
     values = torch.cat(parts)
     order = values.argsort(stable=True)[:k].tolist()
-    if plot is not None:
-        _draw(asked, searched, values, order, distance, plot)
-    return Found(tuple((searched.ids[i], float(values[i])) for i in order), tuple(notes))
+    nearest = tuple((searched.ids[i], float(values[i])) for i in order)
+    return Found(nearest, tuple(notes), asked, searched.subset(order))
 
 
 def load_query(query: Path) -> ImageSet:
@@ -88,38 +99,31 @@ def load_query(query: Path) -> ImageSet:
         raise ValueError(f"QUERY must be an image: {error}") from None
 
 
-def load_pictures(folder: Path, query: Path) -> tuple[ImageSet, list[str]]:
-    """All images at any depth of a folder but the query itself, and a note for each file left out."""
+def load_pictures(folder: Path, query: Path, plot: Path | None = None) -> tuple[ImageSet, list[str]]:
+    """All images at any depth of a folder but the query itself, and a note for each file left out.
+
+    A picture is the file that its path leads to: the query, or a picture met before, under another name is
+    left out, and another file with the query's name is not. An id is the path below the folder.
+    """
     if not folder.is_dir():
         raise FileNotFoundError(f"FOLDER must be a folder of images, but there is no folder {folder}")
-    images = load_image_folder(folder)
-    readers = dict.fromkeys(images.ids, images.read)
-    notes = []
-    for file in images.skipped:  # images beside class folders are skipped too, but here no class matters
-        try:
-            single = image_set_from(file.path, folder, [file.path], partial(read_file, folder))
-            readers[single.ids[0]] = single.read
-        except ValueError:
-            notes.append(f"skipped {file.path}: {file.reason}")
-    own = [name for name in readers if _is_file(query, folder, name)]
-    notes += [f"skipped {name}: it is the query" for name in own]
-    ids = tuple(sorted(readers.keys() - set(own)))
-    if not ids:
+    met = {} if plot is None else {os.path.realpath(plot): "it is the picture to be written"}
+    met[os.path.realpath(query)] = "it is the query"
+    names, own = [], []
+    for name in sorted(name for name in walk(folder) if not is_junk(name)):
+        real = os.path.realpath(folder / name)
+        if real in met:
+            own.append(f"skipped {name}: {met[real]}")
+        else:
+            met[real] = f"it is the same file as {name}"
+            names.append(name)
+    if own and not names:
         raise ValueError(f"{folder} holds no image besides the query")
-    labels = torch.zeros(len(ids), dtype=torch.int64)
-    merged = ImageSet(images.name, labels, ("",), ids, images.sha256, lambda name: readers[name](name))
-    return merged, notes
+    images = image_set_from(folder.name, folder, names, partial(read_file, folder), classes=False)
+    return images, [f"skipped {file.path}: {file.reason}" for file in images.skipped] + own
 
 
-def _is_file(query: Path, folder: Path, name: str) -> bool:
-    """Whether the image called ``name`` (a path whose first folders may be left out) is the query's file."""
-    if not query.resolve().is_relative_to(folder.resolve()):
-        return False
-    below = query.resolve().relative_to(folder.resolve()).as_posix()
-    return below == name or below.endswith("/" + name)
-
-
-def _check_choices(model: str, distance: str, plot: Path | None) -> None:
+def _check_choices(model: str, distance: str, query: Path, plot: Path | None) -> None:
     check_choice(model, "model", MODELS)
     known = [name for name in DISTANCES if name != "sinkhorn"]
     check_choice(distance, "distance", known)
@@ -131,6 +135,8 @@ def _check_choices(model: str, distance: str, plot: Path | None) -> None:
         raise ValueError(f"--plot must end in one of {', '.join(PLOT_FORMATS)}; got {plot.name!r}")
     if not plot.resolve().parent.is_dir():
         raise FileNotFoundError(f"--plot {plot}: there is no folder {plot.parent}")
+    if os.path.realpath(plot) == os.path.realpath(query):
+        raise ValueError(f"--plot {plot} is the query, which it would overwrite; give another file")
 
 
 def _without_flat(
@@ -183,18 +189,38 @@ def _fit(x: Tensor, model: str, distance: str) -> Any:
     return fit_gaussian(x, shrinkage=SHRINKAGE if distance in NEED_FULL_RANK else 0.0)
 
 
-def _draw(
-    asked: ImageSet, searched: ImageSet, values: Tensor, order: Sequence[int], distance: str, plot: Path
-) -> None:
+def draw(found: Found, distance: str, plot: Path) -> None:
+    """Draw the query and the found pictures into a file.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
     from retrieval_geometry.reporting.gallery import Neighbour, neighbour_rows, pixels
 
-    def short(name: str) -> str:
-        name = name.rsplit("/", 1)[-1]
-        return name if len(name) <= 16 else f"{name[:7]}…{name[-8:]}"
-
-    found = [
-        Neighbour(pixels(searched.load(i)), f"{short(searched.ids[i])}\n{float(values[i]):.3g}")
-        for i in order
+    names = [_cut(printable(name)) for name in shortest_endings(found.pictures.ids)]
+    row = [
+        Neighbour(pixels(found.pictures.load(i)), f"{name}\n{found.nearest[i][1]:.3g}")
+        for i, name in enumerate(names)
     ]
-    query = Neighbour(pixels(asked.load(0)), short(asked.ids[0]))
-    neighbour_rows(query, {distance: found}).savefig(plot, dpi=150)
+    query = Neighbour(pixels(found.query.load(0)), _cut(printable(found.query.ids[0])))
+    figure = neighbour_rows(query, {distance: row})
+    with replacing(plot) as file:
+        figure.savefig(file, dpi=150, format=plot.suffix[1:].lower())
+
+
+def shortest_endings(paths: Sequence[str]) -> list[str]:
+    """As much of the end of each path as tells it from the others, in whole parts.
+
+    >>> shortest_endings(["2019/sea/a.png", "2020/sea/a.png", "2020/b.png"])
+    ['2019/sea/a.png', '2020/sea/a.png', 'b.png']
+    """
+    parts = [path.split("/") for path in paths]
+    endings = Counter("/".join(part[-n:]) for part in parts for n in range(1, len(part) + 1))
+    return [
+        next((end for n in range(1, len(part)) if endings[end := "/".join(part[-n:])] == 1), "/".join(part))
+        for part in parts
+    ]
+
+
+def _cut(name: str) -> str:
+    return name if len(name) <= 16 else f"{name[:7]}…{name[-8:]}"

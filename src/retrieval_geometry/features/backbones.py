@@ -14,7 +14,7 @@ from torch.nn import functional
 from torchvision.models import get_model, get_model_weights, list_models
 from torchvision.models.feature_extraction import create_feature_extractor, get_graph_node_names
 
-from retrieval_geometry._check import check_count
+from retrieval_geometry._check import check_count, check_device
 from retrieval_geometry.features.base import Backbone
 from retrieval_geometry.features.scattering import Scattering
 from retrieval_geometry.features.vggm import VGGM, convert_vgg_m, fit_mean
@@ -125,8 +125,8 @@ def load_backbone(
             the shorter side is 8 / 7 of it (256 for 224); the scattering takes all of it.
 
     Raises:
-        ValueError: an unknown name or layer (near matches are given), no choice of weights, or weights of
-            another network (missing and unexpected entries are named).
+        ValueError: an unknown name or layer (near matches are given), no choice of weights, weights of
+            another network (missing and unexpected entries are named), or a device that is not there.
         FileNotFoundError: there is no such weight file.
 
     Example:
@@ -134,6 +134,7 @@ def load_backbone(
         >>> backbone(torch.rand(1, 3, 224, 224)).shape
         torch.Size([1, 169, 512])
     """
+    check_device(device, torch.float32)
     if input_size is not None:
         check_count(input_size, "input_size")
     if name == "scattering":
@@ -197,7 +198,7 @@ def _build(name: str, input_size: int) -> nn.Module:
     """Make a network with random weights from a fixed seed."""
     names = list_models(module=torchvision.models)
     if name not in [*names, "vgg_m"]:
-        raise ValueError(f"there is no backbone {name!r}{_near(name, ['scattering', 'vgg_m', *names])}")
+        raise ValueError(f"there is no backbone {name!r}{_near(str(name), ['scattering', 'vgg_m', *names])}")
     settings = {}
     if name in ("googlenet", "inception_v3"):
         # Their weights were trained with another normalisation, which they undo ours for.

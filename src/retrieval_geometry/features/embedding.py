@@ -19,9 +19,10 @@ from retrieval_geometry._check import (
     check_shape,
 )
 from retrieval_geometry.features.backbones import load_backbone
-from retrieval_geometry.features.base import Backbone
+from retrieval_geometry.features.base import Backbone, middle
 
 GLYPH_TRUNKS = ("glyph_cnn", "glyph_cnn_bn")
+ROUNDING = 1e-5  # of the terms of a sum in single precision: what varies less does not vary
 
 
 class GlyphCNN(Backbone):
@@ -146,7 +147,8 @@ class EmbeddingNetwork(nn.Module):
 
         Before it is scaled to length one, that is. Features behind a rectifier are all positive, and the
         embeddings of an untrained network all point one way: losses of cosines then hardly have a gradient.
-        A start that depends on the data (Krähenbühl et al. 2016) spreads them.
+        A start that depends on the data (Krähenbühl et al. 2016) spreads them. A number that does not vary
+        over these images beyond rounding is centred and not scaled.
 
         Args:
             images: as for :meth:`forward`; a few hundred will do.
@@ -160,10 +162,13 @@ class EmbeddingNetwork(nn.Module):
         usual = [norm.momentum for norm in norms]
         for norm in norms:  # what batch norm remembers for evaluation is these images, not a tenth of them
             norm.momentum = 1.0
-        mapped = self.head(self.features(images)).flatten(0, 1)
+        features = self.features(images).flatten(0, 1)
+        mapped = self.head(features)
         for norm, momentum in zip(norms, usual, strict=True):
             norm.momentum = momentum
-        deviation = mapped.std(dim=0).clamp_min(1e-6)
+        deviation = mapped.std(dim=0)
+        terms = features.abs().amax(dim=0) @ self.head.weight.abs().mT + self.head.bias.abs()
+        deviation[deviation <= ROUNDING * terms] = 1
         self.head.weight /= deviation.unsqueeze(1)
         self.head.bias.sub_(mapped.mean(dim=0)).div_(deviation)
 
@@ -184,7 +189,7 @@ class EmbeddingNetwork(nn.Module):
         size = self.input_size
         if image.shape[1:] != (size, size):
             # Through float, as the backbone does: what is resized in uint8 is rounded on the way.
-            resized = transforms.resize(image.float(), [self.trunk.resize_size], antialias=True)
+            resized = transforms.resize(middle(image).float(), [self.trunk.resize_size], antialias=True)
             image = resized.round().clamp(0, 255).to(torch.uint8)
         side = size + 2 * margin
         image = transforms.center_crop(image, [min(side, length) for length in image.shape[1:]])

@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from retrieval_geometry._check import check_count, check_floating, check_kind
 from retrieval_geometry._files import replacing
+from retrieval_geometry._text import printable
 from retrieval_geometry.datasets import ImageSet
 from retrieval_geometry.features.base import Backbone
 
@@ -64,7 +65,7 @@ def extract_descriptors(
         first = _describe(images, range(1), backbone)[0]
         folder = None if cache is None else Path(cache) / cache_key(images, backbone)
         result = first.new_empty(len(images), *first.shape)
-        name = f"{backbone.name}: {images.name}"
+        name = printable(f"{backbone.name}: {images.name}")
         with tqdm(total=len(images), desc=name, unit="image", disable=not progress) as bar:
             for start in range(0, len(images), PART):
                 part = result[start : start + PART]
@@ -91,7 +92,10 @@ def l2_normalize(descriptors: Tensor) -> Tensor:
         [[0.6000000238418579, 0.800000011920929], [0.0, 0.0]]
     """
     # The largest entry first: the squares of tiny or huge entries leave the range of float32.
-    largest = check_floating(descriptors, "descriptors").abs().amax(dim=-1, keepdim=True)
+    check_floating(descriptors, "descriptors")
+    if not descriptors.ndim or not descriptors.shape[-1]:
+        raise ValueError(f"descriptors must have a dimension, got shape {tuple(descriptors.shape)}")
+    largest = descriptors.abs().amax(dim=-1, keepdim=True)
     scaled = descriptors / torch.where(largest > 0, largest, 1)
     length = scaled.norm(dim=-1, keepdim=True)
     return scaled / torch.where(length > 0, length, 1)

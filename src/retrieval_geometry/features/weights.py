@@ -2,9 +2,11 @@
 
 import hashlib
 import os
+import re
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import urlparse
 
 import torch
@@ -13,7 +15,17 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torchvision.models import get_model, get_model_weights
 
+from retrieval_geometry._text import printable
+
 StateDict = dict[str, Tensor]
+
+WRAPPERS = ("state_dict", "model_state_dict", "model", "network", "net", "weights")
+"""Keys under which checkpoints keep a state dict, the usual first."""
+
+PREFIXES = ("module.", "model.", "_orig_mod.")
+"""What DistributedDataParallel, trainers and torch.compile put before the names."""
+
+WEIGHTS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 
 
 class Weights(NamedTuple):
@@ -33,25 +45,89 @@ def file_sha256(path: str | os.PathLike[str]) -> str:
 def read_state_dict(path: str | os.PathLike[str]) -> StateDict:
     """Read a state dict (``.pth``, ``.pt`` or ``.safetensors``) without running any code that is in it.
 
+    What people wrap around one is taken off: a dict that holds it under ``"state_dict"`` or another key, and
+    ``module.``, ``model.`` or ``_orig_mod.`` before every name.
+
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file holds something else.
+        ValueError: the file holds something else, such as a pickled model, or an entry that is no weight
+            (float8, sparse, without values, complex, quantised, integers other than counters).
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"there is no weight file at {path}")
     try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():  # torch warns of what is refused below
+            warnings.simplefilter("ignore")
+            content = load_file(path) if path.suffix == ".safetensors" else _load(path)
     except SafetensorError as error:
-        raise ValueError(f"{path} is no safetensors file, or a damaged one: {error}") from None
+        raise ValueError(f"{path} is no safetensors file, or a damaged one: {printable(error)}") from None
     except Exception as error:  # the unpickler of damaged files raises almost anything
-        reason = str(error).partition("\n")[0] or type(error).__name__
-        raise ValueError(f"{path} is no PyTorch weight file, or a damaged one: {reason}") from None
-    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise ValueError(f"{path} must hold a state dict (names to tensors), but it holds {type(state)}")
-    return dict(state)
+        raise ValueError(f"{path} {_refusal(error)}") from None
+    state = _unwrapped(content, path)
+    for name, value in state.items():
+        if fault := _fault(name, value):
+            raise ValueError(
+                f"{path}: the entry {printable(name)} is {fault}; weights must be dense tensors of float32, "
+                "float64, float16 or bfloat16"
+            )
+    return state
+
+
+def _load(path: Path) -> object:
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _refusal(error: Exception) -> str:
+    """Why a file was not loaded, without torch's advice to run what is in it."""
+    text = str(error)
+    kind = re.search(r"GLOBAL ([\w.]+)", text)
+    what = f"pickled Python objects ({kind[1]})" if kind else "a TorchScript program"
+    if kind or "TorchScript" in text:
+        return (
+            f"holds {what}, and no state dict alone: to load it would run its code; save the weights with "
+            "torch.save(model.state_dict(), path)"
+        )
+    reason = "" if "weights_only" in text else printable(text.partition("\n")[0])
+    return f"is no PyTorch weight file, or a damaged one: {reason or type(error).__name__}"
+
+
+def _unwrapped(content: Any, path: Path) -> StateDict:
+    """The state dict itself, its names as the network has them."""
+    if not isinstance(content, Mapping):
+        raise ValueError(f"{path} must hold a state dict (names to tensors), but it holds {type(content)}")
+    if content and not _is_state(content):
+        inside = [key for key, value in content.items() if _is_state(value)]
+        chosen = [key for key in WRAPPERS if key in inside] or inside
+        if not chosen or (len(chosen) > 1 and chosen[0] not in WRAPPERS):
+            parts = [f"{printable(key)} ({type(value).__name__})" for key, value in content.items()]
+            raise ValueError(
+                f"{path} must hold a state dict (names to tensors), alone or under one key such as "
+                f"state_dict, but it holds {_some(parts)}"
+            )
+        content = content[chosen[0]]
+    state: StateDict = {str(name): value for name, value in content.items()}
+    while before := [one for one in PREFIXES if state and all(name.startswith(one) for name in state)]:
+        state = {name.removeprefix(before[0]): value for name, value in state.items()}
+    return state
+
+
+def _is_state(value: object) -> bool:
+    return (
+        isinstance(value, Mapping)
+        and len(value) > 0
+        and all(isinstance(name, str) and isinstance(part, Tensor) for name, part in value.items())
+    )
+
+
+def _fault(name: str, value: Tensor) -> str:
+    """What an entry is that is no weight; empty for one."""
+    if value.is_meta:
+        return "a tensor without values (meta)"
+    if value.layout != torch.strided:
+        return f"sparse ({value.layout})"
+    counter = value.dtype == torch.int64 and name.endswith("num_batches_tracked")
+    return "" if counter or value.dtype in WEIGHTS else str(value.dtype)
 
 
 def torchvision_weights(name: str, member: str) -> Weights | None:
@@ -75,7 +151,7 @@ def torchvision_weights(name: str, member: str) -> Weights | None:
             f"fetch them elsewhere and put the file at {cached}, or give its path as weights"
         ) from None
     except Exception as error:  # the unpickler of damaged files raises almost anything
-        reason = str(error).partition("\n")[0]
+        reason = printable(str(error).partition("\n")[0])
         raise ValueError(f"{cached} is damaged; remove it, to be fetched again: {reason}") from None
     return Weights(state, str(entry), file_sha256(cached))
 

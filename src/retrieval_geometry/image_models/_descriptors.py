@@ -13,8 +13,8 @@ def check_descriptors(x: Tensor, name: str = "x") -> Tensor:
     """Refuse anything but a finite floating-point ``(B, N, D)`` tensor without an empty axis.
 
     Raises:
-        TypeError: not a tensor.
-        ValueError: another dtype or shape, an empty axis, or a NaN or infinity (the image is named).
+        ValueError: not a tensor, another dtype or shape, an empty axis, or a NaN or infinity (the image is
+            named).
     """
     check_shape(check_floating(x, name), name, ("images", "descriptors", "dimensions"))
     return check_finite(x, name)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from retrieval_geometry._check import check_floating
 from retrieval_geometry.image_models._descriptors import check_descriptors, check_variance
 
 Index = int | slice | Tensor | Sequence[int]
@@ -43,7 +44,8 @@ class Gaussian:
     Indexing keeps the batch axis: ``g[3]`` is a batch of one, ``g[2:5]`` of three.
 
     Raises:
-        ValueError: the shapes, dtypes or devices do not belong together.
+        ValueError: no tensors of float32 or float64, no dimension, or shapes, dtypes or devices that do not
+            belong together.
     """
 
     mean: Tensor
@@ -51,8 +53,12 @@ class Gaussian:
     factor: Tensor | None = None
 
     def __post_init__(self) -> None:
-        if self.mean.ndim != 2:
-            raise ValueError(f"mean must have shape (images, dimensions), got {tuple(self.mean.shape)}")
+        for name in ("mean", "cov") if self.factor is None else ("mean", "cov", "factor"):
+            check_floating(getattr(self, name), name)
+        if self.mean.ndim != 2 or not self.mean.shape[1]:
+            raise ValueError(
+                f"mean must have shape (images, dimensions) with a dimension, got {tuple(self.mean.shape)}"
+            )
         n_images, dim = self.mean.shape
         if self.cov.shape != (n_images, dim, dim):
             raise ValueError(
@@ -67,8 +73,6 @@ class Gaussian:
                     f"{tuple(self.mean.shape)}, got {tuple(self.factor.shape)}"
                 )
             parts.append(self.factor)
-        if not self.mean.dtype.is_floating_point:
-            raise ValueError(f"mean must be a floating-point tensor, got {self.mean.dtype}")
         if any(part.dtype != self.mean.dtype or part.device != self.mean.device for part in parts):
             raise ValueError("mean, cov and factor must share one dtype and one device; convert with .to")
 
@@ -144,7 +148,10 @@ def fit_gaussian(x: Tensor, shrinkage: float | Sequence[float] | Tensor = 0.0) -
 
 def _check_shrinkage(shrinkage: float | Sequence[float] | Tensor, x: Tensor) -> Tensor:
     """Return the shrinkage as one number per image, ``(B,)``."""
-    amount = torch.as_tensor(shrinkage, dtype=x.dtype, device=x.device)
+    try:
+        amount = torch.as_tensor(shrinkage, dtype=x.dtype, device=x.device)
+    except (TypeError, ValueError, RuntimeError):  # a word, None, a ragged list
+        raise ValueError(f"shrinkage must be a number or one for each image, got {shrinkage!r}") from None
     if amount.ndim > 1 or (amount.ndim == 1 and len(amount) != len(x)):
         raise ValueError(
             f"shrinkage must be one number or one for each of the {len(x)} images, "

@@ -14,7 +14,14 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from retrieval_geometry._check import ImageError, check_count, check_finite, check_generator, check_number
+from retrieval_geometry._check import (
+    ImageError,
+    check_count,
+    check_finite,
+    check_floating,
+    check_generator,
+    check_number,
+)
 from retrieval_geometry.image_models._descriptors import check_descriptors, check_variance, check_varied
 from retrieval_geometry.image_models._em import (
     expectation_maximisation,
@@ -38,8 +45,8 @@ class GaussianMixture:
     Indexing keeps the batch axis: ``m[3]`` is a batch of one, ``m[2:5]`` of three.
 
     Raises:
-        ValueError: the shapes, dtypes or devices do not belong together, the weights are no
-            probabilities, or a variance is not positive (the image is named).
+        ValueError: no tensors of float32 or float64, shapes, dtypes or devices that do not belong together,
+            weights that are no probabilities, or a variance that is not positive (the image is named).
     """
 
     weights: Tensor
@@ -48,9 +55,12 @@ class GaussianMixture:
 
     def __post_init__(self) -> None:
         parts = {"weights": self.weights, "means": self.means, "variances": self.variances}
-        if self.means.ndim != 3:
+        for name, part in parts.items():
+            check_floating(part, name)
+        if self.means.ndim != 3 or 0 in self.means.shape[1:]:
             raise ValueError(
-                f"means must have shape (images, components, dimensions), got {tuple(self.means.shape)}"
+                "means must have shape (images, components, dimensions) with a component and a dimension, "
+                f"got {tuple(self.means.shape)}"
             )
         for name, part in parts.items():
             shape = self.means.shape[: part.ndim] if name == "weights" else self.means.shape
@@ -63,8 +73,6 @@ class GaussianMixture:
                 raise ValueError(
                     "weights, means and variances must share one dtype and one device; convert with .to"
                 )
-        if not self.means.dtype.is_floating_point:
-            raise ValueError(f"means must be a floating-point tensor, got {self.means.dtype}")
         self._check_values()
 
     def _check_values(self) -> None:

@@ -3,7 +3,13 @@
 import torch
 from torch import Tensor
 
-from retrieval_geometry._check import ImageError, check_coordinates, check_finite, check_floating, is_whole
+from retrieval_geometry._check import (
+    ImageError,
+    check_coordinates,
+    check_finite,
+    check_floating,
+    check_labels,
+)
 
 
 def check_batch(embeddings: Tensor, labels: Tensor) -> Tensor:
@@ -17,9 +23,8 @@ def check_batch(embeddings: Tensor, labels: Tensor) -> Tensor:
         ``(B,)`` int64.
 
     Raises:
-        TypeError: ``embeddings`` is no tensor.
-        ValueError: embeddings of another shape or dtype, empty, or with a NaN or infinite value; labels that
-            are no whole numbers or not one for each image.
+        ValueError: embeddings that are no tensor, of another shape or dtype, empty, or with a NaN or infinite
+            value; labels that are no whole numbers or not one for each image.
     """
     check_floating(embeddings, "embeddings")
     if embeddings.ndim not in (2, 3) or not embeddings.numel():
@@ -28,11 +33,7 @@ def check_batch(embeddings: Tensor, labels: Tensor) -> Tensor:
             f"empty axis, got {tuple(embeddings.shape)}"
         )
     check_coordinates(check_finite(embeddings, "embeddings"), "embeddings")
-    if not is_whole(labels) or labels.dtype == torch.bool or labels.shape != (len(embeddings),):
-        is_tensor = isinstance(labels, Tensor)
-        kind = f"{labels.dtype} of shape {tuple(labels.shape)}" if is_tensor else type(labels).__name__
-        raise ValueError(f"labels must be {len(embeddings)} whole numbers, one for each image, got {kind}")
-    return labels.to(embeddings.device, torch.int64)
+    return check_labels(labels, len(embeddings)).to(embeddings.device)
 
 
 def check_directions(embeddings: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from retrieval_geometry._text import printable
 from retrieval_geometry.reporting.results import Result
 from retrieval_geometry.reporting.tables import METRIC_NAMES, PaperNumbers, method_label
 
@@ -94,7 +95,7 @@ def metric_dots(
         errors = np.clip([values - low, high - values], 0, None)
         style: dict[str, Any] = {"fmt": MARKERS[i], "color": OKABE_ITO[i], "ms": 5, "lw": 1.2, "capsize": 2}
         axes.errorbar(values, y, xerr=errors, label=name, **style)
-    axes.set_yticks(rows, [method_label(results, method) for method in methods])
+    axes.set_yticks(rows, [printable(method_label(results, method)) for method in methods], parse_math=False)
     axes.invert_yaxis()
     axes.set_xlabel(xlabel or METRIC_NAMES.get(metric, metric))
     if paper or len(results) > 1:
@@ -119,7 +120,7 @@ def distance_histograms(
         edges = np.linspace(min(same.min(), other.min()), max(same.max(), other.max()), 40)
         axes.hist(same, edges, density=True, histtype="stepfilled", color=RIGHT, alpha=0.45, label=names[0])
         axes.hist(other, edges, density=True, histtype="step", color=WRONG, lw=1.6, ls="--", label=names[1])
-        axes.set_xlabel(label)
+        axes.set_xlabel(printable(label), parse_math=False)
         axes.set_yticks([])
         _quiet(axes, None)
     handles, labels = grid[0].get_legend_handles_labels()
@@ -161,7 +162,8 @@ def _label_ends(axes: "Axes", x: float, ends: Sequence[tuple[float, str, str]]) 
             "relpos": (0, 0.5),
         }
         text: dict[str, Any] = {"color": "#222222", "fontsize": 8, "va": "center", "annotation_clip": False}
-        axes.annotate(label, (x, value), xytext=(x + 0.45, height), arrowprops=arrow, **text)
+        text["parse_math"] = False
+        axes.annotate(printable(label), (x, value), xytext=(x + 0.45, height), arrowprops=arrow, **text)
     axes.set_ylim(min(low, heights.min() - gap), max(high, heights.max() + gap))
 
 

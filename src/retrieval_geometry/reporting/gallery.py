@@ -8,6 +8,7 @@ import numpy as np
 
 from retrieval_geometry.reporting.details import Ranked
 from retrieval_geometry.reporting.figures import RIGHT, WRONG, new_figure
+from retrieval_geometry.reporting.lettering import lettering
 from retrieval_geometry.reporting.results import Result
 
 if TYPE_CHECKING:
@@ -49,7 +50,8 @@ def neighbour_rows(query: Neighbour, rows: Mapping[str, Sequence[Neighbour]], si
             axes.set_yticks([])
             axes.set_frame_on(False)
         _picture(grid[i, 0], query)
-        grid[i, 0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize=8)
+        drawn, style = lettering(label)
+        grid[i, 0].set_ylabel(drawn, rotation=0, ha="right", va="center", fontsize=8, **style)
         for axes, item in zip(grid[i, 1:], row, strict=False):
             _picture(axes, item)
     grid[0, 0].annotate("query", (0.5, 1.04), xycoords="axes fraction", ha="center", va="bottom", fontsize=8)
@@ -89,7 +91,8 @@ def _class_of(image_id: str) -> str:
 def _picture(axes: "Axes", item: Neighbour) -> None:
     axes.imshow(item.picture, interpolation="antialiased")
     if item.caption:
-        axes.set_xlabel(item.caption, fontsize=6)
+        drawn, style = lettering(item.caption)
+        axes.set_xlabel(drawn, fontsize=6, **style)
     if item.right is None:
         return
     axes.set_frame_on(True)

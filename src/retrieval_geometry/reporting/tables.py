@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+from retrieval_geometry._text import markdown_text
 from retrieval_geometry.reporting.claims import ClaimRow
 from retrieval_geometry.reporting.results import Metric, Result
 
@@ -138,7 +139,7 @@ def evidence_list(runs: Mapping[str, Sequence[ClaimRow]]) -> str:
 
 
 def _because(row: ClaimRow) -> str:
-    reach = f" *Holds for*: {row.reach}." if row.reach else ""
+    reach = f" *Holds for*: {markdown_text(row.reach)}." if row.reach else ""
     return f"*Decided by*: {row.evidence}.{reach}"
 
 
@@ -156,6 +157,7 @@ def provenance_table(result: Result) -> str:
         ("Machine", f"{made.device}; {made.cpu}, {made.threads} thread{'s' if made.threads > 1 else ''}"),
         ("Cost", f"{format_seconds(made.seconds)}, peak memory {_memory(made.peak_memory_mb)}"),
     ]
+    facts = [(what, markdown_text(said)) for what, said in facts]  # names come from outside
     return markdown_table(["What", "This run"], facts).replace("---:", ":---")
 
 

@@ -198,7 +198,7 @@ def start_fabric(config: TrainingConfig) -> Fabric:
     world = int(os.environ.get("WORLD_SIZE", "1"))
     local = int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if world > 1 else 1
     fabric = Fabric(
-        accelerator=config.accelerator,
+        accelerator=_accelerator(config.accelerator),
         strategy="ddp" if world > 1 else "auto",
         devices=local,
         num_nodes=world // local,
@@ -206,6 +206,11 @@ def start_fabric(config: TrainingConfig) -> Fabric:
     )
     fabric.launch()
     return fabric
+
+
+def _accelerator(name: str) -> str:
+    """What ``"auto"`` stands for; fabric would take an Apple GPU first, which has no float64."""
+    return ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
 
 
 def _check_shares(network: EmbeddingNetwork, batch_size: int, processes: int) -> None:

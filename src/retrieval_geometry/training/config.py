@@ -64,7 +64,8 @@ class TrainingConfig:
         checkpoint_every: steps between checkpoints, if a checkpoint is asked for.
         validate_every: steps between validations, if there is a function to validate with.
         patience: stop after so many validations in a row without a new best value.
-        accelerator: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"mps"``.
+        accelerator: ``"auto"`` (CUDA if there is one, else the CPU), ``"cpu"``, ``"cuda"``, or ``"mps"``,
+            which has no double precision: losses that need it fail there.
 
     Raises:
         ValueError: a setting out of its range.
@@ -94,6 +95,8 @@ class TrainingConfig:
             check_number(getattr(self, name), name, above=0)
         check_number(self.weight_decay, "weight_decay", at_least=0)
         check_count(self.seed, "seed", at_least=0)
+        if not isinstance(self.lr_drops, tuple | list):
+            raise ValueError(f"lr_drops must be a tuple of steps such as (3000,), got {self.lr_drops!r}")
         for step in self.lr_drops:
             check_count(step, "lr_drops", at_least=1)
         if not isinstance(self.augment, Augmentation):
