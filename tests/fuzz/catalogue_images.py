@@ -225,7 +225,9 @@ ENTRIES: dict[str, Entry] = {
 
 METHODS: dict[str, Entry] = {
     "datasets.ImageSet.subset": Entry(
-        lambda indices: images(0).subset(indices).labels, {"indices": one_of([0, 2], torch.tensor([1]))}
+        lambda indices: images(0).subset(indices).labels,
+        {"indices": one_of([0, 2], torch.tensor([1]))},
+        words=("ids",),
     ),
     "features.EmbeddingNetwork.standardize_head": Entry(
         lambda images: features.load_embedding_network(dim=4).standardize_head(images),

@@ -215,7 +215,7 @@ def test_a_damaged_file_is_read_or_refused_by_name(name: str, tmp_path: Path) ->
     (tmp_path / "here").touch()
     file = parser.make(tmp_path)
     good = file.read_bytes()
-    names = [str(file), file.name, *parser.words]
+    names = [str(file), file.name, file.parent.name, *parser.words]
     judge(lambda: parser.read(file), names, finite=True)
 
     @settings(

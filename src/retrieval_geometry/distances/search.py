@@ -114,9 +114,7 @@ def rank(queries: Any, database: Any, distance: str = "wasserstein2", k: int = 1
         tensor([[0, 2]])
     """
     check_choice(distance, "distance", DISTANCES)
-    if not isinstance(database, Gaussian | GaussianMixture | Tensor):
-        found = type(database).__name__
-        raise ValueError(f"database must hold images as the distance wants them, got {found}")
+    _check_database(database)
     check_count(k, "k", at_most=len(database))
     if distance in PRUNED:
         check_gaussians(queries, database)
@@ -132,6 +130,14 @@ def rank(queries: Any, database: Any, distance: str = "wasserstein2", k: int = 1
     found = values.sort(dim=1, stable=True)
     every = torch.full((len(values),), len(database))
     return _ranking(found.values[:, :k], found.indices[:, :k], every)
+
+
+def _check_database(database: object) -> None:
+    """Refuse what is no batch of images, and has perhaps no length."""
+    if not isinstance(database, Gaussian | GaussianMixture | Tensor):
+        raise ValueError(
+            f"database must hold images as the distance wants them, got {type(database).__name__}"
+        )
 
 
 def few_images(k: int) -> int:
