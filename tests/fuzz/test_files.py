@@ -156,7 +156,7 @@ PARSERS = {
     "TIFF": Parser(picture(".tif"), read_pictures, ("set", "a/3.tif")),
     "GIF": Parser(picture(".gif"), read_pictures, ("set", "a/3.gif")),
     "archive": Parser(archive, read_archive),
-    "DTD list": Parser(dtd_list, lambda path: load_dtd(path.parents[1], "train1").labels, ("DTD", "split")),
+    "DTD list": Parser(dtd_list, lambda path: load_dtd(path.parents[1], "train1").labels, ("DTD", "split", "images")),
     "cache": Parser(descriptor_cache, read_cache),
     **{
         f"{name} list": Parser(
