@@ -346,7 +346,8 @@ glue("91-seconds", time.process_time() - started, display=False)
 # ```
 # ````
 #
-# These are the kinds that somebody thought of ({numref}`tab-91-images` to {numref}`tab-91-files`). A test of the project thinks of others: it draws arguments for every public function, good ones and spoilt ones, and fails if one gets neither a value nor an
+# These are the kinds that somebody thought of ({numref}`tab-91-images`, {numref}`tab-91-distances`,
+# {numref}`tab-91-ranking`, {numref}`tab-91-learning`, {numref}`tab-91-files`). A test of the project thinks of others: it draws arguments for every public function, good ones and spoilt ones, and fails if one gets neither a value nor an
 # error with a name in it.
 #
 # ## What we found
