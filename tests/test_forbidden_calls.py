@@ -32,7 +32,7 @@ def torch_calls(source: str) -> set[str]:
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Attribute) and node.attr in FORBIDDEN:
             owner = ast.unparse(node.value)
-            if not owner.startswith(("np", "numpy", "scipy", "sl", "ot")):
+            if not owner.startswith(("mp", "np", "numpy", "scipy", "sl", "ot")):
                 found.add(f"{owner}.{node.attr}")
         if isinstance(node, ast.ImportFrom) and node.module in ("torch", "torch.linalg"):
             found |= {alias.name for alias in node.names if alias.name in FORBIDDEN}

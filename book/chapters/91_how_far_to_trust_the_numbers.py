@@ -284,7 +284,7 @@ glue("tab-91-range", Markdown(table), display=False)
 # if their distances agree to three digits. What was found is smaller ({numref}`tab-91-range`).
 #
 # One case is harder than all these: two images that are almost the same one. A difference of nearly equal numbers keeps their rounding and loses their size. The package computes such pairs again, from their own
-# factors, until the bound of the rounding is small beside the value; exercise 2 looks at how.
+# factors, until the bound of the rounding is small beside the value ({numref}`ex-91-2`).
 #
 # ## What it answers to bad inputs
 #

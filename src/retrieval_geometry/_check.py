@@ -192,7 +192,7 @@ def as_whole(values: object, name: str, wanted: str, truth_values: bool = True) 
     """
     remedy = ""
     if isinstance(values, Tensor):
-        found, kind = values, f"{values.dtype} of shape {tuple(values.shape)}"
+        found, kind = check_dense(values, name), f"{values.dtype} of shape {tuple(values.shape)}"
     else:
         try:
             array = np.asarray(values)

@@ -97,7 +97,11 @@ def test_classes_of_several_sizes_have_their_own_r():
             r"query 3 \(label 1\) has no other image",
         ),
         ((torch.ones(4, 2), torch.tensor([0, 0, 1, 1])), {"ks": (4,)}, "each of ks must be .* 1 to 3, got 4"),
-        ((torch.ones(4, 2), torch.tensor([0, 0, 1, 1])), {"ks": ()}, "ks is empty"),
+        (
+            (torch.ones(4, 2), torch.tensor([0, 0, 1, 1])),
+            {"ks": ()},
+            r"ks must be the k of R@k and P@k, .* got \(\)",
+        ),
         ((torch.ones(4, 2), torch.tensor([0, 0, 1])), {}, "labels must be 4 whole numbers"),
         ((torch.ones(4, 2), torch.tensor([0, 0, 1j, 1j])), {}, "labels must be 4 whole numbers, .*complex64"),
         ((torch.ones(4, 2), torch.tensor([0, 0, 1, 1])), {"seed": -1}, "seed must be a whole number"),

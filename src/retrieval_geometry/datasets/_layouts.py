@@ -2,13 +2,13 @@
 
 import re
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import PurePosixPath
 
 import torch
 
 from retrieval_geometry._text import printable
 from retrieval_geometry.datasets._lists import Row, by_key, read_rows
+from retrieval_geometry.datasets._matlab import load_matlab
 from retrieval_geometry.datasets._trees import Tree
 from retrieval_geometry.datasets.image_set import ImageSet
 from retrieval_geometry.datasets.splits import class_split
@@ -58,11 +58,9 @@ def read_cars(title: str, tree: Tree) -> MetricLearningSplit:
 
 def _annotated(tree: Tree, file: str) -> tuple[list[tuple[str, int]], dict[int, str]]:
     """Files with the numbers of their classes, and the names of the classes, from a MATLAB file."""
-    from scipy.io import loadmat
-
     content = tree.read(file)
     try:
-        found = loadmat(BytesIO(content), squeeze_me=True)
+        found = load_matlab(content)
         rows = found["annotations"][["relative_im_path", "class"]].tolist()
         labelled = [(str(image), int(label)) for image, label in rows]
         names = {label: str(name) for label, name in enumerate(found["class_names"].tolist(), start=1)}

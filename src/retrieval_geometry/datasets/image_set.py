@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
-from retrieval_geometry._check import as_whole
+from retrieval_geometry._check import as_whole, check_kind
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,10 @@ class ImageSet:
     skipped: tuple[SkippedFile, ...] = ()
 
     def __post_init__(self) -> None:
+        for name in ("ids", "classes"):
+            check_kind(getattr(self, name), name, tuple)
+        if not callable(self.read):
+            raise ValueError(f"read must turn an id into an image, got {type(self.read).__name__}")
         wanted = f"{len(self.ids)} int64 numbers, one per id"
         object.__setattr__(self, "labels", as_whole(self.labels, "labels", wanted))
         if self.labels.shape != (len(self.ids),):

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from retrieval_geometry._check import check_count, check_labels
+from retrieval_geometry._check import check_count, check_dense, check_kind, check_labels
 
 
 class MPerClassBatches:
@@ -96,6 +96,7 @@ class MPerClassBatches:
 
 
 def _check_weights(weights: Tensor, n_images: int) -> Tensor:
+    check_dense(check_kind(weights, "weights", Tensor), "weights")
     if weights.is_complex() or weights.shape != (n_images,) or not (weights.isfinite() & (weights > 0)).all():
         raise ValueError(
             f"weights must be {n_images} positive numbers, one for each image, got {weights.dtype} of shape "

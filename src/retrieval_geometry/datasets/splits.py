@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from retrieval_geometry._check import check_count, check_labels, check_number
+from retrieval_geometry._check import check_count, check_kind, check_labels, check_number, check_seed
 from retrieval_geometry.datasets.folders import composed
 from retrieval_geometry.datasets.image_set import ImageSet
 
@@ -32,7 +32,7 @@ def query_database_split(labels: Tensor, per_class: int = 2, seed: int = 0) -> t
         (2, 4)
     """
     found = _check_labels(labels)
-    order = torch.randperm(len(found), generator=torch.Generator().manual_seed(seed))
+    order = torch.randperm(len(found), generator=torch.Generator().manual_seed(check_seed(seed)))
     return _take(found, order, per_class)
 
 
@@ -74,11 +74,12 @@ def class_split(
         >>> len(set(train.labels.tolist())), len(set(test.labels.tolist()))
         (9, 9)
     """
-    present = images.labels.unique()
+    present = check_kind(images, "images", ImageSet).labels.unique()
     if isinstance(train_classes, numbers.Real):
         n_train = _number_of_classes(train_classes, len(present))
         if seed is not None:
-            present = present[torch.randperm(len(present), generator=torch.Generator().manual_seed(seed))]
+            source = torch.Generator().manual_seed(check_seed(seed))
+            present = present[torch.randperm(len(present), generator=source)]
         chosen = present[:n_train]
     else:
         chosen = _classes_by_name(images, train_classes)
@@ -122,7 +123,7 @@ def _check_labels(labels: Tensor) -> Tensor:
 
 def _take(labels: Tensor, order: Tensor, per_class: int) -> tuple[Tensor, Tensor]:
     """Make queries of the images of each class that come first in ``order``."""
-    check_count(per_class, "per_class")
+    check_count(per_class, "per_class", at_most=max(len(labels), 1))
     classes, counts = labels.unique(return_counts=True)
     short = counts <= per_class
     if short.any():

@@ -119,8 +119,10 @@ Compute = Callable[[Tensor, Tensor, Tensor], Tensor]  # of ranked labels, query 
 
 def _retrieval_metrics(ks: Sequence[int], conventions: Sequence[str], n: int) -> dict[str, Compute]:
     """The functions by the names of their metrics."""
-    if not ks:
-        raise ValueError("ks is empty: give the k of R@k and P@k, for example (1, 2, 4, 8)")
+    if not isinstance(ks, Sequence) or not ks:
+        raise ValueError(f"ks must be the k of R@k and P@k, for example (1, 2, 4, 8), got {ks!r}")
+    if not isinstance(conventions, Sequence) or isinstance(conventions, str):
+        raise ValueError(f"conventions must be some of {list(CONVENTIONS)} in a tuple, got {conventions!r}")
     for k in ks:
         check_count(k, "each of ks", at_most=n)
     metrics: dict[str, Compute] = {f"R@{k}": partial(_at_k, recall_at_k, k) for k in ks}

@@ -14,7 +14,7 @@ from torch.nn import functional
 from torchvision.models import get_model, get_model_weights, list_models
 from torchvision.models.feature_extraction import create_feature_extractor, get_graph_node_names
 
-from retrieval_geometry._check import check_count, check_device
+from retrieval_geometry._check import check_count, check_device, check_kind
 from retrieval_geometry.features.base import Backbone
 from retrieval_geometry.features.scattering import Scattering
 from retrieval_geometry.features.vggm import VGGM, convert_vgg_m, fit_mean
@@ -135,6 +135,7 @@ def load_backbone(
         torch.Size([1, 169, 512])
     """
     check_device(device, torch.float32)
+    check_kind(name, "name", str)
     if input_size is not None:
         check_count(input_size, "input_size")
     if name == "scattering":

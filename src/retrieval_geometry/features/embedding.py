@@ -156,7 +156,7 @@ class EmbeddingNetwork(nn.Module):
         Raises:
             ValueError: fewer than two images.
         """
-        if len(images) < 2:
+        if len(_scaled(images)) < 2:
             raise ValueError(f"images must be at least two to have a variance, got {len(images)}")
         norms = [module for module in self.modules() if isinstance(module, _BatchNorm) and module.training]
         usual = [norm.momentum for norm in norms]

@@ -10,7 +10,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 from tqdm import tqdm
 
-from retrieval_geometry._check import check_count, check_floating, check_kind
+from retrieval_geometry._check import check_count, check_floating, check_kind, check_path
 from retrieval_geometry._sealed import Kind
 from retrieval_geometry._text import printable
 from retrieval_geometry.datasets import ImageSet
@@ -66,7 +66,7 @@ def extract_descriptors(
     backbone.eval()
     try:
         first = _describe(images, range(1), backbone)[0]
-        folder = None if cache is None else Path(cache) / cache_key(images, backbone)
+        folder = None if cache is None else check_path(cache, "cache") / cache_key(images, backbone)
         result = first.new_empty(len(images), *first.shape)
         name = printable(f"{backbone.name}: {images.name}")
         with tqdm(total=len(images), desc=name, unit="image", disable=not progress) as bar:

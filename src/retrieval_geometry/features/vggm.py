@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from retrieval_geometry._check import check_count
+from retrieval_geometry._check import check_count, check_path
 from retrieval_geometry.datasets._matlab import load_matlab
 from retrieval_geometry.features.weights import StateDict, read_state_dict
 
@@ -87,7 +87,7 @@ def convert_vgg_m(path: str | os.PathLike[str]) -> StateDict:
         FileNotFoundError: there is no such file.
         ValueError: the file is neither.
     """
-    if Path(path).suffix == ".mat":
+    if check_path(path, "path").suffix == ".mat":
         return _from_matconvnet(Path(path))
     state = read_state_dict(path)
     if "conv1.weight" in state:
