@@ -203,7 +203,7 @@ WRONG = [
     (lambda: TrainingConfig(steps=1, accelerator="tpu"), "accelerator must be one of auto, cpu, cuda, mps"),
     (lambda: l2_normalize(torch.zeros(3, 0)), "descriptors must have a dimension, got shape (3, 0)"),
     (lambda: l2_normalize(torch.tensor(1.0)), "descriptors must have a dimension, got shape ()"),
-    (lambda: load_backbone(None), "there is no backbone None"),
+    (lambda: load_backbone(None), "name must be of the class str, got NoneType"),
     (lambda: load_backbone(device="meta"), "device 'meta' is not usable here; there is: cpu"),
     (lambda: load_backbone(device="gpu"), "device 'gpu' is not usable here; there is: cpu"),
     (lambda: check_device(torch.device("meta")), "device 'meta' is not usable here; there is: cpu"),
