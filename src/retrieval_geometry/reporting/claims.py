@@ -144,7 +144,13 @@ def needed(claims: Iterable[Claim]) -> list[str]:
 
 
 def check(claim: Claim, results: Results, profile: str) -> ClaimRow:
-    """Judge one claim by the results of one profile."""
+    """Judge one claim by the results of one profile.
+
+    Raises:
+        ValueError: ``profile`` is not the name of one.
+    """
+    if not isinstance(profile, str):
+        raise ValueError(f"profile must be a name, got {profile!r}")
     missing = [name for name in claim.needs if name not in results]
     if missing:
         finding = not_tested(f"no result of {', '.join(missing)} with profile {profile}")

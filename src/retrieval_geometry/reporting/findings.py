@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from retrieval_geometry.reporting.results import is_number
+
 TIMING_NOISE = 1.5
 """Times that differ by less than this factor may be equal: other programs share the machine."""
 
@@ -53,6 +55,11 @@ class Comparison:
     models: int | None = None
     at_once: int = 1
     bound: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("value", "low", "high", "bound"):
+            if not is_number(getattr(self, name)):
+                raise ValueError(f"{name} must be a number, got {getattr(self, name)!r}")
 
     @property
     def verdict(self) -> Verdict:

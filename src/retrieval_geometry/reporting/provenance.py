@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from retrieval_geometry import __version__
-from retrieval_geometry.reporting.results import Provenance, WeightsInfo, project_root
+from retrieval_geometry.reporting.results import Provenance, WeightsInfo, is_number, project_root
 
 LIBRARIES = (
     "torch",
@@ -26,7 +26,13 @@ LIBRARIES = (
 def collect_provenance(
     seconds: float, threads: int, device: str = "cpu", weights: Sequence[WeightsInfo] = ()
 ) -> Provenance:
-    """Describe this process after a run of ``seconds`` on ``threads`` CPU threads of ``device``."""
+    """Describe this process after a run of ``seconds`` on ``threads`` CPU threads of ``device``.
+
+    Raises:
+        ValueError: ``seconds`` is not a number.
+    """
+    if not is_number(seconds):
+        raise ValueError(f"seconds must be a number, got {seconds!r}")
     commit, dirty = _commit(project_root(Path(__file__).parent))
     return Provenance(
         package_version=__version__,

@@ -6,6 +6,8 @@ number on a page can be traced to the run that made it. The module imports no to
 
 import json
 import math
+import numbers
+import os
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -50,6 +52,16 @@ class NoResultError(ResultError):
     """There is no such result."""
 
 
+def is_number(value: object) -> bool:
+    """Whether it is an int or a float, of Python or NumPy, and no bool."""
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
+
+
+def is_count(value: object, at_least: int = 1) -> bool:
+    """Whether it is a whole number, of Python or NumPy, not below a least one."""
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool) and int(value) >= at_least
+
+
 @dataclass(frozen=True)
 class Metric:
     """A value with its interval, computed over ``n`` queries; ``low <= high``, all finite."""
@@ -60,9 +72,9 @@ class Metric:
     n: int
 
     def __post_init__(self) -> None:
-        if not all(math.isfinite(v) for v in (self.value, self.low, self.high)):
+        if not all(is_number(v) and math.isfinite(v) for v in (self.value, self.low, self.high)):
             raise ValueError(f"a metric must be finite, got {self}")
-        if self.low > self.high or self.n < 1:
+        if self.low > self.high or not is_count(self.n):
             raise ValueError(f"a metric needs low <= high and n >= 1, got {self}")
 
 
@@ -82,12 +94,17 @@ class Relevance:
     bits: str
 
     def __post_init__(self) -> None:
-        if self.k < 1 or not re.fullmatch(r"[0-9a-f]*", self.bits) or len(self.bits) % -(-self.k // 4):
-            raise ValueError(f"bits must hold ceil(k / 4) hexadecimal digits a query, got k = {self.k}")
+        digits = isinstance(self.bits, str) and re.fullmatch(r"[0-9a-f]*", self.bits)
+        if not is_count(self.k) or not digits or len(self.bits) % -(-self.k // 4):
+            raise ValueError(f"bits must hold ceil(k / 4) hexadecimal digits a query, got k = {self.k!r}")
 
     @classmethod
     def pack(cls, relevant: np.ndarray) -> "Relevance":
         """Pack a boolean array of shape (queries, k)."""
+        relevant = np.asarray(relevant)
+        if relevant.ndim != 2 or relevant.dtype != bool:
+            kind = f"{relevant.dtype} of shape {relevant.shape}"
+            raise ValueError(f"relevant must be boolean, of shape (queries, k), got {kind}")
         k = relevant.shape[1]
         width = -(-k // 4)
         numbers = [int("".join("1" if hit else "0" for hit in row), 2) for row in relevant]
@@ -102,7 +119,7 @@ class Relevance:
 
     def precision(self, k: int) -> np.ndarray:
         """P@k of every query, shape (queries,), in [0, 1]."""
-        if not 1 <= k <= self.k:
+        if not is_count(k) or k > self.k:
             raise ValueError(f"k must be between 1 and {self.k} (the neighbours recorded), got {k}")
         return self.unpack()[:, :k].mean(axis=1)
 
@@ -122,8 +139,10 @@ class Groups:
     of_query: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        if not self.sizes or min(self.sizes) < 1:
-            raise ValueError(f"every group needs at least one query, got sizes {self.sizes}")
+        if not isinstance(self.sizes, tuple) or not self.sizes or not all(map(is_count, self.sizes)):
+            raise ValueError(f"every group needs at least one query, got sizes {self.sizes!r}")
+        if not isinstance(self.of_query, tuple) or not all(is_count(group, 0) for group in self.of_query):
+            raise ValueError(f"of_query must be a tuple of the numbers of groups, got {self.of_query!r}")
         counts = Counter(self.of_query)
         if counts and dict(counts) != dict(enumerate(self.sizes)):
             raise ValueError(f"groups of queries do not have the sizes {self.sizes}: {dict(counts)}")
@@ -322,6 +341,8 @@ def _refuse_paths(text: str) -> None:
 
 def project_root(start: str | Path | None = None) -> Path | None:
     """The folder at or above ``start`` (default: here) with the sources of the book; None outside one."""
+    if start is not None and not isinstance(start, str | os.PathLike):
+        raise ValueError(f"start must be a path, got {type(start).__name__}")
     here = Path(start or Path.cwd()).resolve()
     for folder in (here, *here.parents):
         if (folder / "_config.yml").is_file() and (folder / "book" / "chapters").is_dir():
@@ -364,8 +385,14 @@ def load_all(experiments: Sequence[str], profile: str) -> dict[str, Result]:
     """The results that exist, by experiment; those that were never run are left out.
 
     Raises:
+        ValueError: ``experiments`` is not names, or ``profile`` not one.
         ResultError: a file is damaged, or holds another result.
     """
+    if isinstance(experiments, str) or not isinstance(experiments, Sequence):
+        raise ValueError(f"experiments must be a list of names, got {experiments!r}")
+    for name, value in (("profile", profile), *(("each of experiments", each) for each in experiments)):
+        if not isinstance(value, str):
+            raise ValueError(f"{name} must be a name, got {value!r}")
     paths = {experiment: _existing(experiment, profile) for experiment in experiments}
     return {name: _read_as(name, profile, path) for name, path in paths.items() if path is not None}
 
