@@ -20,7 +20,6 @@ import retrieval_geometry
 
 from .catalogue import ENTRIES, METHODS, NO_CALL
 from .kinds import Kind, kinds_of
-from .known import is_known
 from .law import Entry, is_finite, judge, names_in
 
 DRAWS = int(os.environ.get("FUZZ_DRAWS", "15"))
@@ -59,22 +58,21 @@ def test_every_public_name_is_tried() -> None:
     assert not set(ENTRIES) & set(NO_CALL)
 
 
-def ways(name: str, entry: Entry, good: dict[str, Any]) -> list[tuple[str, str, Kind]]:
-    """Each argument with each kind that spoils it, but for faults that are known."""
+def ways(entry: Entry, good: dict[str, Any]) -> list[tuple[str, str, Kind]]:
+    """Each argument with each kind that spoils it."""
     return [
         (argument, label, kind)
         for argument, value in good.items()
         for label, kind in kinds_of(value, argument not in entry.unbounded, argument == "itself").items()
-        if not is_known(name, argument, label)
     ]
 
 
 @st.composite
-def calls(draw: st.DrawFn, name: str, entry: Entry) -> tuple[dict[str, Any], list[str]]:
+def calls(draw: st.DrawFn, entry: Entry) -> tuple[dict[str, Any], list[str]]:
     """Good arguments, of which up to two are spoilt; and how."""
     seed = draw(st.integers(0, 20))
     good = {argument: make(seed) for argument, make in entry.arguments.items()}
-    possible = ways(name, entry, good)
+    possible = ways(entry, good)
     fewest = int(entry.only_spoilt)
     chosen = draw(st.lists(st.sampled_from(possible), max_size=2, min_size=fewest)) if possible else []
     how = []
@@ -94,9 +92,6 @@ def test_an_answer_or_a_refusal_by_name(name: str, tmp_path: Path, monkeypatch: 
     if not entry.arguments:
         judge(entry.call, [], finite=True)
         return
-    good = {argument: make(0) for argument, make in entry.arguments.items()}
-    if entry.only_spoilt and not ways(name, entry, good):
-        pytest.skip("all faults of this one are known")
 
     @settings(
         max_examples=DRAWS,
@@ -105,7 +100,7 @@ def test_an_answer_or_a_refusal_by_name(name: str, tmp_path: Path, monkeypatch: 
         deadline=None,
         suppress_health_check=list(HealthCheck),
     )
-    @given(calls(name, entry))
+    @given(calls(entry))
     def law(drawn: tuple[dict[str, Any], list[str]]) -> None:
         arguments, _ = drawn
         judge(lambda: entry.call(**arguments), names_in(entry, arguments), is_finite(arguments))
