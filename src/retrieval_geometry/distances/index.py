@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from retrieval_geometry._check import check_choice, check_count
+from retrieval_geometry._check import check_choice, check_count, check_dense
 from retrieval_geometry._files import write_whole
 from retrieval_geometry.distances._blocks import join, take
 from retrieval_geometry.distances._bounds import Bounds, keep_all, kept_bounds
@@ -145,6 +145,7 @@ class GalleryIndex:
             gone = torch.as_tensor(indices).flatten()
         except (TypeError, ValueError, RuntimeError):  # None, a word, a ragged list
             raise ValueError(f"indices must be whole numbers, got {indices!r}") from None
+        check_dense(gone, "indices")
         if gone.numel() and (gone.is_floating_point() or gone.is_complex() or gone.dtype == torch.bool):
             raise ValueError(f"indices must be whole numbers, got {gone.dtype}")
         gone = gone.long()

@@ -156,8 +156,8 @@ def why_stale(
     ``paper``; what lies in it is not looked at), versions of libraries, and ``source``, by default
     :meth:`Experiment.source`.
     """
-    if not isinstance(path, str | os.PathLike):
-        raise ValueError(f"path must be a path, got {type(path).__name__}")
+    if not isinstance(path, str | os.PathLike) or "\0" in str(path):
+        raise ValueError(f"path must be a path, got {path!r}")
     try:
         result = Result.read(path)
     except FileNotFoundError:

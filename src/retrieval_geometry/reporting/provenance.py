@@ -29,8 +29,10 @@ def collect_provenance(
     """Describe this process after a run of ``seconds`` on ``threads`` CPU threads of ``device``.
 
     Raises:
-        ValueError: ``seconds`` is not a number.
+        ValueError: ``seconds`` is not a number, or ``weights`` not a list of weights.
     """
+    if not isinstance(weights, Sequence) or not all(isinstance(each, WeightsInfo) for each in weights):
+        raise ValueError(f"weights must be a list of WeightsInfo, got {weights!r}")
     if not is_number(seconds):
         raise ValueError(f"seconds must be a number, got {seconds!r}")
     commit, dirty = _commit(project_root(Path(__file__).parent))

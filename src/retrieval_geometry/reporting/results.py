@@ -341,8 +341,8 @@ def _refuse_paths(text: str) -> None:
 
 def project_root(start: str | Path | None = None) -> Path | None:
     """The folder at or above ``start`` (default: here) with the sources of the book; None outside one."""
-    if start is not None and not isinstance(start, str | os.PathLike):
-        raise ValueError(f"start must be a path, got {type(start).__name__}")
+    if start is not None and (not isinstance(start, str | os.PathLike) or "\0" in str(start)):
+        raise ValueError(f"start must be a path, got {start!r}")
     here = Path(start or Path.cwd()).resolve()
     for folder in (here, *here.parents):
         if (folder / "_config.yml").is_file() and (folder / "book" / "chapters").is_dir():
