@@ -231,3 +231,18 @@ def test_several_threads_give_the_same_bits() -> None:
         torch.set_num_threads(threads)
     assert torch.equal(found[0][0], found[1][0])
     assert torch.equal(found[0][1], found[1][1])
+
+
+def test_masses_that_ask_for_gradients_are_transported_by_several_threads() -> None:
+    x = torch.rand(6, 5, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    a = torch.full((6, 5), 0.2, dtype=torch.float64, requires_grad=True)
+    threads = torch.get_num_threads()
+    found = []
+    try:
+        for n in (1, 2):
+            torch.set_num_threads(n)
+            value = pairwise_sinkhorn_divergence(x, x, a, a, epsilon=0.1)
+            found.append((value, *torch.autograd.grad(value.sum(), a)))
+    finally:
+        torch.set_num_threads(threads)
+    torch.testing.assert_close(found[0], found[1])

@@ -178,5 +178,12 @@ def in_chunks(work: Callable[[slice], None], count: int, bytes_each: int, device
         for part in parts:
             work(part)
         return
+    grad = torch.is_grad_enabled()
+
+    def work_alike(part: slice) -> None:
+        # A new thread records gradients, whatever the one that started it does.
+        with torch.set_grad_enabled(grad):
+            work(part)
+
     with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(work, parts))
+        list(pool.map(work_alike, parts))
