@@ -8,7 +8,7 @@ import pickle
 import pytest
 import torch
 
-from retrieval_geometry import _check
+from retrieval_geometry import _check, _covariances
 
 
 def test_floating() -> None:
@@ -88,17 +88,17 @@ def test_choice() -> None:
 
 def test_symmetric() -> None:
     x = torch.eye(3).repeat(3, 1, 1)
-    assert _check.check_symmetric(x) is x
+    assert _covariances.check_symmetric(x) is x
     x[1, 0, 2] = 0.5
     with pytest.raises(ValueError, match="cov of image 1 is not symmetric"):
-        _check.check_symmetric(x)
+        _covariances.check_symmetric(x)
 
 
 @pytest.mark.parametrize("scale", [1e-12, 1.0, 1e12])
 def test_positive_definite_whatever_the_units(scale: float) -> None:
     """One variable in other units than the next is no reason to refuse."""
     cov = torch.diag(torch.tensor([1.0, scale, scale**2])).double().unsqueeze(0)
-    factor = _check.cholesky_factor(cov)
+    factor = _covariances.cholesky_factor(cov)
     torch.testing.assert_close(factor @ factor.mT, cov)
 
 
@@ -115,7 +115,7 @@ def test_singular_is_refused_even_where_rounding_hides_it(dim: int, dtype: torch
         cov = (cov + cov.mT) / 2
         hidden += int(torch.linalg.cholesky_ex(cov.double()).info) == 0
         with pytest.raises(ValueError, match=r"cov of image 0 is not positive definite.*shrink"):
-            _check.cholesky_factor(cov.double(), precision=dtype)
+            _covariances.cholesky_factor(cov.double(), precision=dtype)
     assert hidden > 0
 
 
@@ -151,8 +151,8 @@ def test_an_image_error_carries_side_and_index() -> None:
 @pytest.mark.parametrize(
     ("refuse", "words"),
     [
-        (lambda x, name: _check.check_symmetric(x, "cov", name), "is not symmetric"),
-        (lambda x, name: _check.cholesky_factor(x, "cov", image_name=name), "is not positive definite"),
+        (lambda x, name: _covariances.check_symmetric(x, "cov", name), "is not symmetric"),
+        (lambda x, name: _covariances.cholesky_factor(x, "cov", image_name=name), "is not positive definite"),
     ],
 )
 def test_matrices_are_refused_by_image(refuse: object, words: str) -> None:

@@ -13,7 +13,12 @@ from pathlib import Path
 import numpy as np
 
 from retrieval_geometry.experiments.registry import EXPERIMENTS, Experiment, folder_digest
-from retrieval_geometry.reporting.results import DatasetInfo, MethodResult, Metric, Result
+from retrieval_geometry.reporting.measured import Metric
+from retrieval_geometry.reporting.results import (
+    DatasetInfo,
+    MethodResult,
+    Result,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 NAME = "small"

@@ -10,7 +10,7 @@ import pyriemann.geometry.distance as pyriemann
 import pytest
 import torch
 
-from retrieval_geometry._check import cholesky_factor, pivots_are_positive
+from retrieval_geometry._covariances import cholesky_factor, pivots_are_positive
 from retrieval_geometry.distances import (
     affine_invariant_distance,
     kl_divergence,

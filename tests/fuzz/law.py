@@ -60,8 +60,11 @@ def time_limit(seconds: int = SECONDS) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
-def judge(call: Callable[[], Any], names: Sequence[str], finite: bool) -> None:
-    """Call, and fail unless the law holds."""
+REFUSED = object()
+
+
+def judge(call: Callable[[], Any], names: Sequence[str], finite: bool) -> Any:
+    """Call, fail unless the law holds, and return the value, or ``REFUSED``."""
     try:
         with time_limit(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -72,9 +75,10 @@ def judge(call: Callable[[], Any], names: Sequence[str], finite: bool) -> None:
             raise AssertionError(
                 f"no name of {', '.join(names)} in {type(error).__name__}: {message}"
             ) from error
-        return
+        return REFUSED
     if finite:
         assert not has_nan(value), f"NaN from finite input: {value}"
+    return value
 
 
 def has_nan(value: Any) -> bool:

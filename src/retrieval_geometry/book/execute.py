@@ -55,11 +55,20 @@ def execute_chapter(
         ChapterError: a cell failed.
         OSError: the notebook cannot be written.
     """
-    import jupytext
-    import papermill
-    from nbclient.exceptions import DeadKernelError
-
     _check_parameters(script, parameters)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    executed, seconds = _executed(script, output, parameters, cwd, held)
+    _finish(executed, parameters, seconds, made_from)
+    executed = without_places(executed, cwd, str(parameters["data_root"]))
+    executed["metadata"][FIELD] = json_digest(json.dumps(executed, allow_nan=False), "metadata")
+    write_whole(output, (json.dumps(executed, indent=1, ensure_ascii=False) + "\n").encode())
+    return seconds
+
+
+def _read_chapter(script: Path) -> Any:
+    """The chapter as a notebook, if it can be executed at all."""
+    import jupytext
+
     notebook = jupytext.read(script)
     tagged = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
     if len(tagged) != 1:
@@ -67,10 +76,19 @@ def execute_chapter(
     if faults := list(fence_problems(notebook)):
         raise ValueError(f"{script.name}: {faults[0]}")
     notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    return notebook
 
-    output.parent.mkdir(parents=True, exist_ok=True)
-    source = output.with_name(f".{output.stem}.source.ipynb")
-    partial = output.with_name(f".{output.stem}.partial.ipynb")
+
+def _executed(
+    script: Path, output: Path, parameters: Mapping[str, Any], cwd: Path, held: tuple[int, ...]
+) -> tuple[dict[str, Any], float]:
+    """The chapter as papermill leaves it, and the seconds that it took; its own files are deleted again."""
+    import jupytext
+    import papermill
+    from nbclient.exceptions import DeadKernelError
+
+    notebook = _read_chapter(script)
+    source, partial = (output.with_name(f".{output.stem}.{name}.ipynb") for name in ("source", "partial"))
     started = time.perf_counter()
     try:
         with naming(output, str(output.with_name(f".{output.stem}."))):
@@ -90,7 +108,7 @@ def execute_chapter(
                 kernel_manager_class=_kernel_manager(held),
             )
             seconds = time.perf_counter() - started
-            executed = json.loads(partial.read_text(encoding="utf-8"))
+            return json.loads(partial.read_text(encoding="utf-8")), seconds
     except RuntimeError as error:  # also of a kernel that dies while it starts
         if not isinstance(error, DeadKernelError) and "Kernel died" not in str(error):
             raise
@@ -102,11 +120,6 @@ def execute_chapter(
     finally:
         source.unlink(missing_ok=True)
         partial.unlink(missing_ok=True)
-    _finish(executed, parameters, seconds, made_from)
-    executed = without_places(executed, cwd, str(parameters["data_root"]))
-    executed["metadata"][FIELD] = json_digest(json.dumps(executed, allow_nan=False), "metadata")
-    write_whole(output, (json.dumps(executed, indent=1, ensure_ascii=False) + "\n").encode())
-    return seconds
 
 
 def _literal(path: Path) -> str:

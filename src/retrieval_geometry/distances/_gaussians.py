@@ -10,9 +10,8 @@ from retrieval_geometry._check import (
     check_finite,
     check_floating,
     check_same_kind,
-    check_symmetric,
-    cholesky_factor,
 )
+from retrieval_geometry._covariances import check_symmetric, cholesky_factor
 from retrieval_geometry.image_models import Gaussian
 
 BAND = 128

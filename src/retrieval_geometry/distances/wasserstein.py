@@ -11,7 +11,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from retrieval_geometry._check import ImageError, check_finite, pivots_are_positive
+from retrieval_geometry._check import (
+    ImageError,
+    check_finite,
+)
+from retrieval_geometry._covariances import pivots_are_positive
 from retrieval_geometry.distances._blocks import Comparison, all_pairs, blocks
 from retrieval_geometry.distances._certified import in_dtype
 from retrieval_geometry.distances._gaussians import (

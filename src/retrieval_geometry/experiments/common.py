@@ -8,8 +8,14 @@ from torch import Tensor
 from retrieval_geometry._check import check_device
 from retrieval_geometry.experiments.data import Setting, cache_folder
 from retrieval_geometry.features import Backbone, extract_descriptors, load_backbone
+from retrieval_geometry.reporting.measured import Groups
 from retrieval_geometry.reporting.provenance import collect_provenance
-from retrieval_geometry.reporting.results import DatasetInfo, Groups, Provenance, Scope, WeightsInfo
+from retrieval_geometry.reporting.results import (
+    DatasetInfo,
+    Provenance,
+    Scope,
+    WeightsInfo,
+)
 
 
 def describe(setting: Setting, device: str, layer: tuple[str, ...] = ()) -> tuple[Backbone, Tensor]:

@@ -9,7 +9,11 @@ import numpy as np
 from retrieval_geometry.evaluation import GroupMeans, mean_difference
 from retrieval_geometry.reporting.details import Dealt, Rows, Transport
 from retrieval_geometry.reporting.findings import Comparison, Verdict
-from retrieval_geometry.reporting.results import Groups, Result, ResultError
+from retrieval_geometry.reporting.measured import Groups
+from retrieval_geometry.reporting.results import (
+    Result,
+    ResultError,
+)
 
 
 @dataclass(frozen=True, eq=False)

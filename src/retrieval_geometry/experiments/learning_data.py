@@ -16,7 +16,7 @@ from retrieval_geometry.datasets.metric_learning import BENCHMARKS
 from retrieval_geometry.experiments.data import find_weights
 from retrieval_geometry.experiments.profiles import check_profile
 from retrieval_geometry.features import load_embedding_network
-from retrieval_geometry.reporting.results import Groups
+from retrieval_geometry.reporting.measured import Groups
 from retrieval_geometry.training import Augmentation, TrainingConfig, stack_images
 
 GLYPH_LICENCE = "typefaces: Bitstream Vera licence (DejaVu), STIX fonts user licence"

@@ -25,12 +25,11 @@ from retrieval_geometry.experiments.learning_data import LearningSetting
 from retrieval_geometry.experiments.learning_methods import LearningMethod
 from retrieval_geometry.features import EmbeddingNetwork, extract_descriptors, load_embedding_network
 from retrieval_geometry.reporting.details import Details, Rows
+from retrieval_geometry.reporting.measured import Groups, Metric
 from retrieval_geometry.reporting.provenance import collect_provenance
 from retrieval_geometry.reporting.results import (
     DatasetInfo,
-    Groups,
     MethodResult,
-    Metric,
     Models,
     Provenance,
     Result,

@@ -21,7 +21,10 @@ from retrieval_geometry.evaluation.intervals import Values
 from retrieval_geometry.evaluation.neighbours import ascending
 from retrieval_geometry.experiments.data import Setting
 from retrieval_geometry.experiments.geometric_methods import Method
-from retrieval_geometry.reporting.results import MethodResult, Metric, Relevance
+from retrieval_geometry.reporting.measured import Metric, Relevance
+from retrieval_geometry.reporting.results import (
+    MethodResult,
+)
 
 K = 10
 """Neighbours that are looked at, as in the paper."""

@@ -9,15 +9,13 @@ from retrieval_geometry.reporting.claims import (
     require_expected,
 )
 from retrieval_geometry.reporting.findings import Comparison, Finding, Verdict
+from retrieval_geometry.reporting.measured import Groups, Metric, Relevance
 from retrieval_geometry.reporting.provenance import collect_provenance
 from retrieval_geometry.reporting.results import (
     DatasetInfo,
-    Groups,
     MethodResult,
-    Metric,
     Models,
     Provenance,
-    Relevance,
     Result,
     ResultError,
     Scope,

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from retrieval_geometry.reporting.results import is_number
+from retrieval_geometry.reporting.measured import is_number
 
 TIMING_NOISE = 1.5
 """Times that differ by less than this factor may be equal: other programs share the machine."""

@@ -4,7 +4,10 @@ from collections.abc import Mapping, Sequence
 
 from retrieval_geometry._text import markdown_text
 from retrieval_geometry.reporting.claims import ClaimRow
-from retrieval_geometry.reporting.results import Metric, Result
+from retrieval_geometry.reporting.measured import Metric
+from retrieval_geometry.reporting.results import (
+    Result,
+)
 from retrieval_geometry.reporting.typeset import unbroken
 
 METRIC_NAMES = {"P@1": "Top-1", "P@5": "Top-5", "P@10": "Top-10"}
