@@ -146,6 +146,22 @@ def test_a_run_in_two_parts_is_the_run_in_one(tmp_path, make):
     assert train(*resumed, toy_images(), TrainingConfig(steps=7, **SETTINGS), checkpoint=path) == two
 
 
+def test_the_number_of_threads_outside_changes_nothing():
+    runs, before = [], torch.get_num_threads()
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            network = new_network()
+            history = train(network, TripletMarginLoss(), toy_images(), TrainingConfig(steps=8, **SETTINGS))
+            assert torch.get_num_threads() == threads
+            runs.append((history.losses, network))
+    finally:
+        torch.set_num_threads(before)
+    for losses, network in runs[1:]:
+        assert losses == runs[0][0]
+        assert same_weights(network, runs[0][1])
+
+
 @pytest.mark.slow
 def test_kill_and_resume_gives_the_same_numbers(tmp_path):
     command = [sys.executable, "-m", "tests.training.toy", "slow", str(tmp_path)]

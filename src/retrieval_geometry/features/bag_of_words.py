@@ -25,7 +25,7 @@ class SiftBagOfWords:
         norm: length of a histogram that is set to one: ``"l2"`` or ``"l1"`` (a relative frequency).
         max_descriptors: at most about so many enter the k-means, drawn evenly from the images.
         seed: of the draw and of the k-means.
-        progress: show a bar.
+        progress: show a bar, in a terminal.
 
     Raises:
         ValueError: a size below one or an unknown norm.
@@ -102,7 +102,7 @@ class SiftBagOfWords:
         return histograms / length.clamp(min=1)
 
     def _positions(self, images: ImageSet, task: str) -> tqdm:
-        return tqdm(range(len(images)), desc=f"SIFT {task}", unit="image", disable=not self.progress)
+        return tqdm(range(len(images)), desc=f"SIFT {task}", unit="image", disable=None if self.progress else True)
 
     def _fitted(self) -> MiniBatchKMeans:
         if self._clusters is None:

@@ -37,7 +37,7 @@ def extract_descriptors(
         images: the images; each is resized and cropped by ``backbone.prepare``.
         backbone: what :func:`load_backbone` returns.
         batch_size: images at a time; it changes the speed, not the result.
-        progress: show a bar.
+        progress: show a bar, in a terminal.
         cache: a folder that keeps the descriptors, 4 N D bytes an image, for the next call with the same
             images, settings and weights. An interrupted call is taken up at its last part of 256 images. A
             part that is damaged is computed again, and a line on stderr says so. The first image is described
@@ -69,7 +69,7 @@ def extract_descriptors(
         folder = None if cache is None else check_path(cache, "cache") / cache_key(images, backbone)
         result = first.new_empty(len(images), *first.shape)
         name = printable(f"{backbone.name}: {images.name}")
-        with tqdm(total=len(images), desc=name, unit="image", disable=not progress) as bar:
+        with tqdm(total=len(images), desc=name, unit="image", disable=None if progress else True) as bar:
             for start in range(0, len(images), PART):
                 part = result[start : start + PART]
                 file = None if folder is None else folder / f"part-{start // PART:05d}.safetensors"

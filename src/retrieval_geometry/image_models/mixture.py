@@ -183,7 +183,7 @@ def fit_mixture(
         tolerance: in nats per descriptor.
         variance_floor: least variance, as a share of the image's variance averaged over dimensions.
         memory_bytes: working memory; sets how many images are fitted at once.
-        progress: show a progress bar over images.
+        progress: show a bar over images, in a terminal.
 
     Returns:
         A :class:`GaussianMixture` with weights ``(B, K)``, means and variances ``(B, K, D)``, in the dtype of
@@ -205,7 +205,7 @@ def fit_mixture(
     draws = torch.rand((len(x), n_components), generator=source, device=source.device, dtype=torch.float64)
     fitted: list[tuple[Tensor, Tensor, Tensor]] = []
     n_moving = 0
-    with tqdm(total=len(x), desc="mixtures", unit="image", disable=not progress) as bar:
+    with tqdm(total=len(x), desc="mixtures", unit="image", disable=None if progress else True) as bar:
         for part, draw in zip(*_chunks(x, draws.to(x.device), n_components, memory_bytes), strict=True):
             n_before = sum(len(weights) for weights, _, _ in fitted)
             parameters, moving = _fit_chunk(part, draw, variance_floor, max_iterations, tolerance, n_before)

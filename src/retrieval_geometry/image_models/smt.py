@@ -142,7 +142,7 @@ def fit_smt(
         variance_floor: least variance, as a share of the image's variance averaged over dimensions.
         generator: deals the folds; None stands for a fresh generator with seed 0.
         memory_bytes: working memory; sets how many images are fitted at once.
-        progress: show a progress bar over images.
+        progress: show a bar over images, in a terminal.
 
     Raises:
         ValueError: a wrong shape or dtype, a NaN or infinite descriptor, fewer than three descriptors for
@@ -158,7 +158,7 @@ def fit_smt(
     fits: list[_ChunkFit] = []
     with (
         ThreadPoolExecutor(torch.get_num_threads()) as pool,
-        tqdm(total=len(x), desc="sparse matrix transforms", unit="image", disable=not progress) as bar,
+        tqdm(total=len(x), desc="sparse matrix transforms", unit="image", disable=None if progress else True) as bar,
     ):
         for part in x.detach().split(size):
             fits.append(_fit_chunk(part, settings, pool, n_before=sum(len(fit.mean) for fit in fits)))

@@ -66,6 +66,9 @@ class TrainingConfig:
         patience: stop after so many validations in a row without a new best value.
         accelerator: ``"auto"`` (CUDA if there is one, else the CPU), ``"cpu"``, ``"cuda"``, or ``"mps"``,
             which has no double precision: losses that need it fail there.
+        threads: of each process on the CPU, while it trains; sums in floating point follow their number, and
+            so does the model. One by default: the same model whatever the processor. None: as many as torch
+            uses, which is faster for a large network.
 
     Raises:
         ValueError: a setting out of its range.
@@ -87,12 +90,15 @@ class TrainingConfig:
     validate_every: int = 200
     patience: int = 5
     accelerator: str = "auto"
+    threads: int | None = 1
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "per_class", "checkpoint_every", "validate_every", "patience"):
             check_count(getattr(self, name), name)
         for name in ("lr", "trunk_lr_factor", "objective_lr"):
             check_number(getattr(self, name), name, above=0)
+        if self.threads is not None:
+            check_count(self.threads, "threads")
         check_number(self.weight_decay, "weight_decay", at_least=0)
         check_count(self.seed, "seed", at_least=0)
         if not isinstance(self.lr_drops, tuple | list):

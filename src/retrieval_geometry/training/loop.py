@@ -10,7 +10,12 @@ from torch import Tensor, nn
 from retrieval_geometry.datasets import ImageSet
 from retrieval_geometry.features import EmbeddingNetwork
 from retrieval_geometry.training._run import NonFiniteLossError, Run, start_fabric
-from retrieval_geometry.training._state import isolated_random_state, read_checkpoint, write_checkpoint
+from retrieval_geometry.training._state import (
+    cpu_threads,
+    isolated_random_state,
+    read_checkpoint,
+    write_checkpoint,
+)
 from retrieval_geometry.training.config import TrainingConfig
 
 __all__ = ["History", "NonFiniteLossError", "train"]
@@ -65,7 +70,7 @@ def train(
     Several processes: start the script with ``torchrun``. Each embeds its share of the batch; the embeddings
     are gathered, all compute the same loss on the whole batch, and the gradients are summed. The result is
     that of one process, up to rounding. On the CPU a run that was interrupted and resumed gives the same
-    numbers bit for bit.
+    numbers bit for bit, and so does one with another number of threads outside (``config.threads``).
 
     A frozen trunk without augmentation is run once over the images; then the head alone is trained.
 
@@ -101,7 +106,7 @@ def train(
         >>> len(history.losses)
         2
     """
-    with isolated_random_state():
+    with isolated_random_state(), cpu_threads(config.threads):
         run = Run(start_fabric(config), network, objective, images, config, cache, weights)
         record = _Record(run, validate, None if checkpoint is None else Path(checkpoint))
         record.resume()
