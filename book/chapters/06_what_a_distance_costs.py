@@ -39,38 +39,21 @@ seed = 0
 # their provenance stands below the tables.
 
 # %%
-import re
-import time
-
 import torch
-from IPython.display import Markdown
-from myst_nb import glue
 from torch.testing import assert_close
 
 from retrieval_geometry import distances
 from retrieval_geometry.image_models import Gaussian, fit_gaussian, fit_mixture
-from retrieval_geometry.reporting.figures import MARKERS, OKABE_ITO, new_figure
-from retrieval_geometry.reporting.tables import format_seconds, markdown_table
+from retrieval_geometry.page import Page
+from retrieval_geometry.reporting import costs, drawing
+from retrieval_geometry.reporting.figures import OKABE_ITO, new_figure
+from retrieval_geometry.reporting.tables import format_seconds, provenance_table
+from retrieval_geometry.reporting.timing import seconds_of
 
 torch.set_num_threads(1)
 torch.set_default_dtype(torch.float64)
+page = Page("06", profile=profile, data_root=data_root, device=device, seed=seed)
 BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, BLACK = OKABE_ITO
-
-
-# %% tags=["remove-cell"]
-def seconds_of(work, repeats=3):
-    """Median CPU time of one call; short work is repeated within a measurement."""
-    started = time.process_time()
-    work()
-    calls = max(1, int(0.01 / max(time.process_time() - started, 1e-6)))
-    found = []
-    for _ in range(repeats):
-        started = time.process_time()
-        for _ in range(calls):
-            work()
-        found.append((time.process_time() - started) / calls)
-    return sorted(found)[repeats // 2]
-
 
 # %% [markdown]
 # ## The bill
@@ -79,19 +62,29 @@ def seconds_of(work, repeats=3):
 # Matlab on a Xeon of 2012. Its experiment compares 94 queries with 3,760 images. So each entry of the column is to be
 # multiplied by the number of pairs.
 
-# %% tags=["remove-output"]
+# %%
 from retrieval_geometry.experiments.geometric_paper import TABLE1
 
+METHODS = {
+    "gmm-normal-kl": "GMM, normal KL",
+    "gmm-variational-kl": "GMM, variational KL",
+    "gmm-wasserstein": "GMM, Wasserstein",
+    "smt-riemannian": "SMT, Riemannian",
+    "smt-normal-kl": "SMT, normal KL",
+    "smt-wasserstein": "SMT, Wasserstein",
+    "sift-bow-euclidean": "SIFT words, Euclidean",
+}
+printed = {name: TABLE1[name]["seconds"] for name in METHODS}
 QUERIES, DATABASE = 94, 3760
 pairs = QUERIES * DATABASE
+
+# %%
 rows = [
-    [name, f"{entry['seconds']:g} s", f"{entry['seconds'] * pairs / 3600:,.1f}"]
-    for name, entry in TABLE1.items()
+    [METHODS[name], f"{seconds:g} s", f"{seconds * pairs / 3600:,.1f}"]
+    for name, seconds in printed.items()
 ]
-bill = markdown_table(["Method", "One pair", "All pairs, hours"], rows)
-glue("tab-06-bill", Markdown(bill), display=False)
-glue("06-pairs", f"{pairs:,}", display=False)
-glue("06-days", TABLE1["smt-wasserstein"]["seconds"] * pairs / 86400, display=False)
+page.table("bill", ["Method", "One pair", "All pairs, hours"], rows)
+page.say(pairs=f"{pairs:,}", days=printed["smt-wasserstein"] * pairs / 86400)
 
 # %% [markdown]
 # ````{table} The paper's times for one comparison, and what its experiment of 94 × 3,760 pairs costs at that price.
@@ -127,16 +120,12 @@ work = {
 price = {name: seconds_of(each) for name, each in work.items()}
 unit = price["product of two matrices"]
 
-# %% tags=["remove-output"]
+# %%
 rows = [[name, format_seconds(cost), f"{cost / unit:.1f}"] for name, cost in price.items()]
-glue(
-    "tab-06-prices",
-    Markdown(markdown_table(["Of a 256 × 256 matrix", "time", "in products"], rows)),
-    display=False,
-)
+page.table("prices", ["Of a 256 × 256 matrix", "time", "in products"], rows)
 single = matrix.float()
-glue("06-rate", 2 * size * size * 2 * size / seconds_of(lambda: single @ single.mT) / 1e9, display=False)
-glue("06-eigen-price", price["eigenvalues and eigenvectors"] / unit, display=False)
+rate = 2 * size * size * 2 * size / seconds_of(lambda: single @ single.mT)
+page.say(rate=rate / 1e9, eigen_price=price["eigenvalues and eigenvectors"] / unit)
 
 # %% [markdown]
 # ````{table} What a matrix computation costs in double precision, measured live, as a multiple of a matrix product.
@@ -267,23 +256,22 @@ assert_close(divergence, product_kl(shrunk_queries, shrunk), rtol=1e-6, atol=1e-
 
 # %%
 def single_precision_error(kl, offset):
-    """Largest error in single precision over the median, with all means moved by some standard deviations."""
-    moved = Gaussian(shrunk.mean + offset * shrunk.cov.diagonal(dim1=1, dim2=2).mean().sqrt(), shrunk.cov)
-    rounded = moved.to(torch.float32)
+    """Largest error in single precision over the median, all means moved by some standard deviations."""
+    shift = offset * shrunk.cov.diagonal(dim1=1, dim2=2).mean().sqrt()
+    rounded = Gaussian(shrunk.mean + shift, shrunk.cov).to(torch.float32)
     exact = distances.symmetric_kl(rounded[asked].to(torch.float64), rounded.to(torch.float64))
     return (kl(rounded[asked], rounded) - exact).abs().max() / exact.median()
 
 
-offsets = (0.0, 3.0, 30.0)
-plain, centred = (
-    [single_precision_error(kl, o) for o in offsets] for kl in (product_kl, distances.symmetric_kl)
-)
-assert plain[2] > 10 * centred[2]
-glue("06-kl-flops", 2 * 513 * 514 / 1e6, display=False)
-glue("06-kl-bytes", 4 * 513 * 514 / 2 / 1e6, display=False)
-for name, errors in (("plain", plain), ("centred", centred)):
-    for offset, value in zip(offsets, errors, strict=True):
-        glue(f"06-kl-{name}-{offset:.0f}", f"{value:.0e}", display=False)
+offsets = (0, 3, 30)
+plain = {offset: single_precision_error(product_kl, offset) for offset in offsets}
+centred = {offset: single_precision_error(distances.symmetric_kl, offset) for offset in offsets}
+assert plain[30] > 10 * centred[30]
+
+# %% tags=["remove-cell"]
+page.say(kl_flops=2 * 513 * 514 / 1e6, kl_bytes=4 * 513 * 514 / 2 / 1e6)
+page.say(**{f"kl-plain-{offset}": f"{error:.0e}" for offset, error in plain.items()})
+page.say(**{f"kl-centred-{offset}": f"{error:.0e}" for offset, error in centred.items()})
 
 # %% [markdown]
 # The largest error over all pairs of patches, relative to the median divergence, is {glue:text}`06-kl-plain-0` for the
@@ -305,37 +293,43 @@ def rounded_to(x, bits):
     return torch.ldexp((mantissa * 2 ** (bits + 1)).round() / 2 ** (bits + 1), exponent)
 
 
-whitener = torch.linalg.solve_triangular(
-    torch.linalg.cholesky(shrunk.cov.mean(0)), torch.eye(shrunk.dim, dtype=x.dtype), upper=False
-)
+identity = torch.eye(shrunk.dim)
+root_of_average = torch.linalg.cholesky(shrunk.cov.mean(0))
+whitener = torch.linalg.solve_triangular(root_of_average, identity, upper=False)
 centred_means = (shrunk.mean - shrunk.mean.mean(0)) @ whitener.mT
 behind = Gaussian(centred_means, whitener @ shrunk.cov @ whitener.mT)
-identity = torch.eye(shrunk.dim + 1, dtype=x.dtype)
-holed = identity.clone()
-holed[-1, -1] = 0
-deviations = [part - one.flatten() for part, one in zip(augmented(behind), (identity, holed), strict=True)]
-traces = sum(part @ identity.flatten() for part in deviations)
 
+# %% [markdown]
+# Now $E$ and $F$, and the product with both of them rounded.
 
 # %%
+identity = torch.eye(shrunk.dim + 1)
+holed = torch.block_diag(torch.eye(shrunk.dim), torch.zeros(1, 1))
+moments, precisions = augmented(behind)
+deviations = moments - identity.flatten(), precisions - holed.flatten()
+own_terms = sum(part @ identity.flatten() for part in deviations)
+
+
 def rounded_kl(bits):
     e, f = (rounded_to(part, bits) for part in deviations)
-    return (traces[asked, None] + traces + e[asked] @ f.mT + f[asked] @ e.mT) / 4
+    return (own_terms[asked, None] + own_terms + e[asked] @ f.mT + f[asked] @ e.mT) / 4
 
 
-not_itself = torch.zeros_like(divergence).index_put(
-    (torch.arange(len(asked)), asked), torch.tensor(torch.inf)
-)
+scale = divergence.median()
+assert_close(rounded_kl(52), divergence, rtol=1e-6, atol=1e-6 * float(scale))
+
+# %%
+not_itself = torch.zeros_like(divergence)
+not_itself[torch.arange(len(asked)), asked] = torch.inf
 nearest = (divergence + not_itself).argmin(1)
 rows = []
 for name, bits in (("single", 23), ("TF32", 10), ("bfloat16", 7)):
     found = rounded_kl(bits)
-    worst = ((found - divergence).abs() / divergence.median()).max()
+    worst = ((found - divergence).abs() / scale).max()
     changed = ((found + not_itself).argmin(1) != nearest).double().mean()
     rows.append([name, str(bits), f"{worst:.0e}", f"{100 * changed:.0f} %"])
-assert_close(rounded_kl(52), divergence, rtol=1e-6, atol=1e-6 * float(divergence.median()))
 header = ["Rounded to", "bits", "largest error over the median", "another nearest image"]
-glue("tab-06-bits", Markdown(markdown_table(header, rows)), display=False)
+page.table("bits", header, rows)
 
 # %% [markdown]
 # ````{table} The symmetric divergence with rounded factors: the largest error, and for how many queries the nearest image becomes another one.
@@ -384,8 +378,7 @@ both = cross_term(mixtures, mixtures)
 own = both.diagonal()
 variational = (own[:, None] + own - both - both.mT) / 2
 assert_close(distances.symmetric_variational_kl(mixtures, mixtures), variational)
-glue("06-vkl-flops", 8 * 64**2 * 512 / 1e6, display=False)
-glue("06-vkl-ratio", 8 * 64**2 * 512 / (2 * 513 * 514), display=False)
+page.say(vkl_flops=8 * 64**2 * 512 / 1e6, vkl_ratio=8 * 64**2 * 512 / (2 * 513 * 514))
 
 # %% [markdown]
 # With $K$ components an image, a pair costs $8 K^2 D$ operations and $2 K^2$ exponentials. With the paper's $K = 64$
@@ -426,10 +419,10 @@ few = fit_gaussian(x[:, :40])  # 40 of the 144 descriptors: fewer than the 87 di
 product = few.factor[0].mT @ few.factor[200]
 exact = torch.linalg.svdvals(product).sum()
 direct = torch.linalg.svdvals(product.float()).sum()
-squared = torch.linalg.eigvalsh(product.float() @ product.float().mT).clamp_min(0).sqrt().sum()
-glue("06-thin", (512 / 169) ** 3, display=False)
-glue("06-direct", f"{(direct - exact).abs() / exact:.0e}", display=False)
-glue("06-squared", f"{(squared - exact).abs() / exact:.0e}", display=False)
+gram = product.float() @ product.float().mT
+squared = torch.linalg.eigvalsh(gram).clamp_min(0).sqrt().sum()
+errors = {name: abs(found - exact) / exact for name, found in (("direct", direct), ("squared", squared))}
+page.say(thin=(512 / 169) ** 3, **{name: f"{error:.0e}" for name, error in errors.items()})
 
 # %% [markdown]
 # Relative to $F$, singular values in single precision are wrong by {glue:text}`06-direct`, the Gram matrix in single
@@ -454,7 +447,8 @@ def naive_w2(p, q):
     return (p.mean[0] - q.mean[0]).square().sum() + spread.trace()
 
 
-assert_close(distances.wasserstein2_squared(images[0], images[200])[0, 0], naive_w2(images[0], images[200]))
+pair = images[0], images[200]
+assert_close(distances.wasserstein2_squared(*pair)[0, 0], naive_w2(*pair))
 
 # %% [markdown]
 # ## Riemann and Stein: whiten once
@@ -488,20 +482,28 @@ assert_close(distances.symmetric_kl(*pair)[0, 0], naive_kl(*pair), rtol=1e-6, at
 # {numref}`tab-06-live` puts the three rules together. The left column is the formula of the paper, pair by pair; the
 # right column the package, all pairs of a block, everything included.
 
-# %% tags=["hide-input", "remove-output"]
+# %%
+full = Gaussian(images.mean, images.cov)  # without its factor
+riemann, w2 = distances.affine_invariant_distance, distances.wasserstein2_squared
 trials = {
     "symmetric KL": (naive_kl, distances.symmetric_kl, shrunk),
-    "2-Wasserstein, full rank": (naive_w2, distances.wasserstein2_squared, Gaussian(images.mean, images.cov)),
-    "2-Wasserstein, 40 descriptors": (naive_w2, distances.wasserstein2_squared, few),
-    "affine-invariant": (naive_affine_invariant, distances.affine_invariant_distance, shrunk),
+    "2-Wasserstein, full rank": (naive_w2, w2, full),
+    "2-Wasserstein, 40 descriptors": (naive_w2, w2, few),
+    "affine-invariant": (naive_affine_invariant, riemann, shrunk),
 }
+
+
+def one_by_one(naive, g):
+    return [naive(g[0], g[j]) for j in (50, 150, 250)]
+
+
 rows = []
 for name, (naive, fast, g) in trials.items():
-    slow_time = seconds_of(lambda naive=naive, g=g: [naive(g[0], g[j]) for j in (50, 150, 250)], 1) / 3
+    slow_time = seconds_of(lambda naive=naive, g=g: one_by_one(naive, g), 1) / 3
     fast_time = seconds_of(lambda fast=fast, g=g: fast(g[:30], g[30:60]), 1) / 900
-    rows.append([name, format_seconds(slow_time), format_seconds(fast_time), f"{slow_time / fast_time:,.0f}"])
-live = markdown_table(["Distance, D = 87", "as printed", "package", "ratio"], rows)
-glue("tab-06-live", Markdown(live), display=False)
+    times = [format_seconds(slow_time), format_seconds(fast_time)]
+    rows.append([name, *times, f"{slow_time / fast_time:,.0f}"])
+page.table("live", ["Distance, D = 87", "as printed", "package", "ratio"], rows)
 
 # %% [markdown]
 # ````{table} Time of one pair of patches in double precision, measured live: the printed formula, and the package for 30 × 30 pairs including all preparation.
@@ -563,11 +565,21 @@ glue("tab-06-live", Markdown(live), display=False)
 # uses no fidelity at all. We collect the others one by one, in the order of their price, and test each on the patches.
 
 # %%
+def total(g):
+    """The traces of all covariances."""
+    return g.cov.diagonal(dim1=1, dim2=2).sum(1)
+
+
+def both_traces(p, q):
+    return total(p)[:, None] + total(q)
+
+
 wanted = distances.wasserstein2_squared(queries, images)
 gap = torch.cdist(queries.mean, images.mean).square()
-trace = images.cov.diagonal(dim1=1, dim2=2).sum(1)
-size = trace[asked, None] + trace
+size = both_traces(queries, images)
 fidelity = (size + gap - wanted) / 2
+
+# %%
 bounds = {}
 
 
@@ -575,7 +587,6 @@ def check_bound(name, bound):
     """Keep an upper bound of the fidelity, after a look whether it is one, for every pair of patches."""
     assert (bound >= fidelity - 1e-9 * size).all()
     bounds[name] = bound
-
 
 # %% [markdown]
 # ### Means and traces
@@ -601,7 +612,11 @@ def check_bound(name, bound):
 # The distance of the means is a bound, and the total variances improve it: one number an image.
 
 # %%
-check_bound("traces", torch.outer(trace[asked], trace).sqrt())
+def traces(p, q):
+    return torch.outer(total(p), total(q)).sqrt()
+
+
+check_bound("traces", traces(queries, images))
 
 # %% [markdown]
 # ### Ordered spectra
@@ -627,8 +642,12 @@ check_bound("traces", torch.outer(trace[asked], trace).sqrt())
 # ````
 
 # %%
-spectrum = torch.linalg.eigvalsh(images.cov).clamp_min(0).sqrt()
-check_bound("ordered spectra", spectrum[asked] @ spectrum.mT)
+def ordered_spectra(p, q):
+    a, b = (torch.linalg.eigvalsh(g.cov).clamp_min(0).sqrt() for g in (p, q))
+    return a @ b.mT
+
+
+check_bound("ordered spectra", ordered_spectra(queries, images))
 
 # %% [markdown]
 # ### Duality
@@ -673,11 +692,14 @@ check_bound("ordered spectra", spectrum[asked] @ spectrum.mT)
 # covariance $\bar\Sigma$: there most images are nearly diagonal.
 
 # %%
-average = images.cov.mean(0)
-axes_of_average = torch.linalg.eigh(average).eigenvectors
-turned = axes_of_average.mT @ images.factor
-deviations = turned.square().sum(2).sqrt()
-check_bound("pinching", deviations[asked] @ deviations.mT)
+def pinching(p, q):
+    axes = torch.linalg.eigh(q.cov.mean(0)).eigenvectors
+    variances = ((axes.mT @ g.cov @ axes).diagonal(dim1=1, dim2=2) for g in (p, q))
+    a, b = (variance.clamp_min(0).sqrt() for variance in variances)
+    return a @ b.mT
+
+
+check_bound("pinching", pinching(queries, images))
 
 # %% [markdown]
 # The best use of the theorem is between the two extremes. For a query $A$ let $Y$ be the transport map from the
@@ -685,15 +707,20 @@ check_bound("pinching", deviations[asked] @ deviations.mT)
 # database image that is average. For the others it errs only in how they differ from it.
 
 # %%
-whitener = (axes_of_average / torch.linalg.eigvalsh(average).sqrt()) @ axes_of_average.mT
-flat = images.cov.flatten(1)
-rows = []
-for cov in queries.cov:
-    map_to_query = whitener @ root(root(average) @ cov @ root(average)) @ whitener
-    y = map_to_query + 1e-6 * map_to_query.diagonal().mean() * torch.eye(len(cov))
-    weight = torch.cholesky_solve(cov, torch.linalg.cholesky(y)).trace()
-    rows.append((weight * (flat @ y.flatten())).sqrt())
-check_bound("dual", torch.stack(rows))
+def dual(p, q):
+    average, identity = q.cov.mean(0), torch.eye(q.dim)
+    values, axes = torch.linalg.eigh(average)
+    whitener, half = (axes * values.rsqrt()) @ axes.mT, root(average)
+    rows = []
+    for cov in p.cov:
+        y = whitener @ root(half @ cov @ half) @ whitener  # takes the average to the query
+        y = y + 1e-6 * y.diagonal().mean() * identity
+        weight = torch.cholesky_solve(cov, torch.linalg.cholesky(y)).trace()
+        rows.append((weight * (q.cov.flatten(1) @ y.flatten())).sqrt())
+    return torch.stack(rows)
+
+
+check_bound("dual", dual(queries, images))
 
 # %% [markdown]
 # ### Directions without weight
@@ -734,22 +761,27 @@ check_bound("dual", torch.stack(rows))
 # %%
 seen = torch.ones(images.dim).index_fill(0, torch.arange(30), 0)
 blind = Gaussian(images.mean, seen[:, None] * images.cov * seen)  # 30 channels are empty
-blind_average = blind.cov.mean(0)
-assert blind_average[:30].abs().max() == 0
-eps = 1e-12
-regular = blind_average + eps * blind_average.trace() * torch.eye(images.dim)
-blind_size = trace[asked, None] + blind.cov.diagonal(dim1=1, dim2=2).sum(1)
-blind_truth = distances.wasserstein2_squared(
-    distances.covariance_only(queries), distances.covariance_only(blind)
-)
-for row, factor in enumerate(queries.factor):
+average = blind.cov.mean(0)
+assert average[:30].abs().max() == 0
+regular = average + 1e-12 * average.trace() * torch.eye(images.dim)
+
+
+def with_positive_weights(factor, q):
+    """The bound of one query, of which a factor is given."""
     columns = factor @ torch.linalg.eigh(factor.mT @ regular @ factor).eigenvectors
-    columns = columns[:, columns.norm(dim=0) > 1e-9 * columns.norm()]  # what is left out has no length
+    columns = columns[:, columns.norm(dim=0) > 1e-9 * columns.norm()]  # the others have no length
     weights = (columns * (regular @ columns)).sum(0).sqrt()
     y = (columns / weights) @ columns.mT
-    bound = (weights.sum() * (blind.cov.flatten(1) @ y.flatten())).sqrt()
-    assert bound.isfinite().all()
-    assert (blind_size[row] - 2 * bound <= blind_truth[row] + 1e-6 * blind_size[row]).all()
+    return (weights.sum() * (q.cov.flatten(1) @ y.flatten())).sqrt()
+
+
+# %%
+no_means = distances.covariance_only
+blind_size = both_traces(queries, blind)
+blind_truth = distances.wasserstein2_squared(no_means(queries), no_means(blind))
+bound = torch.stack([with_positive_weights(factor, blind) for factor in queries.factor])
+assert bound.isfinite().all()
+assert (blind_size - 2 * bound <= blind_truth + 1e-6 * blind_size).all()
 
 # %% [markdown]
 # ### Leading rows
@@ -779,9 +811,10 @@ for row, factor in enumerate(queries.factor):
 # $r \times r$ Gram matrix, and the second term is still a product.
 
 # %%
-first = images.dim // 8
-rows, half = [], root(average)
-for factor in torch.linalg.cholesky(queries.cov + 1e-9 * trace.mean() * torch.eye(images.dim)):
+first, flat = images.dim // 8, images.cov.flatten(1)
+rows, half = [], root(images.cov.mean(0))
+regular = queries.cov + 1e-9 * total(images).mean() * torch.eye(images.dim)
+for factor in torch.linalg.cholesky(regular):
     left_axes, weights, _ = torch.linalg.svd(factor.mT @ half)
     turned = factor @ left_axes
     leading = torch.linalg.svdvals(turned[:, :first].mT @ images.factor).sum(1)
@@ -813,10 +846,14 @@ check_bound("leading rows", torch.stack(rows))
 # ````
 
 # %%
-purity = flat.square().sum(1)
-mixedness = (trace.square() - purity).clamp_min(0).sqrt()
-overlap = flat[asked] @ flat.mT
-check_bound("super-fidelity", (overlap + torch.outer(mixedness[asked], mixedness)).sqrt())
+def super_fidelity(p, q):
+    a, b = (g.cov.flatten(1) for g in (p, q))
+    squares = (total(g).square() - g.cov.square().sum((1, 2)) for g in (p, q))
+    mixed = [square.clamp_min(0).sqrt() for square in squares]
+    return (a @ b.mT + torch.outer(*mixed)).sqrt()
+
+
+check_bound("super-fidelity", super_fidelity(queries, images))
 
 # %% [markdown]
 # ### Rounding
@@ -868,7 +905,7 @@ lower = {name: (size - 2 * bound).clamp_min(0) for name, bound in bounds.items()
 left = {name: share_left(gap + bound, wanted) for name, bound in lower.items()}
 left_shapes = {name: share_left(bound, shapes) for name, bound in lower.items()}
 
-# %% tags=["hide-input", "remove-output"]
+# %%
 needs = {
     "traces": "1 number",
     "ordered spectra": "D numbers, eigenvalues",
@@ -879,18 +916,19 @@ needs = {
     "the best of all": "all of these",
 }
 known = shapes > 1e-9
-rows = [["means alone", "the mean", f"{share_left(gap, wanted):.1%}", "–", "–"]]
+left_by_means = share_left(gap, wanted)
+rows = [["means alone", "the mean", f"{left_by_means:.1%}", "–", "–"]]
 for name, need in needs.items():
     tightness = (lower[name][known] / shapes[known]).median()
-    rows.append([name, need, f"{left[name]:.1%}", f"{left_shapes[name]:.1%}", f"{tightness:.2f}"])
+    shares = [f"{left[name]:.1%}", f"{left_shapes[name]:.1%}", f"{tightness:.2f}"]
+    rows.append([name, need, *shares])
 header = ["Bound", "needs of an image", "left, W2", "left, shapes only", "bound / truth, shapes"]
-table = markdown_table(header, rows).replace("---:", ":---", 1)
-glue("tab-06-bounds", Markdown(table), display=False)
-glue("06-left", 100 * left["the best of all"], display=False)
-glue("06-left-means", 100 * share_left(gap, wanted), display=False)
-glue("06-left-traces", 100 * left_shapes["traces"], display=False)
-glue("06-left-best", 100 * left_shapes["the best of all"], display=False)
-glue("06-floor", 100 * 10 / len(images), display=False)
+page.table("bounds", header, rows, words=2)
+
+# %% tags=["remove-cell"]
+best = "the best of all"
+page.say(left=100 * left[best], left_means=100 * left_by_means, floor=100 * 10 / len(images))
+page.say(left_traces=100 * left_shapes["traces"], left_best=100 * left_shapes[best])
 
 # %% [markdown]
 # ````{table} Lower bounds of the Wasserstein distance on the patches: what they need, the share of distances they leave to compute for an exact top ten (with means, and for covariances alone), and their median value as a share of the true squared distance of the covariances. No search can leave less than ten images.
@@ -909,46 +947,35 @@ glue("06-floor", 100 * 10 / len(images), display=False)
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Four lower bounds of the squared Wasserstein distance between covariances against its true value, for all pairs of a query and a patch. A perfect bound lies on the diagonal; none may lie above it.", "name": "fig-06-bounds"}, "image": {"alt": "Four scatter plots below a diagonal. The cloud of the traces is wide and low, that of ordered spectra narrower, super-fidelity narrower still, and the dual bound hugs the diagonal."}}
 figure = new_figure(7.4, 2.5)
-shown = ("traces", "ordered spectra", "super-fidelity", "dual")
+colours = {"traces": SKY, "ordered spectra": GREEN, "super-fidelity": VERMILION, "dual": BLUE}
 unit = float(shapes.median())
-for name, colour, axes in zip(
-    shown, (SKY, GREEN, VERMILION, BLUE), figure.subplots(1, 4, sharey=True), strict=True
-):
-    axes.plot([0, 4], [0, 4], color="black", lw=0.8)
-    axes.scatter(
-        shapes.flatten()[::3] / unit, lower[name].flatten()[::3] / unit, s=2, color=colour, lw=0, alpha=0.5
-    )
+panels = figure.subplots(1, 4, sharey=True)
+for (name, colour), axes in zip(colours.items(), panels, strict=True):
+    true, bound = (found.flatten()[::3] / unit for found in (shapes, lower[name]))
+    axes.plot([0, 4], [0, 4], color=BLACK, lw=0.8)
+    axes.scatter(true, bound, s=2, color=colour, lw=0, alpha=0.5)
     axes.set(xlim=(0, 4), ylim=(0, 4), xlabel="distance", box_aspect=1)
     axes.text(0.2, 3.5, name, fontsize=9, color=colour)
-    axes.spines[["top", "right"]].set_visible(False)
-figure.axes[0].set_ylabel("lower bound")
+panels[0].set_ylabel("lower bound")
 figure
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "One search for ten neighbours without means. Patches stand in the order of their lower bounds (line). Distances are computed from the left (filled) until the bound crosses the tenth smallest distance found (dashed); the open ones are never computed.", "name": "fig-06-one-search"}, "image": {"alt": "A rising line of lower bounds with points above it. Left of where the line crosses a dashed horizontal, points are filled; right of it they are open and all lie above the dashed line."}}
 row = 9
-best = lower["the best of all"][row]
-order = best.argsort()
-threshold = shapes[row].kthvalue(10).values
-computed = best[order] <= threshold
+order = lower["the best of all"][row].argsort()
+scale = float(shapes[row].median())
+bound, true = (table[row][order] / scale for table in (lower["the best of all"], shapes))
+threshold = float(true.kthvalue(10).values)
+computed = bound <= threshold
 place = torch.arange(len(order))
 figure = new_figure(7.2, 3.2)
 axes = figure.subplots()
-scale = float(shapes[row].median())
-axes.plot(place, best[order] / scale, color=VERMILION, lw=2, label="lower bound")
-axes.plot(place[computed], shapes[row][order][computed] / scale, "o", color=BLUE, ms=4, label="computed")
-axes.plot(
-    place[~computed],
-    shapes[row][order][~computed] / scale,
-    "o",
-    mfc="none",
-    mec="gray",
-    ms=3,
-    label="never computed",
-)
-axes.axhline(float(threshold) / scale, color="black", ls="--", lw=1, label="tenth distance")
+axes.plot(place, bound, color=VERMILION, lw=2, label="lower bound")
+axes.plot(place[computed], true[computed], "o", color=BLUE, ms=4, label="computed")
+open_circles = {"mfc": "none", "mec": "gray", "ms": 3, "label": "never computed"}
+axes.plot(place[~computed], true[~computed], "o", **open_circles)
+axes.axhline(threshold, color=BLACK, ls="--", lw=1, label="tenth distance")
 axes.set(ylim=(0, 3), xlabel="patches in the order of their bounds", ylabel="squared distance")
 axes.legend(frameon=False, ncols=2, loc="upper left")
-axes.spines[["top", "right"]].set_visible(False)
 figure
 
 # %% [markdown]
@@ -960,21 +987,25 @@ figure
 # distances it computed. What matters is that its answer is that of the full sort, to the last bit.
 
 # %%
+def share_computed(answer):
+    """Distances that a search has computed, in per cent."""
+    return 100 * float(answer.evaluated.double().mean()) / len(images)
+
+
 answer = distances.rank(queries, images, "wasserstein2", k=10)
 full = distances.wasserstein2(queries, images).sort(dim=1, stable=True)
 assert torch.equal(answer.indices, full.indices[:, :10])
 assert torch.equal(answer.distances, full.values[:, :10])
-glue("06-evaluated", 100 * float(answer.evaluated.double().mean()) / len(images), display=False)
+page.say(evaluated=share_computed(answer))
 
 # %% [markdown]
 # It computed {glue:text}`06-evaluated:.1f` % of the distances. The same holds for covariances alone:
 
 # %%
-no_means = distances.covariance_only
 answer = distances.rank(no_means(queries), no_means(images), "wasserstein2", k=10)
 full = distances.wasserstein2(no_means(queries), no_means(images)).sort(dim=1, stable=True)
 assert torch.equal(answer.indices, full.indices[:, :10])
-glue("06-evaluated-shapes", 100 * float(answer.evaluated.double().mean()) / len(images), display=False)
+page.say(evaluated_shapes=share_computed(answer))
 
 # %% [markdown]
 # with {glue:text}`06-evaluated-shapes:.1f` %.
@@ -1000,57 +1031,32 @@ def turned_images(power, dim=32, generator=None):
     return Gaussian(torch.zeros(200, dim), factor @ factor.mT)
 
 
-# %% tags=["hide-input"]
-def fidelity_bounds(g, n_queries):
-    """The bounds of this chapter for the first images of a batch against all of it."""
-    trace, flat = g.cov.diagonal(dim1=1, dim2=2).sum(1), g.cov.flatten(1)
-    mixed = (trace.square() - flat.square().sum(1)).clamp_min(0).sqrt()
-    spectra = torch.linalg.eigvalsh(g.cov).clamp_min(0).sqrt()
-    average = g.cov.mean(0)
-    values, basis = torch.linalg.eigh(average)
-    deviations = (basis.mT @ g.cov @ basis).diagonal(dim1=1, dim2=2).sqrt()
-    whitener, half = (basis * values.rsqrt()) @ basis.mT, root(average)
-    maps = [whitener @ root(half @ cov @ half) @ whitener for cov in g.cov[:n_queries]]
-    weights = [
-        torch.cholesky_solve(c, torch.linalg.cholesky(y)).trace()
-        for c, y in zip(g.cov[:n_queries], maps, strict=True)
-    ]
-    first = slice(n_queries)
-    fidelities = {
-        "traces": torch.outer(trace[first], trace).sqrt(),
-        "ordered spectra": spectra[first] @ spectra.mT,
-        "pinching": deviations[first] @ deviations.mT,
-        "super-fidelity": (flat[first] @ flat.mT + torch.outer(mixed[first], mixed)).sqrt(),
-        "dual": torch.stack([(w * (flat @ y.flatten())).sqrt() for w, y in zip(weights, maps, strict=True)]),
-    }
-    return {name: (trace[first, None] + trace - 2 * bound).clamp_min(0) for name, bound in fidelities.items()}
-
-
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Share of the distances that each bound leaves to compute for an exact top ten, against the steepness s of the spectrum (variances fall like k to the power -s). On flat spectra all bounds but the dual one are useless; on steep ones super-fidelity is as good.", "name": "fig-06-slow"}, "image": {"alt": "Five curves over the exponent. Four start at one hundred per cent and fall only beyond an exponent of one; the dual bound stays near five per cent and rises a little at the end."}}
+# %%
 powers = (0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0)
-shares = {name: [] for name in ("traces", "ordered spectra", "pinching", "super-fidelity", "dual")}
+of_pairs = {"traces": traces, "ordered spectra": ordered_spectra, "pinching": pinching}
+of_pairs |= {"super-fidelity": super_fidelity, "dual": dual}
+shares = {name: [] for name in of_pairs}
 for power in powers:
     turned = turned_images(power, generator=torch.Generator().manual_seed(seed))
     truth = distances.wasserstein2_squared(turned[:20], turned)
-    for name, bound in fidelity_bounds(turned, 20).items():
+    for name, upper in of_pairs.items():
+        fidelities = upper(turned[:20], turned)
+        bound = (both_traces(turned[:20], turned) - 2 * fidelities).clamp_min(0)
         assert (bound <= truth + 1e-9).all()
         shares[name].append(100 * share_left(bound, truth))
+
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Share of the distances that each bound leaves to compute for an exact top ten, against the steepness s of the spectrum (variances fall like k to the power -s). On flat spectra all bounds but the dual one are useless; on steep ones super-fidelity is as good.", "name": "fig-06-slow"}, "image": {"alt": "Five curves over the exponent. Four start at one hundred per cent and fall only beyond an exponent of one; the dual bound stays near five per cent and rises a little at the end."}}
 figure = new_figure(7.2, 3.2)
 axes = figure.subplots()
-styles = zip(
-    shares.items(), (SKY, GREEN, ORANGE, VERMILION, BLUE), MARKERS, ("-", "--", "-.", ":", "-"), strict=False
-)
-for (name, values), colour, marker, style in styles:
-    axes.plot(powers, values, color=colour, marker=marker, ls=style, lw=1.8, ms=5, label=name)
-axes.axhline(100 * 10 / 200, color="black", lw=0.8)
+drawing.draw_lines(axes, powers, shares, colours=(SKY, GREEN, ORANGE, VERMILION, BLUE), marked=True)
+axes.axhline(100 * 10 / 200, color=BLACK, lw=0.8)
 axes.set(ylim=(0, 105), xlabel="steepness s of the spectrum", ylabel="distances left, %")
 axes.legend(frameon=False, fontsize=9, loc="center left", bbox_to_anchor=(1.0, 0.5))
-axes.spines[["top", "right"]].set_visible(False)
 figure
 
 # %% tags=["remove-cell"]
-glue("06-flat-dual", shares["dual"][0], display=False)
-glue("06-flat-others", min(values[0] for name, values in shares.items() if name != "dual"), display=False)
+others = [values[0] for name, values in shares.items() if name != "dual"]
+page.say(flat_dual=shares["dual"][0], flat_others=min(others))
 
 # %% [markdown]
 # {numref}`fig-06-slow` is the reason why `rank` carries several bounds. At $s = 0$ the dual bound leaves
@@ -1088,25 +1094,27 @@ glue("06-flat-others", min(values[0] for name, values in shares.items() if name 
 
 # %%
 riemann = distances.affine_invariant_distance(shrunk_queries, shrunk)
-lower_triangle = torch.linalg.cholesky(shrunk.cov.mean(0))
-common = torch.linalg.solve_triangular(lower_triangle, torch.eye(shrunk.dim), upper=False)
+root_of_average = torch.linalg.cholesky(shrunk.cov.mean(0))
+common = torch.linalg.solve_triangular(root_of_average, torch.eye(shrunk.dim), upper=False)
 whitened = Gaussian(shrunk.mean, common @ shrunk.cov @ common.mT)
+log_euclidean, stein = distances.log_euclidean_distance, distances.stein_divergence
 candidates = {
-    "log-Euclidean": distances.log_euclidean_distance(shrunk_queries, shrunk),
-    "log-Euclidean behind the whitening": distances.log_euclidean_distance(whitened[asked], whitened),
-    "root of 8 times Stein": (8 * distances.stein_divergence(shrunk_queries, shrunk)).sqrt(),
+    "log-Euclidean": log_euclidean(shrunk_queries, shrunk),
+    "log-Euclidean behind the whitening": log_euclidean(whitened[asked], whitened),
+    "root of 8 times Stein": (8 * stein(shrunk_queries, shrunk)).sqrt(),
 }
 for bound in candidates.values():
     assert (bound <= riemann * (1 + 1e-9) + 1e-6).all()
 
-# %% tags=["hide-input", "remove-output"]
+# %%
 known = riemann > 1e-6
+tightness = {name: (bound[known] / riemann[known]).median() for name, bound in candidates.items()}
 rows = [
-    [name, f"{(bound[known] / riemann[known]).median():.3f}", f"{share_left(bound, riemann):.1%}"]
+    [name, f"{tightness[name]:.3f}", f"{share_left(bound, riemann):.1%}"]
     for name, bound in candidates.items()
 ]
-table = markdown_table(["Lower bound of the affine-invariant distance", "bound / truth", "left"], rows)
-glue("tab-06-riemann", Markdown(table), display=False)
+header = ["Lower bound of the affine-invariant distance", "bound / truth", "left"]
+page.table("riemann", header, rows)
 
 # %% [markdown]
 # ````{table} Lower bounds of the affine-invariant distance on the patches: the median ratio to the distance, and the share of distances left to compute for a top ten.
@@ -1125,7 +1133,7 @@ answer = distances.rank(shrunk_queries, shrunk, "affine_invariant", k=10)
 full = riemann.sort(dim=1, stable=True)
 assert torch.equal(answer.indices, full.indices[:, :10])
 assert torch.equal(answer.distances, full.values[:, :10])
-glue("06-evaluated-riemann", 100 * float(answer.evaluated.double().mean()) / len(images), display=False)
+page.say(evaluated_riemann=share_computed(answer))
 
 # %% [markdown]
 # It computed {glue:text}`06-evaluated-riemann:.1f` % of the distances.
@@ -1141,63 +1149,16 @@ glue("06-evaluated-riemann", 100 * float(answer.evaluated.double().mean()) / len
 # suits it best. All take turns in one process, on one thread.
 
 # %%
-from retrieval_geometry.reporting.results import load_recorded
-from retrieval_geometry.reporting.tables import provenance_table
-
-recorded = load_recorded("geometric-cost", "full")
-rows_by_key = {row.key: row for row in recorded.details.rows}
+recorded = page.load_recorded("geometric-cost", "full")
+measured = {row.key: row for row in recorded.details.rows}
 curves = {curve.key: curve for curve in recorded.details.growth}
-searches = {key: row for key, row in rows_by_key.items() if key.startswith("search")}
-works = {key: row for key, row in rows_by_key.items() if key not in searches}
-
-
-# %% tags=["hide-input", "remove-output"]
-def best_peer(row):
-    return next((side for side in row.peers if side.name == row.best), None)
-
-
-def factor(value):
-    return "–" if value is None else f"{value:,.0f}×" if value >= 10 else f"{value:.1f}×"
-
-
-def error(side):
-    return "–" if side is None or side.error is None else f"{side.error:.0e}" if side.error else "0"
-
-
-def name_of(row):
-    """What was timed; point sets of different sizes are told apart."""
-    points = re.match(r"n = (\d+), d = ", row.conditions)
-    return f"{row.work}, {points[1]} points an image" if points else row.work
-
-
-def pair_cells(row):
-    peer, ours = best_peer(row), row.ours
-    share = "–" if row.gemm_share is None else f"{row.gemm_share:.0%}"
-    peer_cells = ("–", "–") if peer is None else (peer.name, format_seconds(peer.time.seconds))
-    times = [format_seconds(ours.time.seconds), *peer_cells, factor(row.ratio), factor(row.mark)]
-    return [f"{name_of(row)} ({row.unit})", *times, error(ours), error(peer), share]
-
-
-header = [
-    "Work",
-    "ours",
-    "best library",
-    "its time",
-    "ratio",
-    "mark",
-    "our error",
-    "its error",
-    "of a product",
-]
-assert len({name_of(row) for row in rows_by_key.values()}) == len(rows_by_key)
-table = markdown_table(header, [pair_cells(row) for row in works.values()])
-glue("tab-06-pairs", Markdown(table), display=False)
-glue("tab-06-provenance", Markdown(provenance_table(recorded)), display=False)
-by_commit = {}
-for entry in (*rows_by_key.values(), *curves.values()):
-    by_commit.setdefault(entry.commit[:12], []).append(entry.key)
-listed = "; ".join(f"{commit}: {', '.join(keys)}" for commit, keys in by_commit.items())
-glue("06-commits", listed, display=False)
+searches = [row for key, row in measured.items() if key.startswith("search")]
+works = [row for row in measured.values() if row not in searches]
+page.markdown("pairs", costs.cost_table(works), results=[recorded])
+page.markdown("search", costs.search_table(searches), results=[recorded])
+page.markdown("provenance", provenance_table(recorded), results=[recorded])
+commits = costs.commits_table(list(measured.values()), list(curves.values()))
+page.markdown("commits", commits, results=[recorded])
 
 # %% [markdown]
 # ````{table} Time of one unit of work at the paper's size, one thread (recorded). "Ratio": the best library's time over ours. "Mark": what we had set out to reach; a dash where we claim nothing. Errors are relative to a plain double-precision computation. "Of a product": share of the speed of a matrix product.
@@ -1208,27 +1169,6 @@ glue("06-commits", listed, display=False)
 # ```
 # ````
 
-
-# %% tags=["hide-input", "remove-output"]
-def search_cells(row):
-    ours, same = row.ours.time.seconds, "yes" if row.identical else "NO"
-    memory = "–" if row.memory_mb is None else f"{row.memory_mb / 1000:.1f} GB"
-    cells = [format_seconds(ours), f"{row.evaluated:.1%}", same, row.best or "–"]
-    return [name_of(row), *cells, factor(row.ratio), factor(row.mark), memory]
-
-
-header = [
-    "Search",
-    "time a pair",
-    "computed",
-    "full sort's answer",
-    "best library",
-    "ratio",
-    "mark",
-    "memory",
-]
-table = markdown_table(header, [search_cells(row) for row in searches.values()])
-glue("tab-06-search", Markdown(table), display=False)
 
 # %% [markdown]
 # ````{table} Exact top ten of a database (recorded): time divided by the number of pairs, including all preparation and all bounds; the share of distances computed; whether the answer is that of the full sort; and the ratio to a library that compares every pair.
@@ -1247,8 +1187,16 @@ glue("tab-06-search", Markdown(table), display=False)
 # ```
 # ````
 #
+# ````{table} The commit at which each row and each curve of the recorded run was measured.
+# :name: tab-06-commits
+#
+# ```{glue:md} tab-06-commits
+# :format: myst
+# ```
+# ````
+#
 # {numref}`tab-06-provenance` has the machine. Rows and curves were measured one by one, some of them anew after the
-# code had changed. By commit: {glue:text}`06-commits`.
+# code had changed; {numref}`tab-06-commits` has their commits.
 #
 # Read the two tables with three warnings. A ratio compares with the *fastest* library, whatever its error. The mixture
 # distance of POT takes full covariances, a more general and far dearer problem; it is given fewer dimensions, and the
@@ -1256,19 +1204,14 @@ glue("tab-06-search", Markdown(table), display=False)
 # reorganise.
 
 
-# %% tags=["hide-input", "remove-output"]
-def missed_marks(table):
-    short = [row for row in table if row.mark and row.ratio and row.ratio < row.mark]
-    return "; ".join(f"{name_of(row)} ({factor(row.ratio)} of {factor(row.mark)})" for row in short)
-
-
-marked = [row for row in rows_by_key.values() if row.mark]
-glue("06-marks", len(marked), display=False)
-glue("06-marks-missed", missed_marks(marked) or "none", display=False)
-sinkhorn = rows_by_key["sinkhorn_16"]
-glue("06-sinkhorn-ours", sinkhorn.ours.error or 0.0, display=False)
-glue("06-sinkhorn-best", best_peer(sinkhorn).error, display=False)
-glue("06-sinkhorn-note", sinkhorn.note, display=False)
+# %% tags=["remove-cell"]
+marked = [row for row in measured.values() if row.mark]
+sinkhorn = measured["sinkhorn_16"]
+page.say(marks=len(marked), marks_missed=costs.missed_marks(marked), sinkhorn_note=sinkhorn.note)
+page.say(
+    sinkhorn_ours=sinkhorn.ours.error or 0.0,
+    sinkhorn_best=costs.best_peer(sinkhorn).error,
+)
 
 # %% [markdown]
 # Of the {glue:text}`06-marks` marks these were missed in the recorded run: {glue:text}`06-marks-missed`.
@@ -1301,34 +1244,23 @@ labels = {
     "stein": ("Stein", PURPLE),
     "variational_kl": ("variational KL", SKY),
     "mixture_wasserstein": ("mixture W2", BLACK),
+    "search_wasserstein": ("search", VERMILION),
 }
+page.figure_from("growth", recorded)
 figure = new_figure(7.4, 3.3)
 panels = figure.subplots(1, 3, width_ratios=[1.5, 1, 1])
-handles = {}
-for key, curve in curves.items():
-    work, over = key.split("-")
-    panel = {"dimensions": 0, "components": 1, "database": 2}.get(over)
-    if panel is None:
-        continue
-    label, colour = labels.get(work, ("search", VERMILION))
-    for side, style in (("ours", "-"), ("peer", "--")):
-        if side in curve.seconds:
-            times = [1e3 * seconds for seconds in curve.seconds[side]]
-            (line,) = panels[panel].loglog(curve.sizes, times, style, marker="o", ms=3, lw=1.5, color=colour)
-            handles.setdefault(label, line)
-    panels[panel].set_xticks(curve.sizes[::2], [f"{size:,}" for size in curve.sizes[::2]])
-for panel, name in zip(panels, ("dimensions", "components", "images in the database"), strict=True):
-    panel.set_xlabel(name)
-    panel.minorticks_off()
-    panel.spines[["top", "right"]].set_visible(False)
+for over, axes in zip(("dimensions", "components", "images in the database"), panels, strict=True):
+    shown = {key: curve for key, curve in curves.items() if curve.over == over}
+    for key, curve in shown.items():
+        label, colour = labels[key.split("-")[0]]
+        drawing.draw_growth(axes, curve, label, colour)
+    axes.set_xlabel(over)
 panels[0].set_ylabel("milliseconds")
-figure.legend(
-    handles.values(), handles.keys(), loc="outside upper center", ncols=4, frameon=False, fontsize=9
-)
+drawing.shared_legend(figure, ncols=4)
 figure
 
-# %% tags=["hide-input", "remove-output"]
-theory = {
+# %%
+counted = {
     "symmetric_kl-dimensions": "2",
     "wasserstein_full_rank-dimensions": "3",
     "wasserstein_low_rank-dimensions": "0 to 1",
@@ -1339,19 +1271,16 @@ theory = {
     "mixture_wasserstein-components": "at least 2",
     "search_wasserstein-database": "at most 1",
 }
-rows = []
-for key, power in theory.items():
-    curve = curves[key]
-    peer = curve.exponents.get("peer")
-    measured = [f"{curve.exponents['ours']:.1f}", "–" if peer is None else f"{peer:.1f}"]
-    rows.append([curve.work, curve.over, f"{curve.sizes[0]:,} to {curve.sizes[-1]:,}", power, *measured])
-header = ["Work", "over", "sizes", "operations", "ours", "library"]
-glue("tab-06-growth", Markdown(markdown_table(header, rows)), display=False)
-search_curve = curves["search_wasserstein-database"]
-glue("06-database-last", f"{search_curve.sizes[-1]:,}", display=False)
-glue("06-query-last", format_seconds(search_curve.seconds["ours"][-1]), display=False)
-glue("06-share-first", 100 * search_curve.evaluated[0], display=False)
-glue("06-share-last", 100 * search_curve.evaluated[-1], display=False)
+page.markdown("growth", costs.growth_table(curves, counted), results=[recorded])
+
+# %% tags=["remove-cell"]
+search = curves["search_wasserstein-database"]
+page.say(
+    database_last=f"{search.sizes[-1]:,}",
+    query_last=format_seconds(search.seconds["ours"][-1]),
+    share_first=100 * search.evaluated[0],
+    share_last=100 * search.evaluated[-1],
+)
 
 # %% [markdown]
 # ````{table} Fitted powers: what counting operations predicts, and what was measured over the larger half of the sizes.
@@ -1375,52 +1304,46 @@ glue("06-share-last", 100 * search_curve.evaluated[-1], display=False)
 # the paper's 94 × 3,760, with its share of the preparation; and the package's exact search, where it has bounds.
 
 
-# %% tags=["hide-input", "remove-output"]
-def all_in(side):
-    """Seconds of one pair of 94 x 3,760 with its share of the preparation of both sides."""
-    prepare = side.prepare.seconds if side.prepare else 0.0
-    return side.time.seconds + prepare * (QUERIES + DATABASE) / pairs
-
-
+# %%
+typical = f"search_wasserstein_{recorded.settings['descriptors']}"
 full_rank, riemannian = "search_wasserstein2_full_rank", "search_affine_invariant_full_rank"
 sources = {
-    "gmm-normal-kl": ("GMM, normal KL", "symmetric_kl", None),
-    "gmm-variational-kl": ("GMM, variational KL", "variational_kl", None),
-    "gmm-wasserstein": ("GMM, Wasserstein", "wasserstein_full_rank", full_rank),
-    "smt-riemannian": ("SMT, Riemannian", "affine_invariant", riemannian),
-    "smt-normal-kl": ("SMT, normal KL", "symmetric_kl", None),
-    "smt-wasserstein": ("SMT, Wasserstein", "wasserstein_full_rank", full_rank),
-    "sift-bow-euclidean": ("SIFT words, Euclidean", "bag_of_words", None),
+    "gmm-normal-kl": ("symmetric_kl", None),
+    "gmm-variational-kl": ("variational_kl", None),
+    "gmm-wasserstein": ("wasserstein_full_rank", full_rank),
+    "smt-riemannian": ("affine_invariant", riemannian),
+    "smt-normal-kl": ("symmetric_kl", None),
+    "smt-wasserstein": ("wasserstein_full_rank", full_rank),
+    "sift-bow-euclidean": ("bag_of_words", None),
+    "descriptors, Wasserstein": ("wasserstein_low_rank", typical),
 }
-typical = recorded.settings["descriptors"]
-thin = ("descriptors, Wasserstein", "wasserstein_low_rank", f"search_wasserstein_{typical}")
+
+# %%
 rows = []
-for method, (label, key, search) in [*sources.items(), (None, thin)]:
-    row = rows_by_key[key]
-    printed = TABLE1[method]["seconds"] if method else None
-    library = best_peer(row).time.seconds if best_peer(row) else None
-    found = rows_by_key[search].ours.time.seconds if search else None
-    rows.append([label, *(format_seconds(t) for t in (printed, library, all_in(row.ours), found))])
+for method, (key, search) in sources.items():
+    row = measured[key]
+    peer = costs.best_peer(row)
+    library = peer.time.seconds if peer else None
+    package = costs.seconds_with_preparation(row.ours, QUERIES, DATABASE)
+    found = measured[search].ours.time.seconds if search else None
+    times = (printed.get(method), library, package, found)
+    rows.append([METHODS.get(method, method), *map(format_seconds, times)])
 header = ["Method", "paper", "best library", "package", "exact search"]
-glue("tab-06-times", Markdown(markdown_table(header, rows)), display=False)
+page.table("times", header, rows, results=[recorded])
 
 # %% tags=["remove-cell"]
-wasserstein, kl = rows_by_key["wasserstein_full_rank"], rows_by_key["symmetric_kl"]
-found = rows_by_key[full_rank].ours.time.seconds
-thin_found = rows_by_key[f"search_wasserstein_{typical}"].ours.time.seconds
-printed = TABLE1["gmm-wasserstein"]["seconds"]
-library = best_peer(wasserstein).time.seconds
-glue("06-paper-ratio", printed / TABLE1["gmm-normal-kl"]["seconds"], display=False)
-glue("06-our-ratio", all_in(wasserstein.ours) / all_in(kl.ours), display=False)
-glue("06-search-ratio", found / all_in(kl.ours), display=False)
-glue("06-library-gain", printed / library, display=False)
-glue("06-own-gain", library / found, display=False)
-glue("06-paper-hours", printed * pairs / 3600, display=False)
-glue("06-our-minutes", found * pairs / 60, display=False)
-glue("06-thin-minutes", thin_found * pairs / 60, display=False)
-glue("06-query-seconds", thin_found * DATABASE, display=False)
-assert library < printed
-assert found < library
+wasserstein, paper = measured["wasserstein_full_rank"], printed["gmm-wasserstein"]
+library = costs.best_peer(wasserstein).time.seconds
+found, thin = (measured[key].ours.time.seconds for key in (full_rank, typical))
+pair, kl = (
+    costs.seconds_with_preparation(row.ours, QUERIES, DATABASE)
+    for row in (wasserstein, measured["symmetric_kl"])
+)
+page.say(paper_ratio=paper / printed["gmm-normal-kl"], our_ratio=pair / kl, search_ratio=found / kl)
+page.say(library_gain=paper / library, own_gain=library / found)
+page.say(paper_hours=paper * pairs / 3600, our_minutes=found * pairs / 60)
+page.say(thin_minutes=thin * pairs / 60, query_seconds=thin * DATABASE)
+assert found < library < paper
 
 # %% [markdown]
 # ````{table} Time of one comparison: the paper's, the best library's, and ours for all pairs and for an exact top ten. The last row uses the descriptors themselves as factors, without a mixture.
