@@ -121,7 +121,9 @@ price = {name: seconds_of(each) for name, each in work.items()}
 unit = price["product of two matrices"]
 
 # %%
-rows = [[name, format_seconds(cost), f"{cost / unit:.1f}"] for name, cost in price.items()]
+rows = [
+    [name, format_seconds(cost), f"{cost / unit:.1f}"] for name, cost in price.items()
+]
 page.table("prices", ["Of a 256 × 256 matrix", "time", "in products"], rows)
 single = matrix.float()
 rate = 2 * size * size * 2 * size / seconds_of(lambda: single @ single.mT)
@@ -155,7 +157,9 @@ from retrieval_geometry.features import extract_descriptors, load_backbone
 
 textures = photo_textures()
 backbone = load_backbone("scattering")
-x = extract_descriptors(textures, backbone, progress=False, cache=cache_folder()).double()
+x = extract_descriptors(
+    textures, backbone, progress=False, cache=cache_folder()
+).double()
 images = fit_gaussian(x)
 shrunk = fit_gaussian(x, shrinkage=0.05)
 asked = torch.arange(0, len(textures), 22)
@@ -259,19 +263,25 @@ def single_precision_error(kl, offset):
     """Largest error in single precision over the median, all means moved by some standard deviations."""
     shift = offset * shrunk.cov.diagonal(dim1=1, dim2=2).mean().sqrt()
     rounded = Gaussian(shrunk.mean + shift, shrunk.cov).to(torch.float32)
-    exact = distances.symmetric_kl(rounded[asked].to(torch.float64), rounded.to(torch.float64))
+    exact = distances.symmetric_kl(
+        rounded[asked].to(torch.float64), rounded.to(torch.float64)
+    )
     return (kl(rounded[asked], rounded) - exact).abs().max() / exact.median()
 
 
 offsets = (0, 3, 30)
 plain = {offset: single_precision_error(product_kl, offset) for offset in offsets}
-centred = {offset: single_precision_error(distances.symmetric_kl, offset) for offset in offsets}
+centred = {
+    offset: single_precision_error(distances.symmetric_kl, offset) for offset in offsets
+}
 assert plain[30] > 10 * centred[30]
 
 # %% tags=["remove-cell"]
 page.say(kl_flops=2 * 513 * 514 / 1e6, kl_bytes=4 * 513 * 514 / 2 / 1e6)
 page.say(**{f"kl-plain-{offset}": f"{error:.0e}" for offset, error in plain.items()})
-page.say(**{f"kl-centred-{offset}": f"{error:.0e}" for offset, error in centred.items()})
+page.say(
+    **{f"kl-centred-{offset}": f"{error:.0e}" for offset, error in centred.items()}
+)
 
 # %% [markdown]
 # The largest error over all pairs of patches, relative to the median divergence, is {glue:text}`06-kl-plain-0` for the
@@ -328,7 +338,12 @@ for name, bits in (("single", 23), ("TF32", 10), ("bfloat16", 7)):
     worst = ((found - divergence).abs() / scale).max()
     changed = ((found + not_itself).argmin(1) != nearest).double().mean()
     rows.append([name, str(bits), f"{worst:.0e}", f"{100 * changed:.0f} %"])
-header = ["Rounded to", "bits", "largest error over the median", "another nearest image"]
+header = [
+    "Rounded to",
+    "bits",
+    "largest error over the median",
+    "another nearest image",
+]
 page.table("bits", header, rows)
 
 # %% [markdown]
@@ -421,8 +436,13 @@ exact = torch.linalg.svdvals(product).sum()
 direct = torch.linalg.svdvals(product.float()).sum()
 gram = product.float() @ product.float().mT
 squared = torch.linalg.eigvalsh(gram).clamp_min(0).sqrt().sum()
-errors = {name: abs(found - exact) / exact for name, found in (("direct", direct), ("squared", squared))}
-page.say(thin=(512 / 169) ** 3, **{name: f"{error:.0e}" for name, error in errors.items()})
+errors = {
+    name: abs(found - exact) / exact
+    for name, found in (("direct", direct), ("squared", squared))
+}
+page.say(
+    thin=(512 / 169) ** 3, **{name: f"{error:.0e}" for name, error in errors.items()}
+)
 
 # %% [markdown]
 # Relative to $F$, singular values in single precision are wrong by {glue:text}`06-direct`, the Gram matrix in single
@@ -464,18 +484,28 @@ assert_close(distances.wasserstein2_squared(*pair)[0, 0], naive_w2(*pair))
 def naive_affine_invariant(p, q):
     values, vectors = torch.linalg.eigh(p.cov[0])
     whitener = (vectors * values.rsqrt()) @ vectors.mT
-    return torch.linalg.eigvalsh(whitener @ q.cov[0] @ whitener).log().square().sum().sqrt()
+    return (
+        torch.linalg.eigvalsh(whitener @ q.cov[0] @ whitener)
+        .log()
+        .square()
+        .sum()
+        .sqrt()
+    )
 
 
 def naive_kl(p, q):
-    precisions = [torch.cholesky_inverse(torch.linalg.cholesky(g.cov[0])) for g in (p, q)]
+    precisions = [
+        torch.cholesky_inverse(torch.linalg.cholesky(g.cov[0])) for g in (p, q)
+    ]
     traces = (precisions[0] * q.cov[0]).sum() + (precisions[1] * p.cov[0]).sum()
     shift = p.mean[0] - q.mean[0]
     return (traces - 2 * p.dim + shift @ (precisions[0] + precisions[1]) @ shift) / 4
 
 
 pair = shrunk[0], shrunk[200]
-assert_close(distances.affine_invariant_distance(*pair)[0, 0], naive_affine_invariant(*pair))
+assert_close(
+    distances.affine_invariant_distance(*pair)[0, 0], naive_affine_invariant(*pair)
+)
 assert_close(distances.symmetric_kl(*pair)[0, 0], naive_kl(*pair), rtol=1e-6, atol=1e-6)
 
 # %% [markdown]
@@ -564,6 +594,7 @@ page.table("live", ["Distance, D = 87", "as printed", "package", "ratio"], rows)
 # $B = \Sigma_q$ from here on; their symmetric roots are factors, so $F = \norm{A^{1/2} B^{1/2}}_*$. The first bound
 # uses no fidelity at all. We collect the others one by one, in the order of their price, and test each on the patches.
 
+
 # %%
 def total(g):
     """The traces of all covariances."""
@@ -588,6 +619,7 @@ def check_bound(name, bound):
     assert (bound >= fidelity - 1e-9 * size).all()
     bounds[name] = bound
 
+
 # %% [markdown]
 # ### Means and traces
 #
@@ -610,6 +642,7 @@ def check_bound(name, bound):
 # ```
 #
 # The distance of the means is a bound, and the total variances improve it: one number an image.
+
 
 # %%
 def traces(p, q):
@@ -640,6 +673,7 @@ check_bound("traces", traces(queries, images))
 # inequality). For the second part take $X = K A^{1/2}$ and $Y = B^{1/2}$ with the orthogonal $K$ of
 # {prf:ref}`thm-06-cauchy`; singular values do not change under $K$.
 # ````
+
 
 # %%
 def ordered_spectra(p, q):
@@ -691,6 +725,7 @@ check_bound("ordered spectra", ordered_spectra(queries, images))
 # two vectors and an inner product. (Both traces become $\sum_i \sqrt{a_i b_i}$.) A natural basis is that of the average
 # covariance $\bar\Sigma$: there most images are nearly diagonal.
 
+
 # %%
 def pinching(p, q):
     axes = torch.linalg.eigh(q.cov.mean(0)).eigenvectors
@@ -706,6 +741,7 @@ check_bound("pinching", pinching(queries, images))
 # *average* image to the query, $Y \bar\Sigma Y = A$. It is found once a query, and it would be exactly right for a
 # database image that is average. For the others it errs only in how they differ from it.
 
+
 # %%
 def dual(p, q):
     average, identity = q.cov.mean(0), torch.eye(q.dim)
@@ -713,7 +749,9 @@ def dual(p, q):
     whitener, half = (axes * values.rsqrt()) @ axes.mT, root(average)
     rows = []
     for cov in p.cov:
-        y = whitener @ root(half @ cov @ half) @ whitener  # takes the average to the query
+        y = (
+            whitener @ root(half @ cov @ half) @ whitener
+        )  # takes the average to the query
         y = y + 1e-6 * y.diagonal().mean() * identity
         weight = torch.cholesky_solve(cov, torch.linalg.cholesky(y)).trace()
         rows.append((weight * (q.cov.flatten(1) @ y.flatten())).sqrt())
@@ -760,7 +798,9 @@ check_bound("dual", dual(queries, images))
 
 # %%
 seen = torch.ones(images.dim).index_fill(0, torch.arange(30), 0)
-blind = Gaussian(images.mean, seen[:, None] * images.cov * seen)  # 30 channels are empty
+blind = Gaussian(
+    images.mean, seen[:, None] * images.cov * seen
+)  # 30 channels are empty
 average = blind.cov.mean(0)
 assert average[:30].abs().max() == 0
 regular = average + 1e-12 * average.trace() * torch.eye(images.dim)
@@ -769,7 +809,9 @@ regular = average + 1e-12 * average.trace() * torch.eye(images.dim)
 def with_positive_weights(factor, q):
     """The bound of one query, of which a factor is given."""
     columns = factor @ torch.linalg.eigh(factor.mT @ regular @ factor).eigenvectors
-    columns = columns[:, columns.norm(dim=0) > 1e-9 * columns.norm()]  # the others have no length
+    columns = columns[
+        :, columns.norm(dim=0) > 1e-9 * columns.norm()
+    ]  # the others have no length
     weights = (columns * (regular @ columns)).sum(0).sqrt()
     y = (columns / weights) @ columns.mT
     return (weights.sum() * (q.cov.flatten(1) @ y.flatten())).sqrt()
@@ -844,6 +886,7 @@ check_bound("leading rows", torch.stack(rows))
 # $(A^{1/2})^{(2)} (B^{1/2})^{(2)}$, and {prf:ref}`thm-06-cauchy` bounds it by the two Frobenius norms, whose squares
 # are $\sum_{i<j} \alpha_i \alpha_j = \tfrac12 (\tr^2 A - \tr A^2)$ and the same for $B$.
 # ````
+
 
 # %%
 def super_fidelity(p, q):
@@ -922,12 +965,20 @@ for name, need in needs.items():
     tightness = (lower[name][known] / shapes[known]).median()
     shares = [f"{left[name]:.1%}", f"{left_shapes[name]:.1%}", f"{tightness:.2f}"]
     rows.append([name, need, *shares])
-header = ["Bound", "needs of an image", "left, W2", "left, shapes only", "bound / truth, shapes"]
+header = [
+    "Bound",
+    "needs of an image",
+    "left, W2",
+    "left, shapes only",
+    "bound / truth, shapes",
+]
 page.table("bounds", header, rows, words=2)
 
 # %% tags=["remove-cell"]
 best = "the best of all"
-page.say(left=100 * left[best], left_means=100 * left_by_means, floor=100 * 10 / len(images))
+page.say(
+    left=100 * left[best], left_means=100 * left_by_means, floor=100 * 10 / len(images)
+)
 page.say(left_traces=100 * left_shapes["traces"], left_best=100 * left_shapes[best])
 
 # %% [markdown]
@@ -947,7 +998,12 @@ page.say(left_traces=100 * left_shapes["traces"], left_best=100 * left_shapes[be
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Four lower bounds of the squared Wasserstein distance between covariances against its true value, for all pairs of a query and a patch. A perfect bound lies on the diagonal; none may lie above it.", "name": "fig-06-bounds"}, "image": {"alt": "Four scatter plots below a diagonal. The cloud of the traces is wide and low, that of ordered spectra narrower, super-fidelity narrower still, and the dual bound hugs the diagonal."}}
 figure = new_figure(7.4, 2.5)
-colours = {"traces": SKY, "ordered spectra": GREEN, "super-fidelity": VERMILION, "dual": BLUE}
+colours = {
+    "traces": SKY,
+    "ordered spectra": GREEN,
+    "super-fidelity": VERMILION,
+    "dual": BLUE,
+}
 unit = float(shapes.median())
 panels = figure.subplots(1, 4, sharey=True)
 for (name, colour), axes in zip(colours.items(), panels, strict=True):
@@ -963,7 +1019,9 @@ figure
 row = 9
 order = lower["the best of all"][row].argsort()
 scale = float(shapes[row].median())
-bound, true = (table[row][order] / scale for table in (lower["the best of all"], shapes))
+bound, true = (
+    table[row][order] / scale for table in (lower["the best of all"], shapes)
+)
 threshold = float(true.kthvalue(10).values)
 computed = bound <= threshold
 place = torch.arange(len(order))
@@ -974,7 +1032,11 @@ axes.plot(place[computed], true[computed], "o", color=BLUE, ms=4, label="compute
 open_circles = {"mfc": "none", "mec": "gray", "ms": 3, "label": "never computed"}
 axes.plot(place[~computed], true[~computed], "o", **open_circles)
 axes.axhline(threshold, color=BLACK, ls="--", lw=1, label="tenth distance")
-axes.set(ylim=(0, 3), xlabel="patches in the order of their bounds", ylabel="squared distance")
+axes.set(
+    ylim=(0, 3),
+    xlabel="patches in the order of their bounds",
+    ylabel="squared distance",
+)
 axes.legend(frameon=False, ncols=2, loc="upper left")
 figure
 
@@ -985,6 +1047,7 @@ figure
 # and need eigenvalues), computes the distances of a few images of each query, and gives the leading rows to those that
 # are still within reach. (Some thirty images are not worth a bound: they are sorted in full.) It says how many
 # distances it computed. What matters is that its answer is that of the full sort, to the last bit.
+
 
 # %%
 def share_computed(answer):
@@ -1003,7 +1066,9 @@ page.say(evaluated=share_computed(answer))
 
 # %%
 answer = distances.rank(no_means(queries), no_means(images), "wasserstein2", k=10)
-full = distances.wasserstein2(no_means(queries), no_means(images)).sort(dim=1, stable=True)
+full = distances.wasserstein2(no_means(queries), no_means(images)).sort(
+    dim=1, stable=True
+)
 assert torch.equal(answer.indices, full.indices[:, :10])
 page.say(evaluated_shapes=share_computed(answer))
 
@@ -1048,9 +1113,13 @@ for power in powers:
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Share of the distances that each bound leaves to compute for an exact top ten, against the steepness s of the spectrum (variances fall like k to the power -s). On flat spectra all bounds but the dual one are useless; on steep ones super-fidelity is as good.", "name": "fig-06-slow"}, "image": {"alt": "Five curves over the exponent. Four start at one hundred per cent and fall only beyond an exponent of one; the dual bound stays near five per cent and rises a little at the end."}}
 figure = new_figure(7.2, 3.2)
 axes = figure.subplots()
-drawing.draw_lines(axes, powers, shares, colours=(SKY, GREEN, ORANGE, VERMILION, BLUE), marked=True)
+drawing.draw_lines(
+    axes, powers, shares, colours=(SKY, GREEN, ORANGE, VERMILION, BLUE), marked=True
+)
 axes.axhline(100 * 10 / 200, color=BLACK, lw=0.8)
-axes.set(ylim=(0, 105), xlabel="steepness s of the spectrum", ylabel="distances left, %")
+axes.set(
+    ylim=(0, 105), xlabel="steepness s of the spectrum", ylabel="distances left, %"
+)
 axes.legend(frameon=False, fontsize=9, loc="center left", bbox_to_anchor=(1.0, 0.5))
 figure
 
@@ -1095,7 +1164,9 @@ page.say(flat_dual=shares["dual"][0], flat_others=min(others))
 # %%
 riemann = distances.affine_invariant_distance(shrunk_queries, shrunk)
 root_of_average = torch.linalg.cholesky(shrunk.cov.mean(0))
-common = torch.linalg.solve_triangular(root_of_average, torch.eye(shrunk.dim), upper=False)
+common = torch.linalg.solve_triangular(
+    root_of_average, torch.eye(shrunk.dim), upper=False
+)
 whitened = Gaussian(shrunk.mean, common @ shrunk.cov @ common.mT)
 log_euclidean, stein = distances.log_euclidean_distance, distances.stein_divergence
 candidates = {
@@ -1108,7 +1179,9 @@ for bound in candidates.values():
 
 # %%
 known = riemann > 1e-6
-tightness = {name: (bound[known] / riemann[known]).median() for name, bound in candidates.items()}
+tightness = {
+    name: (bound[known] / riemann[known]).median() for name, bound in candidates.items()
+}
 rows = [
     [name, f"{tightness[name]:.3f}", f"{share_left(bound, riemann):.1%}"]
     for name, bound in candidates.items()
@@ -1207,7 +1280,11 @@ page.markdown("commits", commits, results=[recorded])
 # %% tags=["remove-cell"]
 marked = [row for row in measured.values() if row.mark]
 sinkhorn = measured["sinkhorn_16"]
-page.say(marks=len(marked), marks_missed=costs.missed_marks(marked), sinkhorn_note=sinkhorn.note)
+page.say(
+    marks=len(marked),
+    marks_missed=costs.missed_marks(marked),
+    sinkhorn_note=sinkhorn.note,
+)
 page.say(
     sinkhorn_ours=sinkhorn.ours.error or 0.0,
     sinkhorn_best=costs.best_peer(sinkhorn).error,
@@ -1249,11 +1326,13 @@ labels = {
 page.figure_from("growth", recorded)
 figure = new_figure(7.4, 3.3)
 panels = figure.subplots(1, 3, width_ratios=[1.5, 1, 1])
-for over, axes in zip(("dimensions", "components", "images in the database"), panels, strict=True):
+for over, axes in zip(
+    ("dimensions", "components", "images in the database"), panels, strict=True
+):
     shown = {key: curve for key, curve in curves.items() if curve.over == over}
     for key, curve in shown.items():
         label, colour = labels[key.split("-")[0]]
-        drawing.draw_growth(axes, curve, label, colour)
+        costs.draw_growth(axes, curve, label, colour)
     axes.set_xlabel(over)
 panels[0].set_ylabel("milliseconds")
 drawing.shared_legend(figure, ncols=4)
@@ -1306,7 +1385,10 @@ page.say(
 
 # %%
 typical = f"search_wasserstein_{recorded.settings['descriptors']}"
-full_rank, riemannian = "search_wasserstein2_full_rank", "search_affine_invariant_full_rank"
+full_rank, riemannian = (
+    "search_wasserstein2_full_rank",
+    "search_affine_invariant_full_rank",
+)
 sources = {
     "gmm-normal-kl": ("symmetric_kl", None),
     "gmm-variational-kl": ("variational_kl", None),
@@ -1339,7 +1421,11 @@ pair, kl = (
     costs.seconds_with_preparation(row.ours, QUERIES, DATABASE)
     for row in (wasserstein, measured["symmetric_kl"])
 )
-page.say(paper_ratio=paper / printed["gmm-normal-kl"], our_ratio=pair / kl, search_ratio=found / kl)
+page.say(
+    paper_ratio=paper / printed["gmm-normal-kl"],
+    our_ratio=pair / kl,
+    search_ratio=found / kl,
+)
 page.say(library_gain=paper / library, own_gain=library / found)
 page.say(paper_hours=paper * pairs / 3600, our_minutes=found * pairs / 60)
 page.say(thin_minutes=thin * pairs / 60, query_seconds=thin * DATABASE)

@@ -1,10 +1,14 @@
-"""Tables of the benchmarks: the package beside its peers, exact searches, and how costs grow."""
+"""Tables and lines of the benchmarks: the package beside its peers, exact searches, and how costs grow."""
 
 import re
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from retrieval_geometry.reporting.details import CostCurve, CostRow, CostSide
 from retrieval_geometry.reporting.tables import format_seconds, markdown_table
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 def best_peer(row: CostRow) -> CostSide | None:
@@ -77,6 +81,17 @@ def missed_marks(rows: Sequence[CostRow]) -> str:
     missed = [row for row in rows if row.mark and row.ratio and row.ratio < row.mark]
     words = (f"{work_name(row)} ({_times(row.ratio)} of {_times(row.mark)})" for row in missed)
     return "; ".join(words) or "none"
+
+
+def draw_growth(axes: "Axes", curve: CostCurve, label: str, colour: str) -> None:
+    """Milliseconds over the size on logarithmic axes: ours solid, and the best peer's dashed."""
+    for side, style in (("ours", "-"), ("peer", "--")):
+        if side in curve.seconds:
+            times = [1e3 * seconds for seconds in curve.seconds[side]]
+            name = label if side == "ours" else None
+            axes.loglog(curve.sizes, times, style, marker="o", ms=3, lw=1.5, color=colour, label=name)
+    axes.set_xticks(curve.sizes[::2], [f"{size:,}" for size in curve.sizes[::2]])
+    axes.minorticks_off()
 
 
 def _times(value: float | None) -> str:
