@@ -168,6 +168,7 @@ page.markdown("bench", table, results=[bench])
 # ```
 # ````
 
+
 # %%
 def all_losses(title, digits=2):
     """The table of a recorded run, with the trunk alone where there is one."""
@@ -177,7 +178,9 @@ def all_losses(title, digits=2):
 
 
 page.markdown("real", all_losses("Omniglot"), results=[omniglot])
-page.markdown("tiny", all_losses("Tiny ImageNet", 3), results=[tiny])  # values lie close
+page.markdown(
+    "tiny", all_losses("Tiny ImageNet", 3), results=[tiny]
+)  # values lie close
 page.markdown("grocery", all_losses("Grocery Store"), results=[grocery])
 
 # %% [markdown]
@@ -211,13 +214,17 @@ page.markdown("grocery", all_losses("Grocery Store"), results=[grocery])
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "AP@R of every loss on four data sets, with 95 % intervals over classes and seeds, in the order of the second. Losses without a dot in the first panel were not run by this build. Dashed: the trunk alone.", "name": "fig-14-dots"}, "image": {"alt": "Four panels of dots with intervals, one row for each loss; the order of the rows differs between the panels."}}
 order = sorted(METHODS, key=lambda name: omniglot[name].metrics["AP@R"].value)
-ours = {"w-triplet": drawing.BLUE, "w-contrastive": drawing.BLUE, "rankmi": drawing.VERMILION}
+ours = {
+    "w-triplet": drawing.BLUE,
+    "w-contrastive": drawing.BLUE,
+    "rankmi": drawing.VERMILION,
+}
 colours = [ours.get(name, drawing.GRAY) for name in order]
 figure = new_figure(7.8, 4.6)
 panels = figure.subplots(1, 4, sharey=True)
 for axes, (title, run) in zip(panels, runs.items(), strict=True):
     found = [run[name].metrics["AP@R"] if run.get(name) else None for name in order]
-    drawing.intervals(axes, found, [labels[name] for name in order], colours)
+    drawing.interval_rows(axes, found, [labels[name] for name in order], colours)
     if trunk := run.get("trunk"):
         axes.axvline(trunk.metrics["AP@R"].value, color="black", lw=1, ls="--")
     axes.set_xlabel(f"AP@R\n{title}")
@@ -227,6 +234,7 @@ figure
 # %% [markdown]
 # The older average precision, over the hits among eight neighbours, does not see how many images were missed.
 # {numref}`tab-14-older` sets it beside AP@R: its numbers are far higher.
+
 
 # %%
 def conventions(run):
@@ -239,7 +247,9 @@ def conventions(run):
 
 
 header = ["Loss"]
-header += [f"{ap}, {on}" for on in ("here", "Omniglot") for ap in ("AP@R", "AP@8 over hits")]
+header += [
+    f"{ap}, {on}" for on in ("here", "Omniglot") for ap in ("AP@R", "AP@8 over hits")
+]
 names = {name: labels[name] for name in eleven}
 rows = by_method(names, *conventions(bench), *conventions(omniglot))
 page.table("older", header, rows, results=[bench, omniglot])
@@ -264,6 +274,7 @@ page.table("older", header, rows, results=[bench, omniglot])
 # (The R@1 of W-triplet differs between this chapter, [chapter 11](11_transport_in_a_loss) and the live runs of both,
 # and so does that of RankMI in [chapter 13](13_mutual_information). Before two such numbers are compared, see how many
 # classes are asked for, which {numref}`tab-14-data` says: the more there are, the more wrong images can come first.)
+
 
 # %%
 def leads_of(first, others):
@@ -300,7 +311,9 @@ page.table("differences", header, rows, results=[*runs.values()])
 
 # %%
 rows = []
-for (title, run), name in itertools.product(runs.items(), ("w-triplet", "w-contrastive")):
+for (title, run), name in itertools.product(
+    runs.items(), ("w-triplet", "w-contrastive")
+):
     ways = transport_sides(run, run.details.transport, name, "R@1")
     values = [f"{way.means.mean:.3f}" for way in reversed(ways)]
     gap = difference(*ways, "R@1", at_once=2 * len(runs)).numbers
@@ -318,6 +331,7 @@ page.say(asked=" and ".join(sorted(asked)))
 # :format: myst
 # ```
 # ````
+
 
 # %%
 def transport_leads(run):
@@ -347,7 +361,8 @@ page.table("transport", header, rows, results=[*runs.values()])
 # %%
 per_cent = {name: row[0] for name, row in TABLES["CUB-200-2011"].items()}
 printed = {
-    name: f"{(per_cent['rankmi'] - value) / 100:+.3f}" for name, value in per_cent.items()
+    name: f"{(per_cent['rankmi'] - value) / 100:+.3f}"
+    for name, value in per_cent.items()
 }
 rivals = {name: label for name, label in labels.items() if name != "rankmi"}
 rows = by_method(rivals, printed, *leads_of("rankmi", rivals))
@@ -416,7 +431,12 @@ for title, run in runs.items():
     close = sum(gap < median(spans) for gap in gaps)
     ranges = [f"{median(spans):.3f}", f"{max(spans):.3f}"]
     rows.append([title, *ranges, f"{close} of {len(gaps)}"])
-header = ["Data", "median range", "largest range", "neighbours closer than the median range"]
+header = [
+    "Data",
+    "median range",
+    "largest range",
+    "neighbours closer than the median range",
+]
 page.table("seeds", header, rows, results=[*runs.values()])
 
 # %% [markdown]
@@ -436,14 +456,16 @@ page.table("seeds", header, rows, results=[*runs.values()])
 
 # %%
 times = [
-    {entry.method: entry.seconds_training for entry in trained(run)} for run in runs.values()
+    {entry.method: entry.seconds_training for entry in trained(run)}
+    for run in runs.values()
 ]
 shown = [{name: f"{seconds:.1f} s" for name, seconds in run.items()} for run in times]
 page.table("time", ["Loss", *runs], by_method(labels, *shown), results=[*runs.values()])
 
 # %%
 ratios = [
-    run["w-triplet"] / median(run[name] for name in METHODS if not name.startswith("w-"))
+    run["w-triplet"]
+    / median(run[name] for name in METHODS if not name.startswith("w-"))
     for run in times[1:]
 ]
 page.say(time_ratio=ratios[0], time_ratio_head=ratios[1])

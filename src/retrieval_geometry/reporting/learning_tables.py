@@ -20,9 +20,7 @@ def by_method(labels: Mapping[str, str], *columns: Mapping[str, str]) -> list[li
     >>> by_method({"w-triplet": "W-triplet", "margin": "Margin"}, {"margin": "0.62"})
     [['W-triplet', '–'], ['Margin', '0.62']]
     """
-    return [
-        [label, *(column.get(method, NOT_RUN) for column in columns)] for method, label in labels.items()
-    ]
+    return [[label, *(column.get(method, NOT_RUN) for column in columns)] for method, label in labels.items()]
 
 
 def settings_table(runs: Mapping[str, Result], facts: Iterable[str]) -> str:
