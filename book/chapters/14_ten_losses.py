@@ -47,8 +47,9 @@ from retrieval_geometry.experiments.learning_methods import METHODS, TEN_LOSSES
 from retrieval_geometry.experiments.rankmi_paper import TABLES
 from retrieval_geometry.experiments.wasserstein_paper import TABLE1
 from retrieval_geometry.page import Page
-from retrieval_geometry.reporting import drawing, tables
+from retrieval_geometry.reporting import tables
 from retrieval_geometry.reporting.claims import check_all
+from retrieval_geometry.reporting.drawing import BLUE, VERMILION, draw_intervals
 from retrieval_geometry.reporting.figures import new_figure
 from retrieval_geometry.reporting.learning_tables import (
     by_method,
@@ -214,20 +215,19 @@ page.markdown("grocery", all_losses("Grocery Store"), results=[grocery])
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "AP@R of every loss on four data sets, with 95 % intervals over classes and seeds, in the order of the second. Losses without a dot in the first panel were not run by this build. Dashed: the trunk alone.", "name": "fig-14-dots"}, "image": {"alt": "Four panels of dots with intervals, one row for each loss; the order of the rows differs between the panels."}}
 order = sorted(METHODS, key=lambda name: omniglot[name].metrics["AP@R"].value)
-ours = {
-    "w-triplet": drawing.BLUE,
-    "w-contrastive": drawing.BLUE,
-    "rankmi": drawing.VERMILION,
-}
-colours = [ours.get(name, drawing.GRAY) for name in order]
+ours = {"w-triplet": BLUE, "w-contrastive": BLUE, "rankmi": VERMILION}
 figure = new_figure(7.8, 4.6)
 panels = figure.subplots(1, 4, sharey=True)
 for axes, (title, run) in zip(panels, runs.items(), strict=True):
-    found = [run[name].metrics["AP@R"] if run.get(name) else None for name in order]
-    drawing.interval_rows(axes, found, [labels[name] for name in order], colours)
+    for y, name in enumerate(order):
+        if entry := run.get(name):
+            colour = ours.get(name, "#555555")
+            draw_intervals(axes, [entry.metrics["AP@R"]], [y], colour=colour, capsize=0)
     if trunk := run.get("trunk"):
         axes.axvline(trunk.metrics["AP@R"].value, color="black", lw=1, ls="--")
     axes.set_xlabel(f"AP@R\n{title}")
+    axes.grid(axis="x", color="#dddddd", lw=0.6)
+panels[0].set_yticks(range(len(order)), [labels[name] for name in order])
 page.figure_from("dots", *runs.values())
 figure
 
