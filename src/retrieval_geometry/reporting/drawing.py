@@ -52,7 +52,7 @@ def draw_lines(
     looks = _looks(colours, styles)
     for (name, values), (colour, style, marker) in zip(curves.items(), looks, strict=False):
         places = np.arange(len(values)) if x is None else x
-        look = {"color": colour, "ls": style, "lw": 1.8, "label": name, "ms": 4}
+        look: dict[str, Any] = {"color": colour, "ls": style, "lw": 1.8, "label": name, "ms": 4}
         axes.plot(places, values, marker=marker if marked else "", **(look | options))
 
 
@@ -94,7 +94,7 @@ def draw_pairs(
     for kind, colour, marker, name in kinds:
         shown = np.flatnonzero(kind)
         shown = shown[:: max(1, len(shown) // most) if most else 1]
-        look = {"s": 9, "lw": 0, "alpha": 0.5, "color": colour, "marker": marker, "label": name}
+        look: dict[str, Any] = {"s": 9, "lw": 0, "alpha": 0.5, "color": colour, "marker": marker, "label": name}
         axes.scatter(x[shown], y[shown], **(look | options))
 
 
