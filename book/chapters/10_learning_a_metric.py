@@ -20,13 +20,13 @@
 #   of them ({numref}`fig-10-family`);
 # - how distances on a sphere are distributed, why random negatives teach little and the hardest ones too much, and how
 #   a widely used sampler goes wrong ({numref}`tab-10-trap`);
-# - how a run is watched, how the result is scored, how far to trust a score ({numref}`fig-10-coverage`), and why the best
-#   of ten is so often none ({numref}`tab-10-verdicts`).
+# - how a run is watched, how the result is scored, how far to trust a score ({numref}`fig-10-coverage`), and why the
+#   best of ten is so often none ({numref}`tab-10-verdicts`).
 #
 # The three chapters that follow each take up one loss. This one is about what all of them share.
 #
-# **The question.** A network has learnt from some characters. It is shown characters that it has never seen. Can it tell
-# which of them are the same?
+# **The question.** A network has learnt from some characters. It is shown characters that it has never seen. Can it
+# tell which of them are the same?
 
 # %% tags=["remove-cell"]
 # Outside the book's environment, on Colab say: fetch the project and install it.
@@ -82,9 +82,9 @@ BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, BLACK = OKABE_ITO
 #
 # A classifier does not answer that. Its last layer has one output for each class it knows, and for a new class there is
 # none. One may cut off the last layer and compare what comes before it, and that works better than it should. But
-# nothing in the classifier's loss asks that two images of an unknown class be close. A metric loss asks exactly this, for
-# all pairs of the training classes, in the hope that what makes characters alike is the same for characters that are
-# new.
+# nothing in the classifier's loss asks that two images of an unknown class be close. A metric loss asks exactly this,
+# for all pairs of the training classes, in the hope that what makes characters alike is the same for characters that
+# are new.
 #
 # Our data are *glyphs*: characters of several scripts, each drawn in up to 16 typefaces, turned and
 # sheared a little at random, white on black or black on white. A character is a class. {numref}`fig-10-glyphs` shows
@@ -120,9 +120,9 @@ figure
 #
 # ## Batches that hold pairs
 #
-# A metric loss compares the images of one batch with each other, so what matters is the number of *pairs*. In a batch of
-# $B$ random images of $C$ equally large classes one expects $B (B - 1) / (2 C)$ matching pairs: next to none if classes
-# are many. So one draws classes first. With $m$ images of each of $B / m$ classes
+# A metric loss compares the images of one batch with each other, so what matters is the number of *pairs*. In a batch
+# of $B$ random images of $C$ equally large classes one expects $B (B - 1) / (2 C)$ matching pairs: next to none if
+# classes are many. So one draws classes first. With $m$ images of each of $B / m$ classes
 #
 # ```{math}
 # :label: eq-10-pairs
@@ -153,8 +153,8 @@ glue("10-class-pairs", matching_pairs(batches.batch(0)), display=False)
 # ## The embedding
 #
 # The network $f_\theta$ has five small convolutions, averages the last feature map over its places, maps the average
-# linearly to $D$ numbers, and divides by their length. So an image becomes a point $x = f_\theta(\text{image})$ on the unit sphere
-# of $\R^D$, and two points have
+# linearly to $D$ numbers, and divides by their length. So an image becomes a point $x = f_\theta(\text{image})$ on the
+# unit sphere of $\R^D$, and two points have
 #
 # ```{math}
 # :label: eq-10-cosine
@@ -201,9 +201,12 @@ glue("10-corner-mean", mean_distance(corner), display=False)
 glue("10-untrained-mean", mean_distance(untrained), display=False)
 
 # %% [markdown]
-# The network has {glue:text}`10-parameters` parameters. As it comes, with random weights, it puts all images in one corner of the sphere: features behind a rectifier are all positive,
-# and the mean distance is {glue:text}`10-corner-mean:.2f`. So we let the data choose the start {cite:p}`c10-krahenbuhl2016data`: `standardize_head` scales the last layer such that over some training images each
-# of the $D$ numbers has mean 0 and variance 1. Now the mean distance is {glue:text}`10-untrained-mean:.2f`, close to what points thrown on the sphere at random would have. What this is good for we shall see.
+# The network has {glue:text}`10-parameters` parameters. As it comes, with random weights, it puts all images in one
+# corner of the sphere: features behind a rectifier are all positive, and the mean distance is
+# {glue:text}`10-corner-mean:.2f`. So we let the data choose the start {cite:p}`c10-krahenbuhl2016data`:
+# `standardize_head` scales the last layer such that over some training images each of the $D$ numbers has mean 0 and
+# variance 1. Now the mean distance is {glue:text}`10-untrained-mean:.2f`, close to what points thrown on the sphere at
+# random would have. What this is good for we shall see.
 #
 # ## All losses are weights on pairs
 #
@@ -232,15 +235,15 @@ glue("10-untrained-mean", mean_distance(untrained), display=False)
 # ````
 #
 # ````{prf:proof}
-# Let $X$ and $Y$ hold two sets of points with equal distances, a point a row. By eq. {eq}`eq-10-cosine` their Gram matrices are equal, $X X^\top = Y Y^\top$.
-# So $\sum_i c_i x_i \mapsto \sum_i c_i y_i$ is well defined (a combination that vanishes on one side has length
-# $c^\top X X^\top c = 0$ on the other) and keeps lengths. It extends to an orthogonal map of the whole space that takes each
-# $x_i$ to $y_i$, and $L$ does not notice it.
+# Let $X$ and $Y$ hold two sets of points with equal distances, a point a row. By eq. {eq}`eq-10-cosine` their Gram
+# matrices are equal, $X X^\top = Y Y^\top$. So $\sum_i c_i x_i \mapsto \sum_i c_i y_i$ is well defined (a combination
+# that vanishes on one side has length $c^\top X X^\top c = 0$ on the other) and keeps lengths. It extends to an
+# orthogonal map of the whole space that takes each $x_i$ to $y_i$, and $L$ does not notice it.
 # ````
 #
-# The proof is a recipe. Given a table of distances, $G = 1 - d^2/2$ is the Gram matrix, and the rows of its Cholesky factor are
-# points with exactly these distances. All of it is differentiable. So autograd gives the weights of *any* loss, without
-# a formula. Proxies, if the loss has them, are points like the others.
+# The proof is a recipe. Given a table of distances, $G = 1 - d^2/2$ is the Gram matrix, and the rows of its Cholesky
+# factor are points with exactly these distances. All of it is differentiable. So autograd gives the weights of *any*
+# loss, without a formula. Proxies, if the loss has them, are points like the others.
 
 # %%
 PROXIES = {"proxynca": "loss.proxies", "proxyanchor": "loss.proxies", "arcface": "loss.W"}
@@ -274,9 +277,9 @@ def pair_weights(name, points, labels, n_classes):
 
 
 # %% [markdown]
-# Now a toy batch: six classes of four points and a proxy each, some classes tight, some loose, so that distances of
-# all sizes occur among matching pairs and among others. (It lives in 48 dimensions, so that the Gram matrix has full rank; nearly all that
-# happens, happens in four of them.)
+# Now a toy batch: six classes of four points and a proxy each, some classes tight, some loose, so that distances of all
+# sizes occur among matching pairs and among others. (It lives in 48 dimensions, so that the Gram matrix has full rank;
+# nearly all that happens, happens in four of them.)
 
 # %%
 n_classes, per_class = 6, 4
@@ -342,8 +345,8 @@ figure
 # w_{ij} = \begin{cases} 1 / |P| & \text{matching,} \\ -\mathbb{1} [d_{ij} < m] / |N| & \text{other.} \end{cases}
 # ```
 #
-# Such a weight is a step. Contrastive pulls each matching pair for ever, a good one as hard as a bad one; margin lets it
-# go when it is good enough. (With all triplets, as here, a pair counts once for each triplet that it is in.)
+# Such a weight is a step. Contrastive pulls each matching pair for ever, a good one as hard as a bad one; margin lets
+# it go when it is good enough. (With all triplets, as here, a pair counts once for each triplet that it is in.)
 #
 # ### Comparisons
 #
@@ -376,18 +379,19 @@ figure
 # Differentiate.
 # ````
 #
-# *Generalised lifted* {cite:p}`c10-hermans2017defense` takes, for each anchor, a soft maximum of its matching distances and a soft minimum of the others,
+# *Generalised lifted* {cite:p}`c10-hermans2017defense` takes, for each anchor, a soft maximum of its matching distances
+# and a soft minimum of the others,
 #
 # ```{math}
 # :label: eq-10-genlifted
 # L_{\text{GL}} = \frac1B \sum_i \Big[ \log \sum_{j \in P_i} e^{d_{ij}} + \log \sum_{k \in N_i} e^{m - d_{ik}} \Big]_+ ,
 # ```
 #
-# so that $w_{ij}$ is a sum of two softmax shares. In
-# *multi-similarity* {cite:p}`c10-wang2019multi` each sum gets a 1 added, so that pairs that are good enough lose their
-# weight, and two temperatures. *SupCon* {cite:p}`c10-khosla2020supervised` is the cross-entropy of guessing a match among all
-# others; *N-pair* {cite:p}`c10-sohn2016improved` is that with one matching pair for each class. With
-# $s = 1 - d^2 / 2$, hence $\partial s / \partial d = -d$, and $B$ anchors:
+# so that $w_{ij}$ is a sum of two softmax shares. In *multi-similarity* {cite:p}`c10-wang2019multi` each sum gets a 1
+# added, so that pairs that are good enough lose their weight, and two temperatures. *SupCon*
+# {cite:p}`c10-khosla2020supervised` is the cross-entropy of guessing a match among all others; *N-pair*
+# {cite:p}`c10-sohn2016improved` is that with one matching pair for each class. With $s = 1 - d^2 / 2$, hence
+# $\partial s / \partial d = -d$, and $B$ anchors:
 #
 # ```{math}
 # :label: eq-10-supcon
@@ -399,15 +403,17 @@ figure
 # w_{ij} = \frac{d_{ij}}{\tau B} \Big( \frac{\mathbb{1} [j \in P_i]}{|P_i|} - p_{ij} + \frac{\mathbb{1} [i \in P_j]}{|P_j|} - p_{ji} \Big) .
 # ```
 #
-# Look at the first bracket. A match that takes more than its share $1 / |P_i|$ of the probability gets a *negative* weight:
-# SupCon pushes a close match away for the sake of the far ones. It is there in {numref}`fig-10-family`, and no name and no threshold would
-# have told.
+# Look at the first bracket. A match that takes more than its share $1 / |P_i|$ of the probability gets a *negative*
+# weight: SupCon pushes a close match away for the sake of the far ones. It is there in {numref}`fig-10-family`, and no
+# name and no threshold would have told.
 #
-# *Lifted* {cite:p}`c10-song2016deep` is a soft maximum over the other pairs of both ends of a matching pair, squared. *Angular*
-# {cite:p}`c10-wang2017angular` is one over $4 \tan^2 \!\alpha\, (x_i + x_j)^\top x_k - 2 (1 + \tan^2 \!\alpha)\, x_i^\top x_j$: it asks for a small angle
-# at the negative.
+# *Lifted* {cite:p}`c10-song2016deep` is a soft maximum over the other pairs of both ends of a matching pair, squared.
+# *Angular* {cite:p}`c10-wang2017angular` is one over
+# $4 \tan^2 \!\alpha\, (x_i + x_j)^\top x_k - 2 (1 + \tan^2 \!\alpha)\, x_i^\top x_j$: it asks for a small angle at the
+# negative.
 #
-# We check four of these by hand: the weights as formulas, at most six lines each, against what autograd made of the package's losses.
+# We check four of these by hand: the weights as formulas, at most six lines each, against what autograd made of the
+# package's losses.
 
 # %%
 d = toy_distances[:24, :24]
@@ -453,9 +459,9 @@ glue("10-toy-matching", int(same.sum()) // 2, display=False)
 #
 # ### Whole distributions
 #
-# *Histogram* {cite:p}`c10-ustinova2016learning` forgets anchors and looks at all pairs at once. It minimises the probability that a random
-# non-matching pair is more similar than a random matching one. Let $p_-$ be the density of the similarities of other pairs and $\Phi_+$ the distribution function of
-# those of matching pairs. Then
+# *Histogram* {cite:p}`c10-ustinova2016learning` forgets anchors and looks at all pairs at once. It minimises the
+# probability that a random non-matching pair is more similar than a random matching one. Let $p_-$ be the density of
+# the similarities of other pairs and $\Phi_+$ the distribution function of those of matching pairs. Then
 #
 # ```{math}
 # :label: eq-10-histogram
@@ -463,24 +469,29 @@ glue("10-toy-matching", int(same.sum()) // 2, display=False)
 # w^+ = \frac{d\; p_-(s)}{|P|}, \qquad w^- = -\frac{d\; p_+(s)}{|N|} .
 # ```
 #
-# (Moving one matching similarity from $s$ to $s + \delta$ lowers $\Phi_+$ by $1 / |P|$ between the two, so the loss by $p_-(s)\, \delta / |P|$; and for another pair the
-# integrand changes by $\Phi_+(s + \delta) - \Phi_+(s) = p_+(s)\, \delta$.) *A pair weighs as much as there are pairs of the other kind where it stands.* In the picture the weights of matching pairs
-# rise where the triangles are many, and the other way round. [A later chapter](13_mutual_information) learns such a loss instead of writing it down.
+# (Moving one matching similarity from $s$ to $s + \delta$ lowers $\Phi_+$ by $1 / |P|$ between the two, so the loss by
+# $p_-(s)\, \delta / |P|$; and for another pair the integrand changes by
+# $\Phi_+(s + \delta) - \Phi_+(s) = p_+(s)\, \delta$.) *A pair weighs as much as there are pairs of the other kind where
+# it stands.* In the picture the weights of matching pairs rise where the triangles are many, and the other way round.
+# [A later chapter](13_mutual_information) learns such a loss instead of writing it down.
 #
-# *FastAP* {cite:p}`c10-cakir2019deep` makes each anchor's average precision, the score of the test itself, differentiable by the same histograms.
+# *FastAP* {cite:p}`c10-cakir2019deep` makes each anchor's average precision, the score of the test itself,
+# differentiable by the same histograms.
 #
 # ### Proxies
 #
-# All pairs of a data set are too many, and a batch shows few. The third way gives each training class a point of its own, a *proxy*, and compares images with
-# proxies. *Proxy-NCA* {cite:p}`c10-movshovitz2017no` is SupCon with proxies in the role of the others, *Proxy-Anchor* {cite:p}`c10-kim2020proxy` is multi-similarity with proxies
-# as anchors, and *ArcFace* {cite:p}`c10-deng2019arcface` a classifier whose angle to the right class is made larger by a margin before the softmax. Here the classifier that we sent away
-# comes back: a softmax over proxies *is* a linear classifier on the sphere, thrown away after training. An image has a weight with every class of the data set in every batch, and no weight with
-# its neighbours.
+# All pairs of a data set are too many, and a batch shows few. The third way gives each training class a point of its
+# own, a *proxy*, and compares images with proxies. *Proxy-NCA* {cite:p}`c10-movshovitz2017no` is SupCon with proxies in
+# the role of the others, *Proxy-Anchor* {cite:p}`c10-kim2020proxy` is multi-similarity with proxies as anchors, and
+# *ArcFace* {cite:p}`c10-deng2019arcface` a classifier whose angle to the right class is made larger by a margin before
+# the softmax. Here the classifier that we sent away comes back: a softmax over proxies *is* a linear classifier on the
+# sphere, thrown away after training. An image has a weight with every class of the data set in every batch, and no
+# weight with its neighbours.
 #
 # ### One batch as a heat map
 #
-# The curves hide who stands where. {numref}`fig-10-heat` shows the same weights in their places. Contrastive sees only pairs, triplet and multi-similarity see rows, and a batch of 276 pairs is for multi-similarity a batch of
-# a few.
+# The curves hide who stands where. {numref}`fig-10-heat` shows the same weights in their places. Contrastive sees only
+# pairs, triplet and multi-similarity see rows, and a batch of 276 pairs is for multi-similarity a batch of a few.
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Distances of the toy batch (left; dark: near) and the weights that four losses give them (blue: pulled together, red: pushed apart; each relative to its largest). Classes are blocks of four, the tightest first.", "name": "fig-10-heat"}, "image": {"alt": "Five 24 by 24 heat maps. The first shows distances with dark diagonal blocks. The contrastive map has uniform blue blocks; the triplet map has shades; the multi-similarity and SupCon maps concentrate on few cells."}}
 figure = new_figure(8.4, 2.1)
@@ -510,12 +521,15 @@ for name in ("contrastive", "triplet", "multisimilarity", "supcon"):
     glue(f"10-effective-{name}", effective(weights[name]), display=False)
 
 # %% [markdown]
-# How many is "a few"? $(\sum |w|)^2 / \sum w^2$ is the number of pairs among which equal weights would be as spread out. It is {glue:text}`10-effective-contrastive:.0f` for contrastive,
-# {glue:text}`10-effective-triplet:.0f` for triplet, {glue:text}`10-effective-multisimilarity:.0f` for multi-similarity and {glue:text}`10-effective-supcon:.0f` for SupCon.
+# How many is "a few"? $(\sum |w|)^2 / \sum w^2$ is the number of pairs among which equal weights would be as spread
+# out. It is {glue:text}`10-effective-contrastive:.0f` for contrastive, {glue:text}`10-effective-triplet:.0f` for
+# triplet, {glue:text}`10-effective-multisimilarity:.0f` for multi-similarity and {glue:text}`10-effective-supcon:.0f`
+# for SupCon.
 #
 # ## Which negatives?
 #
-# A batch of 96 with $m = 4$ has over ten thousand triplets, most of them already in order. Losses with hard thresholds therefore *sample*: one negative for each matching pair, say. Which one?
+# A batch of 96 with $m = 4$ has over ten thousand triplets, most of them already in order. Losses with hard thresholds
+# therefore *sample*: one negative for each matching pair, say. Which one?
 #
 # ### Distances on the sphere
 #
@@ -533,14 +547,16 @@ for name in ("contrastive", "triplet", "multisimilarity", "supcon"):
 # ````
 #
 # ````{prf:proof}
-# Turn the sphere such that the first point is the pole; then $s$ is the height of the second. The slice of the sphere at height $s$ is a sphere of one dimension less with radius $\sqrt{1 - s^2}$,
-# whose area is proportional to $(1 - s^2)^{(D-2)/2}$. Between the heights $s$ and $s + ds$ the surface is wider than $ds$, by $1 / \sqrt{1 - s^2}$, as it is slanted. So $s$ has a density
-# proportional to $(1 - s^2)^{(D-3)/2}$. Now $s = 1 - d^2/2$, thus $1 - s^2 = d^2 (1 - d^2/4)$ and $|ds| = d\, dd$. The product is
-# $d \cdot d^{D-3} (1 - d^2/4)^{(D-3)/2}$.
+# Turn the sphere such that the first point is the pole; then $s$ is the height of the second. The slice of the sphere
+# at height $s$ is a sphere of one dimension less with radius $\sqrt{1 - s^2}$, whose area is proportional to
+# $(1 - s^2)^{(D-2)/2}$. Between the heights $s$ and $s + ds$ the surface is wider than $ds$, by $1 / \sqrt{1 - s^2}$,
+# as it is slanted. So $s$ has a density proportional to $(1 - s^2)^{(D-3)/2}$. Now $s = 1 - d^2/2$, thus
+# $1 - s^2 = d^2 (1 - d^2/4)$ and $|ds| = d\, dd$. The product is $d \cdot d^{D-3} (1 - d^2/4)^{(D-3)/2}$.
 # ````
 #
-# Since $s$ is an average of sorts, with mean 0 and variance $1/D$, distances gather at $\sqrt 2$ with a standard deviation of about $1 / \sqrt{2D}$. We check the theorem on random points, by the largest gap between the
-# distribution functions.
+# Since $s$ is an average of sorts, with mean 0 and variance $1/D$, distances gather at $\sqrt 2$ with a standard
+# deviation of about $1 / \sqrt{2D}$. We check the theorem on random points, by the largest gap between the distribution
+# functions.
 
 
 # %%
@@ -565,13 +581,17 @@ glue("10-spread-128", float(drawn[128].std()), display=False)
 glue("10-near-128", 100 * float((drawn[128] < 1.2).double().mean()), display=False)
 
 # %% [markdown]
-# In 128 dimensions the standard deviation is {glue:text}`10-spread-128:.3f`, and {glue:text}`10-near-128:.2f` % of the pairs are nearer than 1.2. So a *random* negative is at $\sqrt 2$, beyond
-# any useful margin, and teaches nothing. The *hardest* negative of the batch teaches the wrong thing: its difference vector is short, so what it points at is mostly noise
-# {cite:p}`c10-wu2017sampling`; and early in training, when all points lie in one corner, to push the nearest negative away from a match that is just as near is a fight that ends where
-# all distances are zero {cite:p}`c10-schroff2015facenet`.
+# In 128 dimensions the standard deviation is {glue:text}`10-spread-128:.3f`, and {glue:text}`10-near-128:.2f` % of the
+# pairs are nearer than 1.2. So a *random* negative is at $\sqrt 2$, beyond any useful margin, and teaches nothing. The
+# *hardest* negative of the batch teaches the wrong thing: its difference vector is short, so what it points at is
+# mostly noise {cite:p}`c10-wu2017sampling`; and early in training, when all points lie in one corner, to push the
+# nearest negative away from a match that is just as near is a fight that ends where all distances are zero
+# {cite:p}`c10-schroff2015facenet`.
 #
-# *Distance-weighted sampling* {cite:p}`c10-wu2017sampling` draws a negative at distance $d$ with a probability proportional to $1 / q(d)$. If the points were spread over
-# the sphere, the distances of the drawn negatives would be uniform: near ones and far ones alike. Two limits keep it sane: distances below 0.5 count as 0.5, and beyond 1.4 none is drawn. {numref}`fig-10-sphere` shows both.
+# *Distance-weighted sampling* {cite:p}`c10-wu2017sampling` draws a negative at distance $d$ with a probability
+# proportional to $1 / q(d)$. If the points were spread over the sphere, the distances of the drawn negatives would be
+# uniform: near ones and far ones alike. Two limits keep it sane: distances below 0.5 count as 0.5, and beyond 1.4 none
+# is drawn. {numref}`fig-10-sphere` shows both.
 
 # %%
 points = functional.normalize(torch.randn(112, 128, generator=generator))
@@ -614,12 +634,15 @@ figure
 # %% [markdown]
 # ### A trap: one maximum for all rows
 #
-# The weights $1 / q(d)$ span hundreds of orders of magnitude, so they are computed as logarithms and shifted before the exponential. The widely used `DistanceWeightedMiner` of
-# pytorch-metric-learning {cite:p}`c10-musgrave2020pytorch` subtracts the largest logarithm *of the whole batch*. But an anchor competes only with the entries of its own row. One
-# close pair anywhere in the batch sets the maximum; the weights of all other anchors then fall below what single precision can hold, become zero, and these anchors silently get no negative. The package's `RowDistanceWeightedMiner`
+# The weights $1 / q(d)$ span hundreds of orders of magnitude, so they are computed as logarithms and shifted before the
+# exponential. The widely used `DistanceWeightedMiner` of pytorch-metric-learning {cite:p}`c10-musgrave2020pytorch`
+# subtracts the largest logarithm *of the whole batch*. But an anchor competes only with the entries of its own row. One
+# close pair anywhere in the batch sets the maximum; the weights of all other anchors then fall below what single
+# precision can hold, become zero, and these anchors silently get no negative. The package's `RowDistanceWeightedMiner`
 # subtracts the maximum of each row.
 #
-# Here is a batch of 56 classes of two, random but for one accident: an image nearly coincides with one of another class.
+# Here is a batch of 56 classes of two, random but for one accident: an image nearly coincides with one of another
+# class.
 
 # %%
 from pytorch_metric_learning.miners import DistanceWeightedMiner
@@ -667,14 +690,16 @@ glue("10-floor", floor, display=False)
 # ```
 # ````
 #
-# Single precision holds a fall of {glue:text}`10-floor:.0f`. In 128 dimensions the span is {glue:text}`10-span-128:.0f`, and {glue:text}`10-trap-128:.0f` of 112 anchors get a negative: it just works. In 512
-# dimensions the span is {glue:text}`10-span-512:.0f`, and {glue:text}`10-trap-512:.0f` anchors are left, the two of the accident ({numref}`tab-10-trap`). Nothing warns: the loss of the few looks like a loss. And it is not a
-# rare accident, as the nearest neighbours of other classes are near in every batch of a network in training.
+# Single precision holds a fall of {glue:text}`10-floor:.0f`. In 128 dimensions the span is
+# {glue:text}`10-span-128:.0f`, and {glue:text}`10-trap-128:.0f` of 112 anchors get a negative: it just works. In 512
+# dimensions the span is {glue:text}`10-span-512:.0f`, and {glue:text}`10-trap-512:.0f` anchors are left, the two of the
+# accident ({numref}`tab-10-trap`). Nothing warns: the loss of the few looks like a loss. And it is not a rare accident,
+# as the nearest neighbours of other classes are near in every batch of a network in training.
 #
 # ### Collapse, watched
 #
-# What do the rules do to a network? We train the triplet loss for 40 short steps and look at the mean distance within the batches: with the hardest negatives and with distance-weighted ones, from the corner and from the
-# spread start.
+# What do the rules do to a network? We train the triplet loss for 40 short steps and look at the mean distance within
+# the batches: with the hardest negatives and with distance-weighted ones, from the corner and from the spread start.
 
 
 # %%
@@ -722,16 +747,22 @@ axes.spines[["top", "right"]].set_visible(False)
 figure
 
 # %% [markdown]
-# From the corner, at a mean distance of {glue:text}`10-corner-start`, the hardest negatives press the batch together to {glue:text}`10-lowest-corner-hardest` at the lowest, and after 40 steps it is at
-# {glue:text}`10-last-corner-hardest`; with distance-weighted ones the figures are {glue:text}`10-lowest-corner-distance-weighted` and {glue:text}`10-last-corner-distance-weighted`
-# ({numref}`fig-10-collapse`). Where all points coincide the loss is its margin, and the pull of a match and the push of a negative at the same place cancel: there is no way out but by small differences. From the spread start both rules
-# stay in the open: the lowest means are {glue:text}`10-lowest-spread-hardest` and {glue:text}`10-lowest-spread-distance-weighted`. Sampling is one way to avoid collapse, a good start another.
+# From the corner, at a mean distance of {glue:text}`10-corner-start`, the hardest negatives press the batch together to
+# {glue:text}`10-lowest-corner-hardest` at the lowest, and after 40 steps it is at {glue:text}`10-last-corner-hardest`;
+# with distance-weighted ones the figures are {glue:text}`10-lowest-corner-distance-weighted` and
+# {glue:text}`10-last-corner-distance-weighted` ({numref}`fig-10-collapse`). Where all points coincide the loss is its
+# margin, and the pull of a match and the push of a negative at the same place cancel: there is no way out but by small
+# differences. From the spread start both rules stay in the open: the lowest means are
+# {glue:text}`10-lowest-spread-hardest` and {glue:text}`10-lowest-spread-distance-weighted`. Sampling is one way to
+# avoid collapse, a good start another.
 #
 # ## A short training run
 #
-# Now in earnest: the triplet loss with distance-weighted negatives, 60 steps, batches of 24 classes of four. `train` calls a function of ours every twenty steps. We measure R@1 on the *test* characters,
-# the share of images whose nearest neighbour is of their class. Looking at the test while training is fine as long as nothing is chosen by it. `train` keeps the weights of the best value that our function
-# returns, so it returns the number of looks, not R@1: the last weights win.
+# Now in earnest: the triplet loss with distance-weighted negatives, 60 steps, batches of 24 classes of four. `train`
+# calls a function of ours every twenty steps. We measure R@1 on the *test* characters, the share of images whose
+# nearest neighbour is of their class. Looking at the test while training is fine as long as nothing is chosen by it.
+# `train` keeps the weights of the best value that our function returns, so it returns the number of looks, not R@1: the
+# last weights win.
 
 
 # %%
@@ -790,25 +821,30 @@ glue("10-chance", float(((class_sizes - 1) / (len(test_images) - 1)).mean()), di
 assert sum(end) > sum(start)
 
 # %% [markdown]
-# R@1 on unseen characters rises from {glue:text}`10-before:.2f` to {glue:text}`10-after:.2f` in the mean of three seeds ({numref}`fig-10-run`); chance is {glue:text}`10-chance:.3f`. Two things deserve
-# a remark. The untrained network is already several times better than chance: a random filter bank followed by an average keeps much of what a picture looks like. And
-# the three runs end between {glue:text}`10-after-low:.2f` and {glue:text}`10-after-high:.2f`. Two losses that differ by less than this cannot be told apart by one run of each.
+# R@1 on unseen characters rises from {glue:text}`10-before:.2f` to {glue:text}`10-after:.2f` in the mean of three seeds
+# ({numref}`fig-10-run`); chance is {glue:text}`10-chance:.3f`. Two things deserve a remark. The untrained network is
+# already several times better than chance: a random filter bank followed by an average keeps much of what a picture
+# looks like. And the three runs end between {glue:text}`10-after-low:.2f` and {glue:text}`10-after-high:.2f`. Two
+# losses that differ by less than this cannot be told apart by one run of each.
 #
 # ## How it is scored
 #
-# [Chapter 1](01_retrieval) introduced precision, recall and six numbers called average precision. Metric learning has habits of its own. Every test image asks, all
-# other test images answer, and the query is left out of its own ranking.
+# [Chapter 1](01_retrieval) introduced precision, recall and six numbers called average precision. Metric learning has
+# habits of its own. Every test image asks, all other test images answer, and the query is left out of its own ranking.
 #
-# - **R@k**, "recall at k": is *any* of the $k$ nearest of the class? It grows with $k$ and forgives nearly everything at $k = 8$.
-# - **P@k**: the share of the $k$ nearest. It cannot reach 1 if the class has fewer than $k$ other images. *R-precision*, **P@R**, takes
-#   $k = R$, the number of images that there are to find.
-# - **AP@R** {cite:p}`c10-musgrave2020metric`: average precision cut at $R$; 1 only if the $R$ nearest are the $R$ relevant ones.
+# - **R@k**, "recall at k": is *any* of the $k$ nearest of the class? It grows with $k$ and forgives nearly everything
+#   at $k = 8$.
+# - **P@k**: the share of the $k$ nearest. It cannot reach 1 if the class has fewer than $k$ other images.
+#   *R-precision*, **P@R**, takes $k = R$, the number of images that there are to find.
+# - **AP@R** {cite:p}`c10-musgrave2020metric`: average precision cut at $R$; 1 only if the $R$ nearest are the $R$
+#   relevant ones.
 # - **AP@k** in several conventions, which divide by different things.
 # - **NMI** and **pairwise F1**: not the ranking but a $k$-means clustering is judged.
 #
 # ### A small example
 #
-# A class has five images; one of them asks. Four are to be found, and the ranking is hit, miss, hit, hit, miss, miss, hit, miss.
+# A class has five images; one of them asks. Four are to be found, and the ranking is hit, miss, hit, hit, miss, miss,
+# hit, miss.
 
 # %%
 ranking = torch.tensor([[1, 0, 1, 1, 0, 0, 1, 0]])
@@ -844,8 +880,9 @@ glue("tab-10-example", Markdown(markdown_table(["convention", "value"], rows)), 
 #
 # ### The trap of $n$ and $n - 1$
 #
-# The last row of {numref}`tab-10-example` is a mistake that is easily made. A class of $n$ images gives its query $R = n - 1$ images to find, for the query cannot find
-# itself. Code that takes $R = n$ divides by one too many, and *no* ranking is perfect any more.
+# The last row of {numref}`tab-10-example` is a mistake that is easily made. A class of $n$ images gives its query
+# $R = n - 1$ images to find, for the query cannot find itself. Code that takes $R = n$ divides by one too many, and
+# *no* ranking is perfect any more.
 
 # %%
 perfect = {}
@@ -871,8 +908,9 @@ glue("10-perfect-five", perfect[5][1], display=False)
 # ```
 # ````
 #
-# A perfect retrieval of a class of two scores {glue:text}`10-perfect-two:.1f`, of a class of five {glue:text}`10-perfect-five:.1f` ({numref}`tab-10-perfect`). On product benchmarks, where most
-# classes are that small, the mistake halves every number, and it does so for all methods of one paper and for none of another.
+# A perfect retrieval of a class of two scores {glue:text}`10-perfect-two:.1f`, of a class of five
+# {glue:text}`10-perfect-five:.1f` ({numref}`tab-10-perfect`). On product benchmarks, where most classes are that small,
+# the mistake halves every number, and it does so for all methods of one paper and for none of another.
 #
 # ### On the trained embedding
 
@@ -924,10 +962,12 @@ glue("10-ap-high", max(values), display=False)
 # ```
 # ````
 #
-# One embedding, and its average precision is anything from {glue:text}`10-ap-low:.2f` to {glue:text}`10-ap-high:.2f` ({numref}`tab-10-scores`). The convention "over the hits" flatters most: an
-# image with a single hit at the first rank scores 1. A table that says mAP without saying which is no evidence.
+# One embedding, and its average precision is anything from {glue:text}`10-ap-low:.2f` to {glue:text}`10-ap-high:.2f`
+# ({numref}`tab-10-scores`). The convention "over the hits" flatters most: an image with a single hit at the first rank
+# scores 1. A table that says mAP without saying which is no evidence.
 #
-# **What clusterings say.** NMI of the untrained network looks good. Is it? We shuffle the labels of the clusters, so that they know nothing.
+# **What clusterings say.** NMI of the untrained network looks good. Is it? We shuffle the labels of the clusters, so
+# that they know nothing.
 
 # %%
 generator = torch.Generator().manual_seed(seed)
@@ -940,33 +980,39 @@ glue("10-chance-f1", chance_f1, display=False)
 glue("10-clusters", len(labels.unique()), display=False)
 
 # %% [markdown]
-# With {glue:text}`10-clusters` clusters of a dozen images each, clusters that know *nothing* reach an NMI of {glue:text}`10-chance-nmi:.2f` and an F1 of {glue:text}`10-chance-f1:.3f`. NMI counts small clusters
-# as information, whatever is in them. Compare with chance, or use F1.
+# With {glue:text}`10-clusters` clusters of a dozen images each, clusters that know *nothing* reach an NMI of
+# {glue:text}`10-chance-nmi:.2f` and an F1 of {glue:text}`10-chance-f1:.3f`. NMI counts small clusters as information,
+# whatever is in them. Compare with chance, or use F1.
 #
 # ## How far to trust a score
 #
-# Three things were drawn to get a score: the *queries*, the *classes* that they are of, and the *seed* of the training. The bootstrap of [chapter 1](01_retrieval) draws the queries again, one by one. That
-# answers a narrow question: what if we had asked other images of these very characters, and these very networks? A sentence such as "loss A is better than loss B" means more. It speaks of new classes and of another run of
-# the same training.
+# Three things were drawn to get a score: the *queries*, the *classes* that they are of, and the *seed* of the training.
+# The bootstrap of [chapter 1](01_retrieval) draws the queries again, one by one. That answers a narrow question: what
+# if we had asked other images of these very characters, and these very networks? A sentence such as "loss A is better
+# than loss B" means more. It speaks of new classes and of another run of the same training.
 #
-# Queries of one class are not strangers. If the network has no eye for a character, all its images miss together. Ten images of a hard character tell us once, not ten times, that it is hard. In the extreme, where all
-# images of a class stand or fall together, only the number of classes counts.
+# Queries of one class are not strangers. If the network has no eye for a character, all its images miss together. Ten
+# images of a hard character tell us once, not ten times, that it is hard. In the extreme, where all images of a class
+# stand or fall together, only the number of classes counts.
 #
 # ### Leave one class out
 #
-# How far does the mean depend on which classes we happened to have? Leave out one, and see how far it moves; then the next. Scaled up, these movements are a variance, the *jackknife*
-# {cite:p}`c10-efron1993introduction`. It does not matter in which way the queries inside a class depend on each other, since they leave together.
+# How far does the mean depend on which classes we happened to have? Leave out one, and see how far it moves; then the
+# next. Scaled up, these movements are a variance, the *jackknife* {cite:p}`c10-efron1993introduction`. It does not
+# matter in which way the queries inside a class depend on each other, since they leave together.
 #
-# How far does it depend on the seeds? Each of the $S$ models has its mean, and these have a standard deviation $s$. Let $\bar d$ be the mean of all, and $\bar d_{-g}$ the mean without class $g$ of $G$. The two
-# variances are
+# How far does it depend on the seeds? Each of the $S$ models has its mean, and these have a standard deviation $s$. Let
+# $\bar d$ be the mean of all, and $\bar d_{-g}$ the mean without class $g$ of $G$. The two variances are
 #
 # ```{math}
 # :label: eq-10-spread
 # V_G = \frac{G - 1}{G} \sum_g (\bar d_{-g} - \bar d)^2, \qquad V_S = \frac{s^2}{S} ,
 # ```
 #
-# and they add up. With equal classes $V_G$ is what one expects, the variance of the class means over $G$ ({numref}`ex-10-6`). How many standard errors make an interval? For a normal distribution 1.96. But $s$ comes from three
-# models and may be far too small by luck. Student's $t$ allows for it: 4.3 standard errors if all we had were three models. Our variance has two parts, of which one is known well and the other badly; Satterthwaite
+# and they add up. With equal classes $V_G$ is what one expects, the variance of the class means over $G$
+# ({numref}`ex-10-6`). How many standard errors make an interval? For a normal distribution 1.96. But $s$ comes from
+# three models and may be far too small by luck. Student's $t$ allows for it: 4.3 standard errors if all we had were
+# three models. Our variance has two parts, of which one is known well and the other badly; Satterthwaite
 # {cite:p}`c10-satterthwaite1946approximate` gives the sum its degrees of freedom $\nu$:
 #
 # ```{math}
@@ -974,8 +1020,10 @@ glue("10-clusters", len(labels.unique()), display=False)
 # \bar d \pm t_\nu \sqrt{V_G + V_S}, \qquad \nu = \frac{(V_G + V_S)^2}{V_G^2 / \nu_G + V_S^2 / (S - 1)}, \qquad \nu_G = \frac{1}{\sum_g w_g^2} - 1 ,
 # ```
 #
-# with $w_g$ the share of class $g$ in the queries; $\nu_G$ is $G - 1$ for equal classes and less if a few large ones decide. For the difference of two methods $\bar d$ is a difference, which each class makes once (so
-# what the methods have in common cancels), and each side has a $V_S$ of its own. `GroupMeans.of` keeps what is needed, `mean_interval` and `mean_difference` do the rest. We check the first against the definition.
+# with $w_g$ the share of class $g$ in the queries; $\nu_G$ is $G - 1$ for equal classes and less if a few large ones
+# decide. For the difference of two methods $\bar d$ is a difference, which each class makes once (so what the methods
+# have in common cancels), and each side has a $V_S$ of its own. `GroupMeans.of` keeps what is needed, `mean_interval`
+# and `mean_difference` do the rest. We check the first against the definition.
 
 # %%
 runs = torch.stack([found["R@1"].values.double() for found in after])  # models x queries
@@ -1012,14 +1060,17 @@ axes.spines[["top", "right"]].set_visible(False)
 figure
 
 # %% [markdown]
-# For one model the interval over queries is {glue:text}`10-width-queries:.3f` wide on average, over classes {glue:text}`10-width-classes:.3f` ({numref}`fig-10-seeds`). The mean of the three is a little steadier than each; over
+# For one model the interval over queries is {glue:text}`10-width-queries:.3f` wide on average, over classes
+# {glue:text}`10-width-classes:.3f` ({numref}`fig-10-seeds`). The mean of the three is a little steadier than each; over
 # classes and models its interval is {glue:text}`10-width-both:.3f` wide: R@1 is {glue:text}`10-both`.
 #
 # ### How often is it right?
 #
-# An interval of 95 % should hold the truth in 95 of 100 experiments. On real data nobody knows the truth, so we make data of which we know it. A query hits if a sum of normal numbers is positive: one for its
-# class, one for the luck of the training, one for how the two get on, one for the query, and noise. Each has mean zero, so in truth *every* method hits in half of the cases. The sizes are
-# chosen such that the classes at hand and the luck of the training matter about alike.
+# An interval of 95 % should hold the truth in 95 of 100 experiments. On real data nobody knows the truth, so we make
+# data of which we know it. A query hits if a sum of normal numbers is positive: one for its class, one for the luck of
+# the training, one for how the two get on, one for the query, and noise. Each has mean zero, so in truth *every* method
+# hits in half of the cases. The sizes are chosen such that the classes at hand and the luck of the training matter
+# about alike.
 
 # %%
 CLASSES, EACH = 20, 20
@@ -1037,7 +1088,8 @@ def experiment(rng, models, methods=1):
 
 
 # %% [markdown]
-# From the same hits we compute four intervals. What counts as a group, a query or a class? And do the models count, or only their mean, as if it were one model?
+# From the same hits we compute four intervals. What counts as a group, a query or a class? And do the models count, or
+# only their mean, as if it were one model?
 
 # %%
 STRANGERS = np.arange(len(of_class))  # every query a group of its own
@@ -1096,22 +1148,31 @@ figure
 # ```
 # ````
 #
-# With one model an interval that promises 95 % and takes queries for strangers keeps {glue:text}`10-cover-queries:.0f` % ({numref}`tab-10-coverage`, {numref}`fig-10-coverage`). Classes bring it to
-# {glue:text}`10-cover-classes:.0f` %. What is missing then is the luck of the seed, and of that a single model knows nothing. So in this book a comparison that rests on one trained model is at best *inconclusive*. With three
-# models eq. {eq}`eq-10-freedom` holds the truth in {glue:text}`10-cover-both:.0f` % of the experiments. It errs on the wide side: how one model happens to get on with one class is in both variances ({numref}`ex-10-6`).
+# With one model an interval that promises 95 % and takes queries for strangers keeps {glue:text}`10-cover-queries:.0f` %
+# ({numref}`tab-10-coverage`, {numref}`fig-10-coverage`). Classes bring it to {glue:text}`10-cover-classes:.0f` %. What
+# is missing then is the luck of the seed, and of that a single model knows nothing. So in this book a comparison that
+# rests on one trained model is at best *inconclusive*. With three models eq. {eq}`eq-10-freedom` holds the truth in
+# {glue:text}`10-cover-both:.0f` % of the experiments. It errs on the wide side: how one model happens to get on with
+# one class is in both variances ({numref}`ex-10-6`).
 #
-# Could one not draw classes and models again with replacement, the pigeonhole bootstrap {cite:p}`c10-owen2007pigeonhole`? With many models, yes; but to draw from three is to believe that there are no others. Two limits
-# remain. Means close to 0 or 1 over few classes are skewed, and the interval of such a mean is too short (not so that of a difference). And what all classes and models have in common, the one data set, is in no
+# Could one not draw classes and models again with replacement, the pigeonhole bootstrap
+# {cite:p}`c10-owen2007pigeonhole`? With many models, yes; but to draw from three is to believe that there are no
+# others. Two limits remain. Means close to 0 or 1 over few classes are skewed, and the interval of such a mean is too
+# short (not so that of a difference). And what all classes and models have in common, the one data set, is in no
 # interval.
 #
 # ### The best of ten
 #
-# Papers write "our loss is the best of ten". To check it one looks for the best rival and compares with that. But the rival was *chosen* because it did well on these very data. Among nine equally good rivals one
-# is always lucky, and its interval knows nothing of the choice.
+# Papers write "our loss is the best of ten". To check it one looks for the best rival and compares with that. But the
+# rival was *chosen* because it did well on these very data. Among nine equally good rivals one is always lucky, and its
+# interval knows nothing of the choice.
 #
-# The remedy is to make all intervals hold at once. If at most 5 % of all experiments may have a miss among their nine intervals, it is enough that each interval misses in $5/9$ %, whatever they have in common: this is
-# Bonferroni's bound, a sum of nine small risks. (Dunnett {cite:p}`c10-dunnett1955multiple` gets a little more out of it if all methods scatter alike; losses do not.) `simultaneous_differences` takes its quantile of
-# $t_\nu$ there. Then one may look at all nine and pick any. "The best of ten" is *contradicted* if one of the intervals lies wholly below zero, *reproduced* if all lie above.
+# The remedy is to make all intervals hold at once. If at most 5 % of all experiments may have a miss among their nine
+# intervals, it is enough that each interval misses in $5/9$ %, whatever they have in common: this is Bonferroni's
+# bound, a sum of nine small risks. (Dunnett {cite:p}`c10-dunnett1955multiple` gets a little more out of it if all
+# methods scatter alike; losses do not.) `simultaneous_differences` takes its quantile of $t_\nu$ there. Then one may
+# look at all nine and pick any. "The best of ten" is *contradicted* if one of the intervals lies wholly below zero,
+# *reproduced* if all lie above.
 #
 # We let ten methods compete that are all equally good. Any decision is wrong.
 
@@ -1151,48 +1212,60 @@ glue("tab-10-verdicts", Markdown(markdown_table(["compared with", "decided, wron
 # ```
 # ````
 #
-# Compared with the best rival, and queries taken for strangers, {glue:text}`10-false-naive:.0f` % of the experiments find a winner or a loser where there is none ({numref}`tab-10-verdicts`). Honest intervals help, but
-# the rival is still one that was lucky. Only all at once keeps the promise, with {glue:text}`10-false-once:.1f` %: Bonferroni's bound is on the safe side, and so are the variances. Every sentence of this book that scans
-# several comparisons, for a best, a worst or a count, needs intervals that hold at once.
+# Compared with the best rival, and queries taken for strangers, {glue:text}`10-false-naive:.0f` % of the experiments
+# find a winner or a loser where there is none ({numref}`tab-10-verdicts`). Honest intervals help, but the rival is
+# still one that was lucky. Only all at once keeps the promise, with {glue:text}`10-false-once:.1f` %: Bonferroni's
+# bound is on the safe side, and so are the variances. Every sentence of this book that scans several comparisons, for a
+# best, a worst or a count, needs intervals that hold at once.
 #
 # ## What we found
 #
-# - A loss of metric learning is a weight for each pair of the batch. The weights of any loss can be had by autograd through a Cholesky factor. Thresholds give steps, comparisons give ranks, soft
-#   maxima give attention to few pairs, histograms weigh a pair by the density of the other kind, proxies bring a classifier back.
+# - A loss of metric learning is a weight for each pair of the batch. The weights of any loss can be had by autograd
+#   through a Cholesky factor. Thresholds give steps, comparisons give ranks, soft maxima give attention to few pairs,
+#   histograms weigh a pair by the density of the other kind, proxies bring a classifier back.
 # - Some weights have a sign that one would not expect: SupCon pushes a match away that is closer than its share.
-# - On the sphere nearly all distances are $\sqrt 2$. Random negatives teach little; distance-weighted ones are spread over distances. With one maximum for the whole batch, one
-#   close pair takes the negatives of nearly all anchors in high dimensions.
-# - A network that starts with all images in one corner is close to collapse, and the hardest negatives press it further. A start that spreads the images avoided that, here with either sampler.
-# - One embedding has many scores. The same retrieval is perfect or worth a half, depending on whether the query counts itself; NMI is far from 0 for clusters that know nothing.
-# - A score is an estimate for new classes and another training. An interval must leave out classes, not queries, and needs several models; a search for the best of ten needs intervals that hold at once.
+# - On the sphere nearly all distances are $\sqrt 2$. Random negatives teach little; distance-weighted ones are spread
+#   over distances. With one maximum for the whole batch, one close pair takes the negatives of nearly all anchors in
+#   high dimensions.
+# - A network that starts with all images in one corner is close to collapse, and the hardest negatives press it
+#   further. A start that spreads the images avoided that, here with either sampler.
+# - One embedding has many scores. The same retrieval is perfect or worth a half, depending on whether the query counts
+#   itself; NMI is far from 0 for clusters that know nothing.
+# - A score is an estimate for new classes and another training. An interval must leave out classes, not queries, and
+#   needs several models; a search for the best of ten needs intervals that hold at once.
 #
 # ## Exercises
 #
 # ````{exercise}
 # :label: ex-10-1
 #
-# A batch has room for $B$ images. Which $m$ gives the most matching pairs, which the most triplets (anchor, match, other)? Why does nobody use the first?
+# A batch has room for $B$ images. Which $m$ gives the most matching pairs, which the most triplets (anchor, match,
+# other)? Why does nobody use the first?
 # ````
 #
 # ````{solution} ex-10-1
 # :class: dropdown
 #
-# By eq. {eq}`eq-10-pairs` matching pairs grow with $m$ up to $m = B$: one class, and nothing to tell it from. Triplets number $B (m - 1) (B - m)$, largest at $m = (B + 1) / 2$: two classes. Both
-# see few classes at a time, and a gradient that compares two classes says little about the hundreds of others. The usual $m$ of 2 to 5 buys classes with pairs.
+# By eq. {eq}`eq-10-pairs` matching pairs grow with $m$ up to $m = B$: one class, and nothing to tell it from. Triplets
+# number $B (m - 1) (B - m)$, largest at $m = (B + 1) / 2$: two classes. Both see few classes at a time, and a gradient
+# that compares two classes says little about the hundreds of others. The usual $m$ of 2 to 5 buys classes with pairs.
 # ````
 #
 # ````{exercise}
 # :label: ex-10-2
 #
-# Take SupCon with one match and one other image for each anchor. Write its loss as a function of $s_{ap} - s_{an}$ and compare with the triplet loss. What is the weight when the triplet is far on the right side, what when it is far
-# on the wrong one?
+# Take SupCon with one match and one other image for each anchor. Write its loss as a function of $s_{ap} - s_{an}$ and
+# compare with the triplet loss. What is the weight when the triplet is far on the right side, what when it is far on
+# the wrong one?
 # ````
 #
 # ````{solution} ex-10-2
 # :class: dropdown
 #
-# $-\log \frac{e^{s_{ap}/\tau}}{e^{s_{ap}/\tau} + e^{s_{an}/\tau}} = \log \big(1 + e^{(s_{an} - s_{ap})/\tau}\big)$, a smooth triplet loss with margin 0 in the cosine. Its derivative by $s_{an}$ is
-# $\frac1\tau \sigma\big((s_{an} - s_{ap})/\tau\big)$: close to 0 on the right side, close to $1/\tau$ on the wrong one, and half of that at a tie. As $\tau \to 0$ the loss times $\tau$ becomes the hinge.
+# $-\log \frac{e^{s_{ap}/\tau}}{e^{s_{ap}/\tau} + e^{s_{an}/\tau}} = \log \big(1 + e^{(s_{an} - s_{ap})/\tau}\big)$, a
+# smooth triplet loss with margin 0 in the cosine. Its derivative by $s_{an}$ is
+# $\frac1\tau \sigma\big((s_{an} - s_{ap})/\tau\big)$: close to 0 on the right side, close to $1/\tau$ on the wrong one,
+# and half of that at a tie. As $\tau \to 0$ the loss times $\tau$ becomes the hinge.
 #
 # ```python
 # loss = baseline_loss("supcon", temperature=0.1).loss
@@ -1206,14 +1279,17 @@ glue("tab-10-verdicts", Markdown(markdown_table(["compared with", "decided, wron
 # ````{exercise}
 # :label: ex-10-3
 #
-# What are the densities $q$ of {prf:ref}`thm-10-density` on the circle ($D = 2$) and on the ordinary sphere ($D = 3$)? In which dimension is the most likely distance the largest possible one?
+# What are the densities $q$ of {prf:ref}`thm-10-density` on the circle ($D = 2$) and on the ordinary sphere ($D = 3$)?
+# In which dimension is the most likely distance the largest possible one?
 # ````
 #
 # ````{solution} ex-10-3
 # :class: dropdown
 #
-# $D = 2$: $q(d) = \frac{2}{\pi} (4 - d^2)^{-1/2}$, which grows without bound towards $d = 2$. $D = 3$: $q(d) = d / 2$, a straight line (so $d^2$ is uniform: Archimedes' hat-box), also largest at 2. For $D \ge 4$ the density is 0 at
-# $d = 2$. Setting the derivative of $\log q$ to zero gives $d^2 = 4 (D - 2) / (2 D - 5)$, which is below 4 from $D = 4$ on and tends to 2.
+# $D = 2$: $q(d) = \frac{2}{\pi} (4 - d^2)^{-1/2}$, which grows without bound towards $d = 2$. $D = 3$: $q(d) = d / 2$,
+# a straight line (so $d^2$ is uniform: Archimedes' hat-box), also largest at 2. For $D \ge 4$ the density is 0 at
+# $d = 2$. Setting the derivative of $\log q$ to zero gives $d^2 = 4 (D - 2) / (2 D - 5)$, which is below 4 from $D = 4$
+# on and tends to 2.
 #
 # ```python
 # for dim in (4, 32):
@@ -1225,15 +1301,16 @@ glue("tab-10-verdicts", Markdown(markdown_table(["compared with", "decided, wron
 # ````{exercise}
 # :label: ex-10-4
 #
-# Two embeddings of a class of 11 images. For one, each query finds one match at rank 1 and the other nine at ranks 100 and beyond; for the other, each query finds all ten matches at ranks 2 to 11. Compute R@1, P@10, AP@R and
-# AP@10 over the hits. Which would you rather use?
+# Two embeddings of a class of 11 images. For one, each query finds one match at rank 1 and the other nine at ranks 100
+# and beyond; for the other, each query finds all ten matches at ranks 2 to 11. Compute R@1, P@10, AP@R and AP@10 over
+# the hits. Which would you rather use?
 # ````
 #
 # ````{solution} ex-10-4
 # :class: dropdown
 #
-# First: R@1 = 1, P@10 = 0.1, AP@R = 0.1, AP@10 over the hits = 1. Second: R@1 = 0, P@10 = 0.9, and the precisions at ranks 2 to 10 are $\frac12, \dots, \frac9{10}$, so AP@R is a tenth of their sum and AP over
-# the hits a ninth.
+# First: R@1 = 1, P@10 = 0.1, AP@R = 0.1, AP@10 over the hits = 1. Second: R@1 = 0, P@10 = 0.9, and the precisions at
+# ranks 2 to 10 are $\frac12, \dots, \frac9{10}$, so AP@R is a tenth of their sum and AP over the hits a ninth.
 #
 # ```python
 # second = torch.tensor([[0] + [1] * 10])
@@ -1243,35 +1320,45 @@ glue("tab-10-verdicts", Markdown(markdown_table(["compared with", "decided, wron
 # assert_close(float(average_precision(second, one, "hits", 10)), total / 9)
 # ```
 #
-# R@1 and AP over the hits prefer the first, P@10 and AP@R the second by far. One who wants *one* other picture takes the first, one who wants *the* other pictures the second.
+# R@1 and AP over the hits prefer the first, P@10 and AP@R the second by far. One who wants *one* other picture takes
+# the first, one who wants *the* other pictures the second.
 # ````
 #
 # ````{exercise}
 # :label: ex-10-5
 #
-# Does collapse show in R@1? Multiply all embeddings of a network, before they are normalised, such that all points lie in a cap of radius $\varepsilon$ with the same ranking. What do the losses of {numref}`fig-10-family` say, and what R@1?
+# Does collapse show in R@1? Multiply all embeddings of a network, before they are normalised, such that all points lie
+# in a cap of radius $\varepsilon$ with the same ranking. What do the losses of {numref}`fig-10-family` say, and what
+# R@1?
 # ````
 #
 # ````{solution} ex-10-5
 # :class: dropdown
 #
-# R@1 sees the order of distances only and does not change, until rounding mixes the order up. The triplet loss is then close to its margin, contrastive close to its margin from the negatives: both call it bad. A collapsed network
-# may have an R@1 above that of an untrained one, while its distances say nothing that a threshold could use. The mean distance within a batch belongs beside the loss in every log.
+# R@1 sees the order of distances only and does not change, until rounding mixes the order up. The triplet loss is then
+# close to its margin, contrastive close to its margin from the negatives: both call it bad. A collapsed network may
+# have an R@1 above that of an untrained one, while its distances say nothing that a threshold could use. The mean
+# distance within a batch belongs beside the loss in every log.
 # ````
 #
 # ````{exercise}
 # :label: ex-10-6
 #
-# (a) Show that without class $g$ the mean moves by $\bar d_{-g} - \bar d = \frac{w_g}{1 - w_g} (\bar d - \bar d_g)$, and that for equal classes $V_G$ is the variance of the class means over $G$. (b) Let model $s$ have the mean
-# $\mu + a_g + b_s + c_{gs}$ on class $g$, with independent terms of variances $\alpha$, $\beta$, $\gamma$. What is the variance of $\bar d$, and what do $V_G$ and $V_S$ expect? What is counted twice?
+# (a) Show that without class $g$ the mean moves by $\bar d_{-g} - \bar d = \frac{w_g}{1 - w_g} (\bar d - \bar d_g)$,
+# and that for equal classes $V_G$ is the variance of the class means over $G$. (b) Let model $s$ have the mean
+# $\mu + a_g + b_s + c_{gs}$ on class $g$, with independent terms of variances $\alpha$, $\beta$, $\gamma$. What is the
+# variance of $\bar d$, and what do $V_G$ and $V_S$ expect? What is counted twice?
 # ````
 #
 # ````{solution} ex-10-6
 # :class: dropdown
 #
-# (a) $\bar d = w_g \bar d_g + (1 - w_g) \bar d_{-g}$; solve for $\bar d_{-g}$. With $w_g = 1/G$ the movement is $(\bar d - \bar d_g) / (G - 1)$, so $V_G = \frac{1}{G (G - 1)} \sum_g (\bar d_g - \bar d)^2$.
-# (b) The variance is $\frac{\alpha}{G} + \frac{\beta}{S} + \frac{\gamma}{GS}$. The class means differ by $a_g$ and by the mean of $c_{gs}$ over the models, so $V_G$ expects $\frac{\alpha}{G} + \frac{\gamma}{GS}$, and
-# likewise $V_S$ expects $\frac{\beta}{S} + \frac{\gamma}{GS}$. The sum counts $\frac{\gamma}{GS}$ twice: on average the variance is a little too large.
+# (a) $\bar d = w_g \bar d_g + (1 - w_g) \bar d_{-g}$; solve for $\bar d_{-g}$. With $w_g = 1/G$ the movement is
+# $(\bar d - \bar d_g) / (G - 1)$, so $V_G = \frac{1}{G (G - 1)} \sum_g (\bar d_g - \bar d)^2$. (b) The variance is
+# $\frac{\alpha}{G} + \frac{\beta}{S} + \frac{\gamma}{GS}$. The class means differ by $a_g$ and by the mean of $c_{gs}$
+# over the models, so $V_G$ expects $\frac{\alpha}{G} + \frac{\gamma}{GS}$, and likewise $V_S$ expects
+# $\frac{\beta}{S} + \frac{\gamma}{GS}$. The sum counts $\frac{\gamma}{GS}$ twice: on average the variance is a little
+# too large.
 #
 # ```python
 # rng, G, S = np.random.default_rng(0), 8, 3
@@ -1287,16 +1374,18 @@ glue("tab-10-verdicts", Markdown(markdown_table(["compared with", "decided, wron
 # ````{exercise}
 # :label: ex-10-7
 #
-# Nine rivals are as good as the first, and each has an interval of 95 %. How often would at least one lie wholly below zero if the nine comparisons were independent? Which confidence must each have so that this happens in at most
-# 2.5 % of all cases, by Bonferroni? And why may one say "better than *every* rival" by the plain intervals?
+# Nine rivals are as good as the first, and each has an interval of 95 %. How often would at least one lie wholly below
+# zero if the nine comparisons were independent? Which confidence must each have so that this happens in at most 2.5 %
+# of all cases, by Bonferroni? And why may one say "better than *every* rival" by the plain intervals?
 # ````
 #
 # ````{solution} ex-10-7
 # :class: dropdown
 #
-# $1 - 0.975^9 = 20$ %. (They all share the first method, so they are not independent, and it is less.) Bonferroni: $2.5 / 9$ % on each side, a confidence of 99.44 %. To be better than every rival the first must pass nine
-# tests. If one rival is really as good or better, the first must pass the test against *that* one by luck, and this alone happens in 2.5 % of all cases at most {cite:p}`c10-berger1982multiparameter`. "Some" adds the risks
-# up, "every" does not.
+# $1 - 0.975^9 = 20$ %. (They all share the first method, so they are not independent, and it is less.) Bonferroni:
+# $2.5 / 9$ % on each side, a confidence of 99.44 %. To be better than every rival the first must pass nine tests. If
+# one rival is really as good or better, the first must pass the test against *that* one by luck, and this alone happens
+# in 2.5 % of all cases at most {cite:p}`c10-berger1982multiparameter`. "Some" adds the risks up, "every" does not.
 #
 # ```python
 # assert round(1 - 0.975**9, 2) == 0.20

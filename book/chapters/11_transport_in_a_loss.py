@@ -10,8 +10,8 @@
 # # Optimal transport in a loss
 #
 # A network that learns a metric usually ends in one vector per image, and the loss compares vectors. The paper of this
-# chapter {cite:p}`c11-dou2022optimal` changes one word in that sentence. Its loss compares *measures*: an image, as we read it, is a
-# heap of local features, and the distance of two images is the cost of moving one heap onto the other.
+# chapter {cite:p}`c11-dou2022optimal` changes one word in that sentence. Its loss compares *measures*: an image, as we
+# read it, is a heap of local features, and the distance of two images is the cost of moving one heap onto the other.
 #
 # You will learn
 #
@@ -193,8 +193,9 @@ glue("tab-11-readings", Markdown(markdown_table(header, rows)), display=False)
 #
 # where $P$ are the pairs of one class, $N$ the other pairs, and $T$ the triplets of an anchor, another image of its
 # class and one of another class. (The paper has a single $1/b$ in eq. 1; a batch holds many more pairs of $N$ than of
-# $P$, so we average the two apart.) Nothing in these formulas is new except $d_w$. That is how the package has them: the losses of
-# pytorch-metric-learning {cite:p}`c11-musgrave2020pytorch`, with another distance. All miners and reducers of that library fit as well.
+# $P$, so we average the two apart.) Nothing in these formulas is new except $d_w$. That is how the package has them:
+# the losses of pytorch-metric-learning {cite:p}`c11-musgrave2020pytorch`, with another distance. All miners and
+# reducers of that library fit as well.
 
 # %%
 batch = untrained[:12]
@@ -454,19 +455,20 @@ for k, (image, other, plan) in enumerate(rows):
 figure
 
 # %% [markdown]
-# In {numref}`fig-11-plans`, top, the plan has noticed: over the 160 images {glue:text}`11-follows` % of the mass goes one place to the right and
-# {glue:text}`11-stays` % stays where it is. Comparing each place with itself costs {glue:text}`11-shift-place` on
-# average, transport {glue:text}`11-shift-transport`. It is not 0, because the features themselves depend on where the border is.
+# In {numref}`fig-11-plans`, top, the plan has noticed: over the 160 images {glue:text}`11-follows` % of the mass goes
+# one place to the right and {glue:text}`11-stays` % stays where it is. Comparing each place with itself costs
+# {glue:text}`11-shift-place` on average, transport {glue:text}`11-shift-transport`. It is not 0, because the features
+# themselves depend on where the border is.
 #
-# That dependence is stronger than one would think. Nothing in the measure knows about places, and a plan that ignored them would leave a
-# sixteenth of the mass, 6 %, in place. Between images of one character {glue:text}`11-in-place-same` % stays there, between different characters
-# {glue:text}`11-in-place-other` %. The network has written the place into the features, from the padding at the border of its
-# convolutions.
+# That dependence is stronger than one would think. Nothing in the measure knows about places, and a plan that ignored
+# them would leave a sixteenth of the mass, 6 %, in place. Between images of one character {glue:text}`11-in-place-same` %
+# stays there, between different characters {glue:text}`11-in-place-other` %. The network has written the place into the
+# features, from the padding at the border of its convolutions.
 #
 # ## Entropic transport: the dual
 #
-# Exact transport is a linear program, too dear for the paper; and its plan jumps when a point moves. So entropy is added.
-# {doc}`03_divergences_and_distances` introduced it; in short, with masses $a_i$, $b_j$, costs
+# Exact transport is a linear program, too dear for the paper; and its plan jumps when a point moves. So entropy is
+# added. {doc}`03_divergences_and_distances` introduced it; in short, with masses $a_i$, $b_j$, costs
 # $C_{ij} = \norm{x_i - y_j}^p$ and a strength $\varepsilon > 0$ {cite:p}`c11-cuturi2013sinkhorn`,
 #
 # ```{math}
@@ -491,13 +493,13 @@ figure
 # ````{prf:proof}
 # For a plan $\sum_{ij} \pi_{ij} = \sum_{ij} a_i b_j$, so the objective does not change if we add
 # $\varepsilon \sum_{ij} (a_i b_j - \pi_{ij})$. For *any* $f, g$ we may also add
-# $\sum_i f_i (a_i - \sum_j \pi_{ij}) + \sum_j g_j (b_j - \sum_i \pi_{ij}) = 0$. Now forget the constraints on the sums and
-# minimise over all $\pi \ge 0$, entry by entry: the derivative $C_{ij} - f_i - g_j + \varepsilon \log (\pi_{ij} / a_i b_j)$
-# is zero at the $\pi$ of the theorem, and the minimum is $D(f, g)$. Forgetting constraints cannot raise a minimum, so
-# $D(f, g) \le \mathrm{OT}_\varepsilon$. For equality we need $f, g$ for which that $\pi$ is a plan. The objective is strictly convex
-# and the set of plans compact, so one best plan exists. It has no zero entry, because the slope of $t \log t$ at 0 is
-# $-\infty$ and moving towards $a b^\top$ would pay. At an inner point with linear constraints Lagrange's multipliers
-# exist, and they are $f$ and $g$.
+# $\sum_i f_i (a_i - \sum_j \pi_{ij}) + \sum_j g_j (b_j - \sum_i \pi_{ij}) = 0$. Now forget the constraints on the sums
+# and minimise over all $\pi \ge 0$, entry by entry: the derivative
+# $C_{ij} - f_i - g_j + \varepsilon \log (\pi_{ij} / a_i b_j)$ is zero at the $\pi$ of the theorem, and the minimum is
+# $D(f, g)$. Forgetting constraints cannot raise a minimum, so $D(f, g) \le \mathrm{OT}_\varepsilon$. For equality we
+# need $f, g$ for which that $\pi$ is a plan. The objective is strictly convex and the set of plans compact, so one best
+# plan exists. It has no zero entry, because the slope of $t \log t$ at 0 is $-\infty$ and moving towards $a b^\top$
+# would pay. At an inner point with linear constraints Lagrange's multipliers exist, and they are $f$ and $g$.
 # ````
 #
 # The dual has no constraints, it is concave, and its gradient can be read off:
@@ -515,9 +517,9 @@ figure
 # f_i \leftarrow -\varepsilon \log \sum_j b_j\, e^{(g_j - C_{ij}) / \varepsilon} ,
 # ```
 #
-# and the same for $g$ with the columns. Sinkhorn's iterations are coordinate ascent on the dual, with two coordinates. Our
-# naive version keeps the error of the columns, $\sum_j |b_j - \sum_i \pi_{ij}|$, as it goes. All masses are $1/n$ and all
-# problems of a batch go together.
+# and the same for $g$ with the columns. Sinkhorn's iterations are coordinate ascent on the dual, with two coordinates.
+# Our naive version keeps the error of the columns, $\sum_j |b_j - \sum_i \pi_{ij}|$, as it goes. All masses are $1/n$
+# and all problems of a batch go together.
 
 
 # %%
@@ -551,8 +553,9 @@ assert_close(value, sinkhorn_divergence(features[left], features[right], epsilon
 #
 # ## How fast do the iterations converge?
 #
-# "In a few iterations" is the usual answer, and it is true for large $\varepsilon$. Measure the size of a vector of prices by
-# its oscillation $\norm{v}_{\mathrm{osc}} = \max_i v_i - \min_i v_i$, because a constant that moves from $f$ to $g$ changes nothing.
+# "In a few iterations" is the usual answer, and it is true for large $\varepsilon$. Measure the size of a vector of
+# prices by its oscillation $\norm{v}_{\mathrm{osc}} = \max_i v_i - \min_i v_i$, because a constant that moves from $f$
+# to $g$ changes nothing.
 #
 # ````{prf:theorem} Geometric convergence
 # :label: thm-11-contraction
@@ -562,29 +565,32 @@ assert_close(value, sinkhorn_divergence(features[left], features[right], epsilon
 # ````
 #
 # ````{prf:proof}
-# The derivative of $f_i$ in eq. {eq}`eq-11-half-step` with respect to $g_j$ is $-P_{ij}$, where $P_{ij} = b_j e^{(g_j - C_{ij}) / \varepsilon} / Z_i$ and $Z_i$ makes the row
-# sum to 1. So $f - f'$ is $-\bar P (g - g')$ with a mean $\bar P$ of such matrices on the way from $g$ to $g'$. For two rows of a
-# row-stochastic matrix and any $v$
+# The derivative of $f_i$ in eq. {eq}`eq-11-half-step` with respect to $g_j$ is $-P_{ij}$, where
+# $P_{ij} = b_j e^{(g_j - C_{ij}) / \varepsilon} / Z_i$ and $Z_i$ makes the row sum to 1. So $f - f'$ is
+# $-\bar P (g - g')$ with a mean $\bar P$ of such matrices on the way from $g$ to $g'$. For two rows of a row-stochastic
+# matrix and any $v$
 #
 # $$ \sum_j (P_{ij} - P_{kj}) v_j \le \tfrac12 \sum_j |P_{ij} - P_{kj}| \; \norm{v}_{\mathrm{osc}} = \Big( 1 - \sum_j \min (P_{ij}, P_{kj}) \Big) \norm{v}_{\mathrm{osc}} . $$
 #
-# Replacing $C_{ij}$ by $C_{kj}$ changes $e^{-C_{ij}/\varepsilon}$ by a factor of at least $e^{-R/\varepsilon}$, and $Z_i$ likewise. So
-# $P_{ij} \ge e^{-2R/\varepsilon} P_{kj}$, the sum of the minima is at least $e^{-2R/\varepsilon}$, and this holds for the mean as well.
+# Replacing $C_{ij}$ by $C_{kj}$ changes $e^{-C_{ij}/\varepsilon}$ by a factor of at least $e^{-R/\varepsilon}$, and
+# $Z_i$ likewise. So $P_{ij} \ge e^{-2R/\varepsilon} P_{kj}$, the sum of the minima is at least $e^{-2R/\varepsilon}$,
+# and this holds for the mean as well.
 # ````
 #
-# This is the elementary form of a classical result {cite:p}`c11-franklin1989scaling`. It promises convergence for every $\varepsilon$. But look at the
-# promise: if the costs span 20 epsilons, the factor differs from 1 by $e^{-40}$. What really happens is decided near the solution.
-# There one iteration, both half-steps, multiplies what is left by a fixed matrix, the product of the two derivatives. With
-# $A = \diag(a)^{-1/2}\, \pi\, \diag(b)^{-1/2}$ it is similar to $A^\top A$. The largest singular value of $A$ is 1, for the constant
-# that changes nothing. The next one, $\sigma_2$, rules the speed:
+# This is the elementary form of a classical result {cite:p}`c11-franklin1989scaling`. It promises convergence for every
+# $\varepsilon$. But look at the promise: if the costs span 20 epsilons, the factor differs from 1 by $e^{-40}$. What
+# really happens is decided near the solution. There one iteration, both half-steps, multiplies what is left by a fixed
+# matrix, the product of the two derivatives. With $A = \diag(a)^{-1/2}\, \pi\, \diag(b)^{-1/2}$ it is similar to
+# $A^\top A$. The largest singular value of $A$ is 1, for the constant that changes nothing. The next one, $\sigma_2$,
+# rules the speed:
 #
 # ```{math}
 # :label: eq-11-rate
 # \text{error after } t \text{ iterations} \;\approx\; \text{const} \cdot \sigma_2^{2t} .
 # ```
 #
-# As $\varepsilon \to 0$ the plan becomes a permutation, all singular values go to 1, and the iterations stall. Twenty pairs of
-# images, with features on the unit sphere where no cost exceeds 2:
+# As $\varepsilon \to 0$ the plan becomes a permutation, all singular values go to 1, and the iterations stall. Twenty
+# pairs of images, with features on the unit sphere where no cost exceeds 2:
 
 # %%
 strengths = (0.5, 0.2, 0.1, 0.05)
@@ -608,9 +614,10 @@ spans = (cost.amax((1, 2)) - cost.amin((1, 2))).median()
 # H = \diag (c) - \pi^\top \diag(a)^{-1} \pi ,
 # ```
 #
-# because $\partial c_j / \partial g_j$ has a direct part, $c_j / \varepsilon$, and a part by way of $f$. A Newton step solves
-# $H s = \varepsilon (b - c)$ and goes to $g + s$. Scaled by $\diag(c)^{-1/2}$ on both sides the matrix is $I - A^\top A$: the
-# direction that Sinkhorn shrinks by $\sigma_2^2$ at each turn is divided by $1 - \sigma_2^2$ here, and done.
+# because $\partial c_j / \partial g_j$ has a direct part, $c_j / \varepsilon$, and a part by way of $f$. A Newton step
+# solves $H s = \varepsilon (b - c)$ and goes to $g + s$. Scaled by $\diag(c)^{-1/2}$ on both sides the matrix is
+# $I - A^\top A$: the direction that Sinkhorn shrinks by $\sigma_2^2$ at each turn is divided by $1 - \sigma_2^2$ here,
+# and done.
 
 
 # %%
@@ -668,31 +675,33 @@ figure
 # %% [markdown]
 # {numref}`fig-11-convergence` has the measurement. To an error of $10^{-6}$ the median pair takes
 # {glue:text}`11-needed-0.5` iterations at $\varepsilon = 0.5$, {glue:text}`11-needed-0.2` at 0.2,
-# {glue:text}`11-needed-0.1` at 0.1, and {glue:text}`11-needed-0.05` at 0.05, where the costs span
-# {glue:text}`11-span` epsilons in the median. Of the twenty pairs, {glue:text}`11-unfinished` have not arrived after 2000 iterations. The gray
-# lines, which know nothing but $\sigma_2$, are parallel to the curves. Newton's method takes no pair more than
-# {glue:text}`11-newton-0.05` steps to $10^{-9}$ at $\varepsilon = 0.05$. A training that stops after a fixed handful of iterations does not
-# compute the paper's eq. 3, and how far it is off depends on the pair.
+# {glue:text}`11-needed-0.1` at 0.1, and {glue:text}`11-needed-0.05` at 0.05, where the costs span {glue:text}`11-span`
+# epsilons in the median. Of the twenty pairs, {glue:text}`11-unfinished` have not arrived after 2000 iterations. The
+# gray lines, which know nothing but $\sigma_2$, are parallel to the curves. Newton's method takes no pair more than
+# {glue:text}`11-newton-0.05` steps to $10^{-9}$ at $\varepsilon = 0.05$. A training that stops after a fixed handful of
+# iterations does not compute the paper's eq. 3, and how far it is off depends on the pair.
 #
 # The package does this with three changes. It starts with a few cheap iterations. It never forms $H$: the system is
-# solved by *conjugate gradients*, which need only products with $A$, each as cheap as an iteration, and it is solved only as
-# exactly as the next step can use. And each step is halved until the dual has grown, which makes the method safe far from the solution. If
-# the costs span hundreds of epsilons, $\varepsilon$ comes down to its value by halves.
+# solved by *conjugate gradients*, which need only products with $A$, each as cheap as an iteration, and it is solved
+# only as exactly as the next step can use. And each step is halved until the dual has grown, which makes the method
+# safe far from the solution. If the costs span hundreds of epsilons, $\varepsilon$ comes down to its value by halves.
 #
 # ## The gradient without the iterations
 #
-# For training we need $\partial\, \mathrm{OT}_\varepsilon / \partial x_i$. One could run backpropagation through all iterations. There is
-# no need to.
+# For training we need $\partial\, \mathrm{OT}_\varepsilon / \partial x_i$. One could run backpropagation through all
+# iterations. There is no need to.
 #
 # ````{prf:theorem} Envelope theorem
 # :label: thm-11-envelope
 #
-# $\mathrm{OT}_\varepsilon$ is a differentiable function of the cost matrix $C$, and its gradient is the best plan $\pi$.
+# $\mathrm{OT}_\varepsilon$ is a differentiable function of the cost matrix $C$, and its gradient is the best plan
+# $\pi$.
 # ````
 #
 # ````{prf:proof}
-# Let $\pi_C$ be best for $C$. It is a plan for $C'$ too, so $\mathrm{OT}_\varepsilon(C') \le \mathrm{OT}_\varepsilon(C) + \langle \pi_C, C' - C \rangle$. Exchange the
-# roles: $\mathrm{OT}_\varepsilon(C) \le \mathrm{OT}_\varepsilon(C') + \langle \pi_{C'}, C - C' \rangle$. Together
+# Let $\pi_C$ be best for $C$. It is a plan for $C'$ too, so
+# $\mathrm{OT}_\varepsilon(C') \le \mathrm{OT}_\varepsilon(C) + \langle \pi_C, C' - C \rangle$. Exchange the roles:
+# $\mathrm{OT}_\varepsilon(C) \le \mathrm{OT}_\varepsilon(C') + \langle \pi_{C'}, C - C' \rangle$. Together
 #
 # $$ \langle \pi_{C'}, C' - C \rangle \le \mathrm{OT}_\varepsilon(C') - \mathrm{OT}_\varepsilon(C) \le \langle \pi_C, C' - C \rangle . $$
 #
@@ -700,8 +709,8 @@ figure
 # there is one. So the two bounds differ by less than any multiple of $\norm{C' - C}$.
 # ````
 #
-# The plan depends on the cost, but that dependence does not enter: at a minimum there is no first-order change left. By the chain rule, and for
-# the Sinkhorn divergence with its self term, whose two arguments both move,
+# The plan depends on the cost, but that dependence does not enter: at a minimum there is no first-order change left. By
+# the chain rule, and for the Sinkhorn divergence with its self term, whose two arguments both move,
 #
 # ```{math}
 # :label: eq-11-gradient
@@ -709,8 +718,9 @@ figure
 #   - \sum_k \pi^{xx}_{ik}\, \nabla_{x_i} \norm{x_i - x_k}^p .
 # ```
 #
-# For $p = 1$ these are unit vectors: each feature is pulled towards the features of the other image that it is sent to, and pushed off those of its own image that it is
-# blurred with. Three ways to the same number: the package, finite differences, and backpropagation through the naive iterations.
+# For $p = 1$ these are unit vectors: each feature is pulled towards the features of the other image that it is sent to,
+# and pushed off those of its own image that it is blurred with. Three ways to the same number: the package, finite
+# differences, and backpropagation through the naive iterations.
 
 # %%
 pair = int((rates[0.05] - rates[0.05].median()).abs().argmin())
@@ -780,14 +790,15 @@ glue("11-unrolled-20", f"{100 * off[20]:.2g}", display=False)
 # ```
 # ````
 #
-# By {numref}`tab-11-gradient` twenty unrolled iterations give a gradient that is {glue:text}`11-unrolled-20` % off, and they keep the plans of
-# all twenty in memory. The envelope theorem keeps one.
+# By {numref}`tab-11-gradient` twenty unrolled iterations give a gradient that is {glue:text}`11-unrolled-20` % off, and
+# they keep the plans of all twenty in memory. The envelope theorem keeps one.
 #
 # ## Exact transport, and the limit of small $\varepsilon$
 #
-# Sinkhorn's divergence stands in for the exact distance. With equal numbers of equal masses that is not out of reach: the plans, times $n$, are the
-# doubly stochastic matrices, their corners are the permutations (Birkhoff's theorem {cite:p}`c11-peyre2019computational`), a linear function is least at a corner, and
-# the best permutation is an assignment problem. For sixteen points it takes microseconds. How far is the divergence from it?
+# Sinkhorn's divergence stands in for the exact distance. With equal numbers of equal masses that is not out of reach:
+# the plans, times $n$, are the doubly stochastic matrices, their corners are the permutations (Birkhoff's theorem
+# {cite:p}`c11-peyre2019computational`), a linear function is least at a corner, and the best permutation is an
+# assignment problem. For sixteen points it takes microseconds. How far is the divergence from it?
 #
 # ````{prf:theorem} How far from exact
 # :label: thm-11-bias
@@ -797,9 +808,9 @@ glue("11-unrolled-20", f"{100 * off[20]:.2g}", display=False)
 # ````
 #
 # ````{prf:proof}
-# The KL term is at least 0, hence the first bound. For the second, put the best permutation into eq. {eq}`eq-11-primal`: each of its $n$ entries is $1/n$
-# where $a_i b_j = 1/n^2$, so its KL term is $\log n$. The self terms lie between 0 and $\varepsilon \log n$ by the same bounds with $W = 0$, and half their sum is
-# subtracted.
+# The KL term is at least 0, hence the first bound. For the second, put the best permutation into eq.
+# {eq}`eq-11-primal`: each of its $n$ entries is $1/n$ where $a_i b_j = 1/n^2$, so its KL term is $\log n$. The self
+# terms lie between 0 and $\varepsilon \log n$ by the same bounds with $W = 0$, and half their sum is subtracted.
 # ````
 
 # %%
@@ -853,23 +864,26 @@ glue("11-own-spread", f"{float(own.std()):.1g}", display=False)
 glue("11-own-bound", f"{0.05 * math.log(16):.3f}", display=False)
 
 # %% [markdown]
-# In {numref}`fig-11-limit` the loss of this batch is {glue:text}`11-exact-loss` with exact transport and {glue:text}`11-near-loss` at
-# $\varepsilon$ = {glue:text}`11-near-strength`; at the right end it has gone to {glue:text}`11-wide-loss`. At the left end the debiased distance is
-# nearer to the exact one by a factor of {glue:text}`11-bias-ratio`: the biases of the three terms are nearly equal there and cancel.
+# In {numref}`fig-11-limit` the loss of this batch is {glue:text}`11-exact-loss` with exact transport and
+# {glue:text}`11-near-loss` at $\varepsilon$ = {glue:text}`11-near-strength`; at the right end it has gone to
+# {glue:text}`11-wide-loss`. At the left end the debiased distance is nearer to the exact one by a factor of
+# {glue:text}`11-bias-ratio`: the biases of the three terms are nearly equal there and cancel.
 #
-# Yet the two curves of the *loss* lie on each other. In $d_w(a, p) - d_w(a, n)$ the self term of the anchor cancels by itself, and of the
-# other two only the difference is left. The self terms of these images at $\varepsilon = 0.05$ are {glue:text}`11-own-mean` on average with a standard deviation of
-# {glue:text}`11-own-spread`. That is nearly a constant, and it has nearly reached its bound $\varepsilon \log 16$ = {glue:text}`11-own-bound`: the features of an image are so far apart that its plan with itself stays at home. So for a *triplet* loss debiasing hardly matters. For W-contrastive, which asks for distances themselves, it
-# does.
+# Yet the two curves of the *loss* lie on each other. In $d_w(a, p) - d_w(a, n)$ the self term of the anchor cancels by
+# itself, and of the other two only the difference is left. The self terms of these images at $\varepsilon = 0.05$ are
+# {glue:text}`11-own-mean` on average with a standard deviation of {glue:text}`11-own-spread`. That is nearly a
+# constant, and it has nearly reached its bound $\varepsilon \log 16$ = {glue:text}`11-own-bound`: the features of an
+# image are so far apart that its plan with itself stays at home. So for a *triplet* loss debiasing hardly matters. For
+# W-contrastive, which asks for distances themselves, it does.
 #
 # ## Erratum 2.1: arg min, and roots before or after
 #
-# **As printed.** Eq. 3 sets the $p$-th power $W^p_{p,\eta}(\mu, \nu)$ equal to the *arg min* over all plans, and eq. 4 is
-# $\mathrm{SD}_{p,\eta} = W_{p,\eta}(\mu, \nu) - \tfrac12 ( W_{p,\eta}(\mu, \mu) + W_{p,\eta}(\nu, \nu) )$.
+# **As printed.** Eq. 3 sets the $p$-th power $W^p_{p,\eta}(\mu, \nu)$ equal to the *arg min* over all plans, and eq. 4
+# is $\mathrm{SD}_{p,\eta} = W_{p,\eta}(\mu, \nu) - \tfrac12 ( W_{p,\eta}(\mu, \mu) + W_{p,\eta}(\nu, \nu) )$.
 #
-# **Why it fails.** An arg min is a plan, a matrix: no number can be subtracted from it. What is meant is the min. That one is harmless. In eq. 4
-# the missing power matters. What can be debiased is $W^p$, the cost, because the bias is an addition to the *cost* ({prf:ref}`thm-11-bias`). The root comes
-# last:
+# **Why it fails.** An arg min is a plan, a matrix: no number can be subtracted from it. What is meant is the min. That
+# one is harmless. In eq. 4 the missing power matters. What can be debiased is $W^p$, the cost, because the bias is an
+# addition to the *cost* ({prf:ref}`thm-11-bias`). The root comes last:
 #
 # ```{math}
 # :label: eq-11-corrected
@@ -881,13 +895,16 @@ glue("11-own-bound", f"{0.05 * math.log(16):.3f}", display=False)
 # ````{prf:theorem} Shifted clouds
 # :label: thm-11-shift
 #
-# For $p = 2$ and $\beta$ the cloud $\alpha$ shifted by $v$, $S_\varepsilon(\alpha, \beta) = \norm{v}^2$ for every $\varepsilon$.
+# For $p = 2$ and $\beta$ the cloud $\alpha$ shifted by $v$, $S_\varepsilon(\alpha, \beta) = \norm{v}^2$ for every
+# $\varepsilon$.
 # ````
 #
 # ````{prf:proof}
-# $\norm{x_i - x_j - v}^2 = \norm{x_i - x_j}^2 - 2 v^\top x_i + 2 v^\top x_j + \norm{v}^2$. The terms that depend on $i$ or $j$ alone have the
-# same sum under every plan, since the marginals are given, and here those sums cancel. So the best plan is that of $\alpha$ with itself and
-# $\mathrm{OT}_\varepsilon(\alpha, \beta) = \mathrm{OT}_\varepsilon(\alpha, \alpha) + \norm{v}^2$. The self terms of $\alpha$ and $\beta$ are equal.
+# $\norm{x_i - x_j - v}^2 = \norm{x_i - x_j}^2 - 2 v^\top x_i + 2 v^\top x_j + \norm{v}^2$. The terms that depend on $i$
+# or $j$ alone have the same sum under every plan, since the marginals are given, and here those sums cancel. So the
+# best plan is that of $\alpha$ with itself and
+# $\mathrm{OT}_\varepsilon(\alpha, \beta) = \mathrm{OT}_\varepsilon(\alpha, \alpha) + \norm{v}^2$. The self terms of
+# $\alpha$ and $\beta$ are equal.
 # ````
 
 # %%
@@ -920,15 +937,18 @@ glue("11-printed-wide", f"{printed_median[2.0]:.2f}", display=False)
 # ```
 # ````
 #
-# The corrected form says 1 for every cloud and every strength ({numref}`tab-11-erratum`). The printed one depends on the cloud and on
-# $\varepsilon$; at $\varepsilon = 2$ its median is {glue:text}`11-printed-wide`. It is still non-negative (the root of a mean is at least the mean of the roots) and zero between equal measures, so nothing
-# would have warned the programmer.
+# The corrected form says 1 for every cloud and every strength ({numref}`tab-11-erratum`). The printed one depends on
+# the cloud and on $\varepsilon$; at $\varepsilon = 2$ its median is {glue:text}`11-printed-wide`. It is still
+# non-negative (the root of a mean is at least the mean of the roots) and zero between equal measures, so nothing would
+# have warned the programmer.
 #
 # ## Which choices matter?
 #
-# The paper has no ablations. The package's experiment changes one thing at a time in W-triplet, trains each variant twice under the budget of the
-# book's comparison of losses, and retrieves unseen characters by the Euclidean distance of mean vectors (vectors, where the variant has them).
-# (The levels are lower than in the short run above. That one is asked for 60 characters, these for {glue:text}`11-classes`: the more characters there are, the more wrong ones can come first.)
+# The paper has no ablations. The package's experiment changes one thing at a time in W-triplet, trains each variant
+# twice under the budget of the book's comparison of losses, and retrieves unseen characters by the Euclidean distance
+# of mean vectors (vectors, where the variant has them). (The levels are lower than in the short run above. That one is
+# asked for 60 characters, these for {glue:text}`11-classes`: the more characters there are, the more wrong ones can
+# come first.)
 
 # %%
 from retrieval_geometry.experiments import load_or_run
@@ -984,26 +1004,27 @@ for name in ("biased", "epsilon-0.5", "exact", "points-1", "points-4"):
 # ````
 #
 # Look for three groups in {numref}`tab-11-ablations`. *Worse than the base*, by an interval wholly below zero:
-# {glue:text}`11-worse`. *Better*: {glue:text}`11-better`. *Undecided*: {glue:text}`11-open`. Two models of a row say little about how much its models vary, and
-# who looks at so many differences must ask more of each: such a table decides only what is large.
+# {glue:text}`11-worse`. *Better*: {glue:text}`11-better`. *Undecided*: {glue:text}`11-open`. Two models of a row say
+# little about how much its models vary, and who looks at so many differences must ask more of each: such a table
+# decides only what is large.
 #
-# Some rows deserve a comment. Exact transport differs from the base by {glue:text}`11-gap-exact`, the loss without debiasing by
-# {glue:text}`11-gap-biased`. Where such an interval holds zero, the elaborate middle
-# of this chapter is about computing the loss well, and not about which of these variants learns better. A large
-# $\varepsilon$ is another loss altogether (at 0.5: {glue:text}`11-gap-epsilon-0.5`). For atoms and histograms be careful: all
-# rows have the margin that was chosen for the base, and distances between histograms are so small that the margin can
-# never be met. Those two rows show that the readings cannot be exchanged for each other, not that they could not be tuned.
+# Some rows deserve a comment. Exact transport differs from the base by {glue:text}`11-gap-exact`, the loss without
+# debiasing by {glue:text}`11-gap-biased`. Where such an interval holds zero, the elaborate middle of this chapter is
+# about computing the loss well, and not about which of these variants learns better. A large $\varepsilon$ is another
+# loss altogether (at 0.5: {glue:text}`11-gap-epsilon-0.5`). For atoms and histograms be careful: all rows have the
+# margin that was chosen for the base, and distances between histograms are so small that the margin can never be met.
+# Those two rows show that the readings cannot be exchanged for each other, not that they could not be tuned.
 #
-# And the rows with fewer places? One place is the Euclidean triplet loss on all triplets. It differs from the
-# base by {glue:text}`11-gap-points-1`, four places by {glue:text}`11-gap-points-4`. Those rows ask an awkward question: what were the sixteen
-# places for?
+# And the rows with fewer places? One place is the Euclidean triplet loss on all triplets. It differs from the base by
+# {glue:text}`11-gap-points-1`, four places by {glue:text}`11-gap-points-4`. Those rows ask an awkward question: what
+# were the sixteen places for?
 #
 # ## Who uses the transport distance?
 #
 # A loss on measures teaches the network to put information into the *set* of features. The table above then averages
-# the set and throws the information away. The paper does not say by which distance it retrieves. So retrieve by both. The
-# comparison of losses keeps, for one model of each Wasserstein loss and some of the queries, the ranking by the Sinkhorn
-# divergence beside that by the mean.
+# the set and throws the information away. The paper does not say by which distance it retrieves. So retrieve by both.
+# The comparison of losses keeps, for one model of each Wasserstein loss and some of the queries, the ranking by the
+# Sinkhorn divergence beside that by the mean.
 
 # %% tags=["hide-input", "remove-output"]
 bench = load_or_run("learning-bench", **settings)
@@ -1036,11 +1057,12 @@ glue("11-transport-queries", transport.queries, display=False)
 # ````
 #
 # With {glue:text}`11-transport-queries` queries the difference in R@1 is {glue:text}`11-transport-w-triplet` for
-# W-triplet and {glue:text}`11-transport-w-contrastive` for W-contrastive ({numref}`tab-11-test-time`). Compare that with the rows of {numref}`tab-11-ablations`.
+# W-triplet and {glue:text}`11-transport-w-contrastive` for W-contrastive ({numref}`tab-11-test-time`). Compare that
+# with the rows of {numref}`tab-11-ablations`.
 #
-# But is it the *loss* that earned this? Perhaps transport at test time is simply a better distance, whatever the network was
-# trained with. The control costs little: train the same network for as many steps with the triplet loss on the *means*, with the same
-# margin, and retrieve with it in both ways.
+# But is it the *loss* that earned this? Perhaps transport at test time is simply a better distance, whatever the
+# network was trained with. The control costs little: train the same network for as many steps with the triplet loss on
+# the *means*, with the same margin, and retrieve with it in both ways.
 
 # %%
 from retrieval_geometry.experiments.wasserstein import PooledMeasure
@@ -1086,14 +1108,15 @@ glue(
 # ````
 #
 # Read {numref}`tab-11-control` by columns. If both are asked by transport, W-triplet minus the triplet loss on means is
-# {glue:text}`11-control-loss`: on this page the loss {glue:text}`11-control-verdict`. The whole change, W-triplet asked by transport minus means asked by
-# means, is {glue:text}`11-control-crossed`. (One short run of each and one margin: it shows what to look at, and is no verdict.)
+# {glue:text}`11-control-loss`: on this page the loss {glue:text}`11-control-verdict`. The whole change, W-triplet asked
+# by transport minus means asked by means, is {glue:text}`11-control-crossed`. (One short run of each and one margin: it
+# shows what to look at, and is no verdict.)
 #
 # ## The paper against our runs
 #
-# The paper's Table 1 compares ten losses on birds (CUB-200-2011) and products (Stanford Online Products). Our data are smaller and the network is trained
-# from nothing, so the levels cannot be compared; the order can. {numref}`tab-11-table1` has the first column of the paper's table, ours, and W-triplet minus each
-# other loss.
+# The paper's Table 1 compares ten losses on birds (CUB-200-2011) and products (Stanford Online Products). Our data are
+# smaller and the network is trained from nothing, so the levels cannot be compared; the order can.
+# {numref}`tab-11-table1` has the first column of the paper's table, ours, and W-triplet minus each other loss.
 
 # %% tags=["hide-input", "remove-output"]
 from retrieval_geometry.experiments.wasserstein_claims import CLAIMS
@@ -1133,9 +1156,10 @@ glue("11-bench-data", bench.dataset.name, display=False)
 # ```
 # ````
 #
-# On {glue:text}`11-bench-data`, asked by means, W-triplet stands at place {glue:text}`11-standing` of ten. The verdicts are in {numref}`tab-11-claims`, each with its rule and its reach: a dagger (†) marks a small budget,
-# an asterisk (\*) a part of the queries, or a single model, of which nothing follows;
-# and what made the numbers in {numref}`tab-11-provenance` and {numref}`tab-11-bench-provenance`.
+# On {glue:text}`11-bench-data`, asked by means, W-triplet stands at place {glue:text}`11-standing` of ten. The verdicts
+# are in {numref}`tab-11-claims`, each with its rule and its reach: a dagger (†) marks a small budget, an asterisk (\*)
+# a part of the queries, or a single model, of which nothing follows; and what made the numbers in
+# {numref}`tab-11-provenance` and {numref}`tab-11-bench-provenance`.
 #
 # ````{table} Claims of the paper about its losses, and the verdicts on the run behind this page.
 # :name: tab-11-claims
@@ -1165,36 +1189,39 @@ glue("11-bench-data", bench.dataset.name, display=False)
 #
 # - The idea is sound and simple: two known losses, another distance. The paper leaves open what the measure of an image
 #   is; of three readings only local features do not depend on the names of coordinates.
-# - That W-triplet is the best of ten in most metrics is **{glue:text}`11-verdict-w-triplet-best`** here, that the triplet loss gains by it
-#   **{glue:text}`11-verdict-w-triplet-triplet`**, and that it takes much more time **{glue:text}`11-verdict-time`**. All of
-#   that is for retrieval by mean vectors.
-# - What one retrieves with matters more. By transport the same W-triplet model reaches {glue:text}`11-transport-w-triplet` in R@1
-#   over the mean. In the short runs of this page, W-triplet asked by transport minus the triplet loss on means asked by means is
-#   {glue:text}`11-control-crossed`, and a network trained on means gains {glue:text}`11-control-rival` by transport. Loss and retrieval
-#   belong together: a table that retrieves by mean vectors alone, ours included, cannot show what the idea is worth. The price of the
-#   other choice is a transport problem for each comparison.
+# - That W-triplet is the best of ten in most metrics is **{glue:text}`11-verdict-w-triplet-best`** here, that the
+#   triplet loss gains by it **{glue:text}`11-verdict-w-triplet-triplet`**, and that it takes much more time
+#   **{glue:text}`11-verdict-time`**. All of that is for retrieval by mean vectors.
+# - What one retrieves with matters more. By transport the same W-triplet model reaches
+#   {glue:text}`11-transport-w-triplet` in R@1 over the mean. In the short runs of this page, W-triplet asked by
+#   transport minus the triplet loss on means asked by means is {glue:text}`11-control-crossed`, and a network trained
+#   on means gains {glue:text}`11-control-rival` by transport. Loss and retrieval belong together: a table that
+#   retrieves by mean vectors alone, ours included, cannot show what the idea is worth. The price of the other choice is
+#   a transport problem for each comparison.
 # - Exact transport, a smaller epsilon, no debiasing: of these the training runs can tell apart from the base:
 #   {glue:text}`11-told-apart`. In *computing* all differ. Sinkhorn's
 #   iterations may need thousands of steps where the costs span many epsilons; here Newton's method needed at most
 #   {glue:text}`11-newton-0.05`.
-# - Eq. 3 should say min, and eq. 4 must debias before the root. For $p = 1$, which the losses use, the slip does no harm.
+# - Eq. 3 should say min, and eq. 4 must debias before the root. For $p = 1$, which the losses use, the slip does no
+#   harm.
 #
 # ## Exercises
 #
 # ````{exercise}
 # :label: ex-11-1
 #
-# Two points on each side, equal masses, costs 0 between $x_k$ and $y_k$ and $c$ otherwise. Find the entropic plan and its $\sigma_2$. How
-# many iterations divide the error by ten when $c / \varepsilon = 2$, and when $c / \varepsilon = 20$?
+# Two points on each side, equal masses, costs 0 between $x_k$ and $y_k$ and $c$ otherwise. Find the entropic plan and
+# its $\sigma_2$. How many iterations divide the error by ten when $c / \varepsilon = 2$, and when
+# $c / \varepsilon = 20$?
 # ````
 #
 # ````{solution} ex-11-1
 # :class: dropdown
 #
 # By symmetry $f$ and $g$ are constant, so $\pi = \tfrac12 \begin{pmatrix} s & 1 - s \\ 1 - s & s \end{pmatrix}$ with
-# $s / (1 - s) = e^{c / \varepsilon}$. Then $A = 2 \pi$ has the singular values $1$ and $\sigma_2 = 2 s - 1 = \tanh (c / 2 \varepsilon)$, and
-# $\log 10 / (-2 \log \sigma_2)$ iterations are needed: 4.2 for $c / \varepsilon = 2$; for 20 it is
-# $1 - \sigma_2 \approx 2 e^{-20}$, so 280 million.
+# $s / (1 - s) = e^{c / \varepsilon}$. Then $A = 2 \pi$ has the singular values $1$ and
+# $\sigma_2 = 2 s - 1 = \tanh (c / 2 \varepsilon)$, and $\log 10 / (-2 \log \sigma_2)$ iterations are needed: 4.2 for
+# $c / \varepsilon = 2$; for 20 it is $1 - \sigma_2 \approx 2 e^{-20}$, so 280 million.
 #
 # ```python
 # for ratio in (2.0, 20.0):
@@ -1205,30 +1232,34 @@ glue("11-bench-data", bench.dataset.name, display=False)
 # ````{exercise}
 # :label: ex-11-2
 #
-# A batch has $B$ images of $n$ places with $d$ numbers each. How many transport problems does W-triplet solve, and what does one iteration of all of
-# them cost? Compare with the triplet loss on vectors. What do 300 unrolled iterations keep for backpropagation, in bytes, for $B = 64$, $n = 16$ in single precision?
+# A batch has $B$ images of $n$ places with $d$ numbers each. How many transport problems does W-triplet solve, and what
+# does one iteration of all of them cost? Compare with the triplet loss on vectors. What do 300 unrolled iterations keep
+# for backpropagation, in bytes, for $B = 64$, $n = 16$ in single precision?
 # ````
 #
 # ````{solution} ex-11-2
 # :class: dropdown
 #
-# $B (B - 1) / 2$ problems between different images and $B$ self terms. Costs take $n^2 d$ operations a problem, an iteration about $2 n^2$ exponentials or products. On
-# vectors a pair costs $d$. For $B = 64$ there are 2,016 problems and 64 self terms; two half-steps of $16^2$ numbers each, 300 times:
-# $2080 \cdot 300 \cdot 2 \cdot 256 \cdot 4$ bytes, about 1.3 gigabytes. The envelope theorem keeps $2080 \cdot 256 \cdot 4$ bytes, two megabytes.
+# $B (B - 1) / 2$ problems between different images and $B$ self terms. Costs take $n^2 d$ operations a problem, an
+# iteration about $2 n^2$ exponentials or products. On vectors a pair costs $d$. For $B = 64$ there are 2,016 problems
+# and 64 self terms; two half-steps of $16^2$ numbers each, 300 times: $2080 \cdot 300 \cdot 2 \cdot 256 \cdot 4$ bytes,
+# about 1.3 gigabytes. The envelope theorem keeps $2080 \cdot 256 \cdot 4$ bytes, two megabytes.
 # ````
 #
 # ````{exercise}
 # :label: ex-11-3
 #
-# What does W-triplet become as $\varepsilon \to \infty$, for $p = 2$? Explain with your answer why a large $\varepsilon$ makes the places useless.
+# What does W-triplet become as $\varepsilon \to \infty$, for $p = 2$? Explain with your answer why a large
+# $\varepsilon$ makes the places useless.
 # ````
 #
 # ````{solution} ex-11-3
 # :class: dropdown
 #
 # The plan tends to $a b^\top$. Then $\mathrm{OT} = \E \norm{x - y}^2$ with independent $x, y$, which is
-# $\norm{\E x - \E y}^2$ plus both variances, and the self terms are twice the variances. So $S_\infty = \norm{\E x - \E y}^2$: the loss sees the means alone, which is the
-# triplet loss on (unnormalised) mean vectors. For $p = 1$ it is half the energy distance, which still sees more than means.
+# $\norm{\E x - \E y}^2$ plus both variances, and the self terms are twice the variances. So
+# $S_\infty = \norm{\E x - \E y}^2$: the loss sees the means alone, which is the triplet loss on (unnormalised) mean
+# vectors. For $p = 1$ it is half the energy distance, which still sees more than means.
 #
 # ```python
 # wide = sinkhorn_divergence(features[:8], features[8:16], p=2, epsilon=1e4)
@@ -1240,30 +1271,34 @@ glue("11-bench-data", bench.dataset.name, display=False)
 # ````{exercise}
 # :label: ex-11-4
 #
-# Show that the gradient of the *biased* loss $\mathrm{OT}_\varepsilon(\mu_a, \mu_p)$ for $p = 2$ is not zero at $\mu_a = \mu_p$. In which direction do the features
-# go, and what would a network do that is trained with it on matching pairs only?
+# Show that the gradient of the *biased* loss $\mathrm{OT}_\varepsilon(\mu_a, \mu_p)$ for $p = 2$ is not zero at
+# $\mu_a = \mu_p$. In which direction do the features go, and what would a network do that is trained with it on
+# matching pairs only?
 # ````
 #
 # ````{solution} ex-11-4
 # :class: dropdown
 #
-# By the envelope theorem the gradient at $x_i$ is $2 \sum_j \pi_{ij} (x_i - x_j)$ with the plan of $\mu$ with itself: $2 a_i$ times $x_i$ minus a weighted mean of all points. It vanishes only
-# if each point is the mean of those that it is blurred with. Descent pulls the points together: the network would shrink the features of an image towards each other. The self terms
-# have exactly this gradient, and take it away.
+# By the envelope theorem the gradient at $x_i$ is $2 \sum_j \pi_{ij} (x_i - x_j)$ with the plan of $\mu$ with itself:
+# $2 a_i$ times $x_i$ minus a weighted mean of all points. It vanishes only if each point is the mean of those that it
+# is blurred with. Descent pulls the points together: the network would shrink the features of an image towards each
+# other. The self terms have exactly this gradient, and take it away.
 # ````
 #
 # ````{exercise}
 # :label: ex-11-5
 #
-# Give a batch for which all transport distances are 0 although no two images are equal, and say what a loss on measures would need in order to tell them apart.
+# Give a batch for which all transport distances are 0 although no two images are equal, and say what a loss on measures
+# would need in order to tell them apart.
 # ````
 #
 # ````{solution} ex-11-5
 # :class: dropdown
 #
-# The same sixteen features at permuted places. The measure would have to live on features *and* places: points $(x_k, \lambda z_k)$ with the position $z_k$ of the place and a weight
-# $\lambda$. At $\lambda = 0$ it is ours; as $\lambda \to \infty$ each place is compared with the same place, which is the Euclidean distance of the whole map. In the package that is a
-# map with two more channels, and `normalize_embeddings=False`.
+# The same sixteen features at permuted places. The measure would have to live on features *and* places: points
+# $(x_k, \lambda z_k)$ with the position $z_k$ of the place and a weight $\lambda$. At $\lambda = 0$ it is ours; as
+# $\lambda \to \infty$ each place is compared with the same place, which is the Euclidean distance of the whole map. In
+# the package that is a map with two more channels, and `normalize_embeddings=False`.
 # ````
 #
 # ## References
