@@ -214,6 +214,44 @@ def draw_pictures(block: Any, rows: Sequence[Sequence[Any]]) -> None:
             axes.set_axis_off()
 
 
+def ellipse(cov: Any, mean: Any = (0.0, 0.0), radius: float = 1.0) -> np.ndarray:
+    """Points (2, 100) that are ``radius`` standard deviations from the mean of a Gaussian in the plane."""
+    angle = np.linspace(0, 2 * np.pi, 100)
+    values, vectors = np.linalg.eigh(np.asarray(cov))
+    factor = vectors * np.sqrt(np.clip(values, 0, None))
+    return np.asarray(mean)[:, None] + factor @ (radius * np.stack([np.cos(angle), np.sin(angle)]))
+
+
+def draw_picture(axes: "Axes", picture: Any, name: str = "", side: str = "left") -> None:
+    """A picture ``(3, H, W)`` in a frame without ticks, with its name at the ``left`` or at the ``bottom``."""
+    axes.imshow(np.moveaxis(np.asarray(picture), 0, -1))
+    axes.set(xticks=[], yticks=[], **{"ylabel" if side == "left" else "xlabel": name})
+
+
+def draw_values(axes: "Axes", table: Any, names: Sequence[str], digits: int = 2, **options: Any) -> None:
+    """A square table as a heat map with its numbers written in.
+
+    Args:
+        axes: where to draw.
+        table: numbers (n, n) between 0 and 1.
+        names: of rows and columns.
+        digits: decimals of the numbers.
+        options: of ``Axes.imshow``, such as ``cmap``.
+    """
+    axes.imshow(np.asarray(table), **({"cmap": "cividis", "vmin": 0, "vmax": 1} | options))
+    for (i, j), value in np.ndenumerate(np.asarray(table)):
+        look: dict[str, Any] = {
+            "ha": "center",
+            "va": "center",
+            "color": "black" if value > 0.6 else "white",
+            "fontsize": 9,
+        }
+        axes.text(j, i, f"{value:.{digits}f}", **look)
+    axes.set_yticks(range(len(names)), names)
+    axes.set_xticks(range(len(names)), names, rotation=40, ha="right")
+    axes.tick_params(length=0)
+
+
 def shared_legend(figure: "Figure", ncols: int = 4, **options: Any) -> None:
     """One legend above all axes of a figure, each name once."""
     handles: dict[str, Any] = {}
