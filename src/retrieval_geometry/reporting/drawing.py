@@ -3,7 +3,7 @@
 Each function draws on the axes that it is given. Whatever colour says, line style or marker says again.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import cycle
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -14,6 +14,8 @@ from retrieval_geometry.reporting.figures import LINE_STYLES, MARKERS, OKABE_ITO
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, BLACK = OKABE_ITO
 
 
 class Interval(Protocol):
@@ -149,6 +151,66 @@ def draw_heat(axes: "Axes", table: Any, cuts: Sequence[float] = (), **options: A
         axes.axvline(cut - 0.5, color="gray", lw=0.3)
 
 
+def draw_heaps(
+    axes: "Axes", edges: Any, matching: Any, other: Any, names: tuple[str, str] = ("matching", "other")
+) -> None:
+    """Two histograms on the same bins: matching filled, others as a dashed line.
+
+    Args:
+        axes: where to draw.
+        edges: of the bins, one more than there are bins.
+        matching: heights over the bins.
+        other: heights over the bins.
+        names: of the two in a legend.
+    """
+    axes.stairs(matching, edges, fill=True, color=RIGHT, alpha=0.45, label=names[0])
+    axes.stairs(other, edges, color=WRONG, ls="--", lw=1.6, label=names[1])
+
+
+def draw_digits(
+    axes: "Axes", table: Any, rows: Sequence[str], columns: Sequence[str], low: float, high: float
+) -> None:
+    """A table as rounded numbers on colours; a cross on white where a number is not finite.
+
+    Args:
+        axes: where to draw.
+        table: numbers (rows, columns).
+        rows: names of the rows, from above.
+        columns: names of the columns.
+        low: number of the darkest colour.
+        high: number of the brightest colour.
+    """
+    table = np.asarray(table, dtype=float)
+    missing = ~np.isfinite(table)
+    axes.imshow(np.where(missing, np.nan, table), cmap="cividis", vmin=low, vmax=high, aspect="auto")
+    for (i, j), value in np.ndenumerate(table):
+        bright = missing[i, j] or value > (low + high) / 2 + 1  # black is legible on it
+        look: dict[str, Any] = {"ha": "center", "va": "center", "color": "black" if bright else "white"}
+        axes.text(j, i, "×" if missing[i, j] else f"{value:.0f}", fontsize=9, **look)
+    axes.set_yticks(range(len(rows)), list(rows), fontsize=9)
+    axes.set_xticks(range(len(columns)), list(columns), fontsize=9)
+
+
+def draw_framed(
+    row: Iterable["Axes"], pictures: Sequence[Any], frames: Sequence[Mapping[str, Any] | None]
+) -> None:
+    """Pictures ``(3, H, W)`` on a row of axes, some in a frame; axes without a picture vanish.
+
+    Args:
+        row: axes, at least as many as pictures.
+        pictures: from the left.
+        frames: the look of each frame, such as ``{"color": BLUE, "lw": 2}``; None for no frame.
+    """
+    row = list(row)
+    for axes in row:
+        axes.set(xticks=[], yticks=[])
+        axes.spines[:].set_visible(False)
+    for axes, picture, frame in zip(row, pictures, frames, strict=False):
+        axes.imshow(np.moveaxis(np.asarray(picture), 0, -1))
+        if frame is not None:
+            axes.spines[:].set(visible=True, **frame)
+
+
 def draw_pictures(block: Any, rows: Sequence[Sequence[Any]]) -> None:
     """Pictures ``(3, H, W)`` in rows, on a figure or subfigure of their own."""
     columns = max(len(row) for row in rows)
@@ -157,6 +219,44 @@ def draw_pictures(block: Any, rows: Sequence[Sequence[Any]]) -> None:
             axes = block.add_subplot(len(rows), columns, columns * place + column + 1)
             axes.imshow(np.moveaxis(np.asarray(picture), 0, -1))
             axes.set_axis_off()
+
+
+def ellipse(cov: Any, mean: Any = (0.0, 0.0), radius: float = 1.0) -> np.ndarray:
+    """Points (2, 100) that are ``radius`` standard deviations from the mean of a Gaussian in the plane."""
+    angle = np.linspace(0, 2 * np.pi, 100)
+    values, vectors = np.linalg.eigh(np.asarray(cov))
+    factor = vectors * np.sqrt(np.clip(values, 0, None))
+    return np.asarray(mean)[:, None] + factor @ (radius * np.stack([np.cos(angle), np.sin(angle)]))
+
+
+def draw_picture(axes: "Axes", picture: Any, name: str = "", side: str = "left") -> None:
+    """A picture ``(3, H, W)`` in a frame without ticks, with its name at the ``left`` or at the ``bottom``."""
+    axes.imshow(np.moveaxis(np.asarray(picture), 0, -1))
+    axes.set(xticks=[], yticks=[], **{"ylabel" if side == "left" else "xlabel": name})
+
+
+def draw_values(axes: "Axes", table: Any, names: Sequence[str], digits: int = 2, **options: Any) -> None:
+    """A square table as a heat map with its numbers written in.
+
+    Args:
+        axes: where to draw.
+        table: numbers (n, n) between 0 and 1.
+        names: of rows and columns.
+        digits: decimals of the numbers.
+        options: of ``Axes.imshow``, such as ``cmap``.
+    """
+    axes.imshow(np.asarray(table), **({"cmap": "cividis", "vmin": 0, "vmax": 1} | options))
+    for (i, j), value in np.ndenumerate(np.asarray(table)):
+        look: dict[str, Any] = {
+            "ha": "center",
+            "va": "center",
+            "color": "black" if value > 0.6 else "white",
+            "fontsize": 9,
+        }
+        axes.text(j, i, f"{value:.{digits}f}", **look)
+    axes.set_yticks(range(len(names)), names)
+    axes.set_xticks(range(len(names)), names, rotation=40, ha="right")
+    axes.tick_params(length=0)
 
 
 def shared_legend(figure: "Figure", ncols: int = 4, **options: Any) -> None:
