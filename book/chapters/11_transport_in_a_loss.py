@@ -1083,13 +1083,12 @@ from retrieval_geometry.evaluation import GroupMeans, mean_difference, mean_inte
 by_class = {}
 for when, pair in found.items():
     by_class[when] = [GroupMeans.of(right, unseen.labels[asked]) for right in pair]
-names = {"before": "nothing", "after": "W-triplet"}
-names["rival"] = "the triplet loss on means"
 
 # %%
+names = {"before": "nothing", "rival": "the triplet loss on means"}
+names |= {"after": "W-triplet"}
 rows = []
-for when in ("before", "rival", "after"):
-    name = names[when]
+for when, name in names.items():
     cells = [*map(mean_interval, by_class[when]), mean_difference(*by_class[when])]
     rows.append([name, *map(format_interval, cells)])
 header = ["trained with", "by transport", "by the mean", "difference"]
