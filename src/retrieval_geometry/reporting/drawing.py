@@ -94,7 +94,14 @@ def draw_pairs(
     for kind, colour, marker, name in kinds:
         shown = np.flatnonzero(kind)
         shown = shown[:: max(1, len(shown) // most) if most else 1]
-        look: dict[str, Any] = {"s": 9, "lw": 0, "alpha": 0.5, "color": colour, "marker": marker, "label": name}
+        look: dict[str, Any] = {
+            "s": 9,
+            "lw": 0,
+            "alpha": 0.5,
+            "color": colour,
+            "marker": marker,
+            "label": name,
+        }
         axes.scatter(x[shown], y[shown], **(look | options))
 
 
