@@ -92,7 +92,7 @@ print("images, places, numbers:", tuple(untrained.shape))
 # - **atoms**: the one vector of an image is cut into pieces, and the pieces are the points;
 # - **histogram**: the softmax of the vector gives masses to $D$ positions on a line, one for each coordinate.
 #
-# Which is right? Ask what a change that ought to mean nothing does. The coordinates of an embedding have no order:
+# Which is right? Make a change that ought to mean nothing, and look. The coordinates of an embedding have no order:
 # the network could as well have learnt them in another one, *for all images alike*. The Euclidean distance does not
 # notice. And for each reading there is a shuffling of *one image alone* that it cannot see: it is the price of that
 # reading. The table has both, as the median relative change of the distances between 40 images.
@@ -124,7 +124,8 @@ def permuted(points):
 
 
 atoms, histogram = (
-    SinkhornDistance(measure=measure) for measure in ("atoms", "histogram")
+    SinkhornDistance(measure="atoms"),
+    SinkhornDistance(measure="histogram"),
 )
 readings = {
     "features": (SinkhornDistance(), maps, permuted(maps)),
@@ -397,7 +398,7 @@ drawn = torch.randperm(len(first), generator=generator)[:1000]
 
 
 def mass_in_place(k):
-    """Mass that stays in its place, in per cent, on average over some pairs of images."""
+    """Mass that stays in its place, in per cent, the mean over some pairs of images."""
     plans = plans_between(features[first[k]], features[second[k]])
     return f"{100 * float(plans.diagonal(dim1=1, dim2=2).sum(1).mean()):.0f}"
 
