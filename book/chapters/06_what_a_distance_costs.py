@@ -20,8 +20,8 @@
 #   dimensions save;
 # - how to return the exact ten nearest images while computing a few per cent of the distances: seven bounds, each with
 #   a proof of a few lines, each checked on this page;
-# - what all that comes to, measured against four other libraries ({numref}`tab-06-pairs` and {numref}`tab-06-search`),
-#   and what is left of the word "expensive".
+# - the times of all that beside four other libraries ({numref}`tab-06-pairs` and {numref}`tab-06-search`), and how much
+#   of the word "expensive" remains.
 #
 # **The question.** A query meets a database of 3,760 images, and each pair asks for a formula with matrices of
 # 512 × 512. What is the least amount of arithmetic that gives the same answer?
@@ -143,10 +143,10 @@ page.say(rate=rate / 1e9, eigen_price=price["eigenvalues and eigenvectors"] / un
 # eigendecomposition costs as much as {glue:text}`06-eigen-price:.0f` products ({numref}`tab-06-prices`). Three rules
 # follow, and the rest of the chapter applies them.
 #
-# 1. *What concerns one image is done once an image.* There are $P + Q$ images and $P \cdot Q$ pairs.
-# 2. *What concerns a pair becomes a product.* If a divergence is an inner product of something of $p$ with something of
+# 1. *Work on one image is done once an image.* There are $P + Q$ images and $P \cdot Q$ pairs.
+# 2. *Work on a pair becomes a product.* If a divergence is an inner product of something of $p$ with something of
 #    $q$, then all pairs are one matrix product.
-# 3. *What cannot be a product is not done*, except where it decides something.
+# 3. *All other work on a pair is left undone*, except where it decides something.
 #
 # Here are the images we try it on: all photo textures of the first chapter, described by the wavelet scattering, and
 # every twenty-second of them as a query.
@@ -249,9 +249,9 @@ assert_close(divergence, product_kl(shrunk_queries, shrunk), rtol=1e-6, atol=1e-
 #
 # There is one catch. $\langle M, R \rangle$ holds the squares of the means, and these depend on where the origin
 # happens to be. Descriptors after a ReLU are all positive: their means lie far out, and in single precision the squares
-# drown what we want to know. The cure costs nothing. KL does not change if all images pass through one common affine
-# map, so we may first move and whiten the average image. Behind that map $M = I + E$ and $R = J + F$ are nearer to the
-# identity ($J$ is the identity with a 0 in the corner), and
+# drown the differences that we want. The cure costs nothing. KL does not change if all images pass through one common
+# affine map, so we may first move and whiten the average image. Behind that map $M = I + E$ and $R = J + F$ are nearer
+# to the identity ($J$ is the identity with a 0 in the corner), and
 #
 # ```{math}
 # :label: eq-06-centred
@@ -290,9 +290,8 @@ page.say(
 # The largest error over all pairs of patches, relative to the median divergence, is {glue:text}`06-kl-plain-0` for the
 # plain product in single precision as the patches are, {glue:text}`06-kl-plain-3` if all descriptors are moved by three
 # standard deviations, and {glue:text}`06-kl-plain-30` at thirty. For the package it is {glue:text}`06-kl-centred-0`,
-# {glue:text}`06-kl-centred-3` and {glue:text}`06-kl-centred-30`. What a common map cannot do is to bring images
-# together that *are* far apart: patches of different photographs are, and that is where the package's own error comes
-# from.
+# {glue:text}`06-kl-centred-3` and {glue:text}`06-kl-centred-30`. A common map cannot bring images together that *are*
+# far apart. Patches of different photographs are, and the package's own error comes from them.
 #
 # Graphics processors multiply faster if they may round the numbers first: to 10 bits behind the leading one (TF32) or
 # to 7 (bfloat16), with sums in single precision. Do the products of KL stand that? Here the deviations $E$ and $F$ are
@@ -372,7 +371,7 @@ page.table("bits", [*header, "another nearest image"], rows)
 # ```
 #
 # The vectors have $2D$ numbers. One product of the $K$ rows $\varphi_a$ with *all* columns $\psi_b$ of *all* images
-# gives every exponent of the paper's eq. 10. What remains is $\log \sum_b \omega_b e^{\dots}$, which costs one
+# gives every exponent of the paper's eq. 10. The rest, $\log \sum_b \omega_b e^{\dots}$, costs one
 # exponential for each pair of components. It is done in blocks small enough to stay in the processor's cache: otherwise
 # the exponentials wait for memory.
 
@@ -471,7 +470,7 @@ assert_close(distances.wasserstein2_squared(*pair)[0, 0], naive_w2(*pair))
 #
 # The affine-invariant distance (eq. 14) asks for the eigenvalues of $\Sigma_p^{-1} \Sigma_q$. With a Cholesky factor
 # $\Sigma_p = L L^\top$ they are those of the symmetric $L^{-1} \Sigma_q L^{-\top}$. The inverse of $L$ concerns one
-# image. What is left for the pair is two products and the eigenvalues: nothing in the formula lets us avoid them.
+# image. Two products and the eigenvalues are left for the pair: nothing in the formula lets us avoid them.
 # Stein's divergence, which the paper proposes for this reason, needs only $\log |\Sigma_p + \Sigma_q|$, one Cholesky
 # factor for a pair.
 
@@ -703,7 +702,7 @@ check_bound("ordered spectra", ordered_spectra(queries, images))
 # (In quantum information this is Alberti's theorem {cite:p}`c06-alberti1983note`.)
 #
 # Every $Y$ gives a bound, and for a fixed $Y$ it is a product: $\tr (Y B)$ is an inner product of $Y$ with the
-# covariance of a database image. Choosing $Y$ is choosing what we pretend about the pair. $Y = I$ is eq.
+# covariance of a database image. To choose $Y$ is to guess something about the pair. $Y = I$ is eq.
 # {eq}`eq-06-trace`. If $Y$ is diagonal in some basis, in which the variances are $a_i$ and $b_i$, the best choice
 # $y_i = \sqrt{a_i / b_i}$ gives the *pinching* bound
 #
@@ -888,8 +887,8 @@ check_bound("super-fidelity", super_fidelity(queries, images))
 # ### Rounding
 #
 # A theorem about real numbers says nothing about computed ones. If a bound is too large by its last digit, the search
-# may lose a neighbour. So every bound of the package gives way by what rounding may have done. Most of that has a worst
-# case. A sum of $n$ products in double precision, in any order, errs by at most
+# may lose a neighbour. So every bound of the package gives way by the largest error that rounding can make. Most of
+# these errors have a worst case. A sum of $n$ products in double precision, in any order, errs by at most
 #
 # ```{math}
 # :label: eq-06-gamma
@@ -1020,7 +1019,7 @@ figure
 # `rank` does all this. It takes the best of pinching, super-fidelity and duality (ordered spectra add little to them
 # and need eigenvalues), computes the distances of a few images of each query, and gives the leading rows to those that
 # are still within reach. (Some thirty images are not worth a bound: they are sorted in full.) It says how many
-# distances it computed. What matters is that its answer is that of the full sort, to the last bit.
+# distances it computed. Its answer is that of the full sort, to the last bit.
 
 
 # %%
@@ -1051,11 +1050,11 @@ page.say(evaluated_shapes=share_computed(answer))
 #
 # ### When spectra are flat
 #
-# Patches have steep spectra: a few directions hold most of the variance, and so two images differ much in what traces,
-# spectra and diagonals can see. What if the variance were spread evenly? Then all images have nearly the same spectrum,
-# and differ only in how they are turned. We build such images: twenty classes of ten, the covariance of each image
-# being $\bar\Sigma^{1/2} e^{H} \bar\Sigma^{1/2}$ with a small random symmetric $H$, and the variances of $\bar\Sigma$
-# falling like $k^{-s}$.
+# Patches have steep spectra: a few directions hold most of the variance, and so two images differ much in their traces,
+# spectra and diagonals. What if the variance were spread evenly? Then all images have nearly the same spectrum, and
+# differ only in how they are turned. We build such images: twenty classes of ten, the covariance of each image being
+# $\bar\Sigma^{1/2} e^{H} \bar\Sigma^{1/2}$ with a small random symmetric $H$, and the variances of $\bar\Sigma$ falling
+# like $k^{-s}$.
 
 
 # %%
@@ -1244,8 +1243,8 @@ page.markdown("commits", commits, results=[recorded])
 # code had changed; {numref}`tab-06-commits` has their commits.
 #
 # Read the two tables with three warnings. A ratio compares with the *fastest* library, whatever its error. The mixture
-# distance of POT takes full covariances, a more general and far dearer problem; it is given fewer dimensions, and the
-# row says only what an interface can cost. And for fitting mixtures by EM we claim nothing: there is nothing to
+# distance of POT takes full covariances, a more general and far more expensive problem; it is given fewer dimensions,
+# and the row says only what an interface can cost. And for fitting mixtures by EM we claim nothing: there is nothing to
 # reorganise.
 
 
@@ -1350,7 +1349,7 @@ page.say(
 # ## The column of times, again
 #
 # {numref}`tab-06-times` is the paper's column beside three others, all measured on one thread of our machine: the best
-# library, which tells what ten years of hardware and software have given by themselves; the package, for all pairs of
+# library, which tells the gain of ten years of hardware and software by themselves; the package, for all pairs of
 # the paper's 94 × 3,760, with its share of the preparation; and the package's exact search, where it has bounds.
 
 
@@ -1414,7 +1413,7 @@ assert found < library < paper
 # descriptors themselves are the factors: {glue:text}`06-query-seconds:.2f` seconds for a query, with the result of the
 # full sort.
 #
-# One sentence of the paper remains true. Wasserstein is *relatively* dear: a pair that has to be computed costs
+# One sentence of the paper remains true. Wasserstein is *relatively* expensive: a pair that has to be computed costs
 # {glue:text}`06-our-ratio:.0f` times a KL pair, because KL became a matrix product and Wasserstein did not; with exact
 # search it is still {glue:text}`06-search-ratio:.0f` times. But the *although* in "although expensive" has lost its
 # reason. At fractions of a second for a query, one may choose a distance for its precision. Which one that is, and how
