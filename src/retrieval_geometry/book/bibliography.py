@@ -1,4 +1,4 @@
-"""A Sphinx extension: the list of references has the labels that the text cites, such as "Dou et al., 2022"."""
+"""A Sphinx extension: references are listed under the labels that the text cites: "Dou et al., 2022"."""
 
 from __future__ import annotations
 
