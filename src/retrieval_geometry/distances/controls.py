@@ -76,7 +76,7 @@ def covariance_only(g: Gaussian) -> Gaussian:
 def mean_only(g: Gaussian) -> Gaussian:
     """Means ``(B, D)`` with the identity as covariance: distances of them compare means only.
 
-    Source: this package's own control for [geometric] Table 1. Used in chapter 4.
+    Source: this package's own control for [geometric] Table 1. Used in no chapter.
 
     The symmetric KL of these images is half the squared Euclidean distance of the means, and the squared
     2-Wasserstein distance is all of it.
