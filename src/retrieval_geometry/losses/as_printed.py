@@ -1,8 +1,8 @@
 """Formulas of [rankmi] and [wasserstein-dml] as printed where they are wrong, for the errata only.
 
-Nothing in the package trains with what is here. Each function shows what a reader gets who types in the
-printed formula; beside it stands the corrected one, or the name of the module that has it. The V of [rankmi]
-eq. 13 (erratum 3.4) is in :mod:`retrieval_geometry.losses.special_cases`.
+Nothing in the package trains with them. Each function is a printed formula, typed in as it stands; beside it
+stands the corrected one, or the name of the module that has it. The V of [rankmi] eq. 13 (erratum 3.4) is in
+:mod:`retrieval_geometry.losses.special_cases`.
 """
 
 import torch
@@ -20,7 +20,7 @@ def sinkhorn_divergence_as_printed(x: Tensor, y: Tensor, p: int, epsilon: float)
     .. math:: W_\varepsilon(\mu, \nu) - \tfrac12 (W_\varepsilon(\mu, \mu) + W_\varepsilon(\nu, \nu)),
               \qquad W_\varepsilon = \mathrm{OT}_\varepsilon^{1/p}
 
-    What can be debiased is the p-th power. Corrected, :math:`S_\varepsilon^{1/p}` is the root of
+    Only the p-th power can be debiased. Corrected, :math:`S_\varepsilon^{1/p}` is the root of
     :func:`~retrieval_geometry.distances.sinkhorn_divergence`; both agree for p = 1. Eq. 3 prints arg min for
     the min that :math:`\mathrm{OT}_\varepsilon` is.
 
@@ -66,8 +66,8 @@ def wcraig_as_printed(
     r"""[wasserstein-dml] Algorithm 1 line by line, **wrong** (erratum 2.3).
 
     The ``while`` in front of :math:`F_w(S) < L(\{s_0\}) - \epsilon` is missing, so one element is chosen; the
-    initial :math:`s_0 = 0` is no element of V, so S starts empty; and what is returned is the subset S, which
-    the descent of the points :math:`x_i` never touches. (The choice is made with the similarities of
+    initial :math:`s_0 = 0` is no element of V, so S starts empty; and the algorithm returns the subset S,
+    which the descent of the points :math:`x_i` never touches. (The choice uses the similarities of
     :func:`~retrieval_geometry.coresets.craig`, as those of eq. 6 are infinite.) Corrected, these are two
     algorithms: :func:`~retrieval_geometry.coresets.wcraig` and
     :func:`~retrieval_geometry.coresets.wasserstein_coreset`.
@@ -91,7 +91,9 @@ def wcraig_as_printed(
     check_count(n_points, "n_points", at_most=len(x))
     points = x[torch.randperm(len(x), generator=generator)[:n_points]].clone()
     divergences = pairwise_sinkhorn_divergence(x.unsqueeze(1), x.unsqueeze(1))
+    # The lines of the choice: the condition without its loop adds one element.
     subset = facility_location(divergences.max() - divergences, 1)
+    # The descent of eq. 5: it moves points that S does not hold.
     for _ in range(steps):
         points.requires_grad_(True)
         value = sinkhorn_divergence(points.unsqueeze(0), x.unsqueeze(0)).sum()
@@ -118,6 +120,7 @@ def negative_pair_distribution(conditional: Tensor, prior: Tensor) -> Tensor:
         tensor([[0.0000, 0.2500],
                 [0.2500, 0.0000]])
     """
+    # All pairs less those of one class.
     joint = conditional * prior.unsqueeze(1)
     return torch.outer(joint.sum(dim=0), joint.sum(dim=0)) - joint.T @ joint
 
@@ -153,10 +156,11 @@ def jensen_shannon(p: Tensor, q: Tensor, step: float = 1.0) -> Tensor:
         A scalar in nats, from 0 to log 2.
 
     Example:
-        >>> jensen_shannon(torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0]))
-        tensor(0.6931)
+        >>> jensen_shannon(torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0])).round(decimals=2)  # log 2
+        tensor(0.6900)
     """
     middle = (p + q) / 2
+    # 0 log 0 = 0, also where both densities vanish.
     terms = [torch.xlogy(density, density / middle.clamp_min(1e-300)) for density in (p, q)]
     return (terms[0] + terms[1]).sum() * step / 2
 
@@ -165,7 +169,7 @@ def optimal_bound(p: Tensor, q: Tensor, step: float = 1.0) -> Tensor:
     r"""The largest value of the bound in [rankmi] eq. 2, at :math:`V = \log(p / q)` (erratum 3.2).
 
     It is 2 JSD, and the supremum over any family of functions, a network's say, is at most this: the ">=" of
-    eq. 2 is right. What is missing is the factor 2: the value may exceed JSD, which it is said to bound. (The
+    eq. 2 is right. The factor 2 is missing: the value may exceed JSD, which it is said to bound. (The
     JSD generator of f-GAN has the same factor.) For joint and product distribution it stays a lower bound of
     the mutual information, as 2 JSD(p, q) = KL(p | q) - 2 KL((p + q) / 2 | q).
 
@@ -182,7 +186,7 @@ def optimal_bound(p: Tensor, q: Tensor, step: float = 1.0) -> Tensor:
 
 
 def pair_losses(values: Tensor) -> tuple[Tensor, Tensor]:
-    r"""What a matching pair and another pair cost: -T and :math:`-\log(2 - e^T)` ([rankmi] eq. 6).
+    r"""Losses of a matching pair and of another pair: -T and :math:`-\log(2 - e^T)` ([rankmi] eq. 6).
 
     Args:
         values: V of the distance, any shape.
@@ -219,7 +223,7 @@ def distances_as_printed(embeddings: Tensor, labels: Tensor) -> tuple[Tensor, Te
         Distances of matching pairs, and of the others.
     """
     labels = check_labels(labels, len(embeddings)).to(embeddings.device)
-    gaps = embeddings.unsqueeze(1) - embeddings
+    gaps = embeddings.unsqueeze(1) - embeddings  # lines 6-8 have no i != j
     distances = gaps.square().sum(dim=2).sqrt()
     same = labels.unsqueeze(1) == labels
     return distances[same], distances[~same]

@@ -1,4 +1,4 @@
-"""What ran, on what machine, from which commit: the part of a result that lets another person judge it."""
+"""Provenance: code, machine, libraries and cost of a run, by which another person can judge a result."""
 
 import platform
 import subprocess
@@ -28,7 +28,9 @@ LIBRARIES = (
 def collect_provenance(
     seconds: float, threads: int, device: str = "cpu", weights: Sequence[WeightsInfo] = ()
 ) -> Provenance:
-    """Describe this process after a run of ``seconds`` on ``threads`` CPU threads of ``device``.
+    """Provenance of this process after a run of ``seconds`` on ``threads`` CPU threads of ``device``.
+
+    Source: this package's own. Used in chapter 4.
 
     Raises:
         ValueError: ``seconds`` is not a number, or ``weights`` not a list of weights.
@@ -54,7 +56,7 @@ def collect_provenance(
 
 
 def library_versions() -> dict[str, str]:
-    """The versions of Python and of the libraries that numbers may hang on."""
+    """The versions of Python and of the libraries that numbers may depend on."""
     found = {"python": platform.python_version()}
     for name in LIBRARIES:
         try:
