@@ -28,8 +28,8 @@ The book is made by jobs: each experiment is one, each chapter is one, and the p
 from has not changed.
 
 Processor seconds are those of all processes of a job, with the loading of libraries. Jobs run side by side,
-so the seconds by the clock add up to more than a build takes. Memory is the most that one process of a job held;
-in the last row stands the largest of all. The experiments ran on {processors}.
+so the seconds by the clock add up to more than a build takes. Memory is the most that one process of a job
+held; in the last row stands the largest of all. The experiments ran on {processors}.
 
 ````{{table}} What the jobs of this book cost, the dearest first
 :name: tab-costs
