@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from retrieval_geometry.experiments.registry import load_or_run
-from retrieval_geometry.reporting.results import Result, load_recorded
+from retrieval_geometry.reporting.results import Result
+from retrieval_geometry.reporting.results import load_recorded as read_recorded  # not a read of its own
 from retrieval_geometry.reporting.tables import format_interval, markdown_table
 
 SOURCES = "application/x.retrieval-geometry.sources+json"
@@ -38,7 +39,7 @@ class Page:
     """
 
     def __init__(self, number: str, **settings: Any) -> None:
-        if not isinstance(number, str) or len(number) != 2 or not number.isdecimal():
+        if not isinstance(number, str) or len(number) != 2 or not number.isascii() or not number.isdecimal():
             raise ValueError(f"number must be the two digits of the chapter's file, got {number!r}")
         self._number, self._settings = number, settings
 
@@ -48,7 +49,7 @@ class Page:
 
     def load_recorded(self, experiment: str, profile: str = "real") -> Result:
         """A result that was recorded earlier; see :func:`~.results.load_recorded`."""
-        return load_recorded(experiment, profile)
+        return read_recorded(experiment, profile)
 
     def key(self, name: str) -> str:
         """The name under which the text cites a number."""
