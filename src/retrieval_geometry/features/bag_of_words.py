@@ -1,16 +1,19 @@
 """The baseline of [geometric]: a histogram of visual words, counted over SIFT keypoints."""
 
 import math
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 import torch
-from sklearn.cluster import MiniBatchKMeans
 from torch import Tensor
 from tqdm import tqdm
 
 from retrieval_geometry._check import check_choice, check_count, check_kind, check_shape
 from retrieval_geometry.datasets import ImageSet
+
+if TYPE_CHECKING:
+    from sklearn.cluster import MiniBatchKMeans
 
 
 class SiftBagOfWords:
@@ -66,6 +69,8 @@ class SiftBagOfWords:
         Raises:
             ValueError: fewer descriptors than words in all the images.
         """
+        from sklearn.cluster import MiniBatchKMeans  # slow to import
+
         check_kind(images, "images", ImageSet)
         generator = np.random.default_rng(self.seed)
         share = math.ceil(self.max_descriptors / max(len(images), 1))
@@ -102,9 +107,11 @@ class SiftBagOfWords:
         return histograms / length.clamp(min=1)
 
     def _positions(self, images: ImageSet, task: str) -> tqdm:
-        return tqdm(range(len(images)), desc=f"SIFT {task}", unit="image", disable=None if self.progress else True)
+        return tqdm(
+            range(len(images)), desc=f"SIFT {task}", unit="image", disable=None if self.progress else True
+        )
 
-    def _fitted(self) -> MiniBatchKMeans:
+    def _fitted(self) -> "MiniBatchKMeans":
         if self._clusters is None:
             raise ValueError("there are no words yet: call fit before transform")
         return self._clusters

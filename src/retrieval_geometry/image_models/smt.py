@@ -18,7 +18,6 @@ from tqdm import tqdm
 
 from retrieval_geometry._check import ImageError, ImageName, check_count, check_generator, check_number
 from retrieval_geometry.image_models._descriptors import check_descriptors, check_variance, check_varied
-from retrieval_geometry.image_models._smt_kernels import rotate_rows
 from retrieval_geometry.image_models._smt_search import (
     FOLDS,
     choose_shrinkage,
@@ -59,6 +58,8 @@ class Rotations:
         Raises:
             ValueError: a dimension that does not hold all coordinates of the pairs.
         """
+        from retrieval_geometry.image_models._smt_kernels import rotate_rows  # numba is slow to import
+
         check_count(dim, "dim", at_least=int(self.pairs.max()) + 1 if len(self) else 1)
         transposed = np.eye(dim)
         rotate_rows(transposed, self.pairs.numpy(), self.angles.numpy())
@@ -158,7 +159,9 @@ def fit_smt(
     fits: list[_ChunkFit] = []
     with (
         ThreadPoolExecutor(torch.get_num_threads()) as pool,
-        tqdm(total=len(x), desc="sparse matrix transforms", unit="image", disable=None if progress else True) as bar,
+        tqdm(
+            total=len(x), desc="sparse matrix transforms", unit="image", disable=None if progress else True
+        ) as bar,
     ):
         for part in x.detach().split(size):
             fits.append(_fit_chunk(part, settings, pool, n_before=sum(len(fit.mean) for fit in fits)))
