@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from retrieval_geometry._sources import Sources, combined, literal, loaded_sources
+from retrieval_geometry._threads import cpu_threads
 from retrieval_geometry.experiments.profiles import check_profile
 from retrieval_geometry.reporting.provenance import library_versions
 from retrieval_geometry.reporting.results import Result, ResultError, recorded_dir, result_path, results_dir
@@ -21,11 +22,16 @@ from retrieval_geometry.reporting.results import Result, ResultError, recorded_d
 
 @dataclass(frozen=True)
 class Experiment:
-    """An experiment by name: ``function`` runs it, ``"module:name"`` below this package."""
+    """An experiment by name: ``function`` runs it, ``"module:name"`` below this package.
+
+    One that trains has one thread on the CPU: sums in floating point follow the number of threads, and so
+    would the models.
+    """
 
     name: str
     function: str
     description: str
+    trains: bool = False
 
     @property
     def module(self) -> str:
@@ -44,7 +50,8 @@ class Experiment:
         check_profile(profile)
         source = self.source()  # before the code is loaded: what is edited meanwhile is not what ran
         run: Callable[..., Result] = pkgutil.resolve_name(f"{self.module}:{self.function.partition(':')[2]}")
-        result = run(profile=profile, data_root=data_root, device=device, seed=seed)
+        with cpu_threads(1 if self.trains else None):
+            result = run(profile=profile, data_root=data_root, device=device, seed=seed)
         folder = folder_digest(profile, data_root)
         return replace(result, provenance=replace(result.provenance, source=source, folder=folder))
 
@@ -87,26 +94,47 @@ EXPERIMENTS = {
             "learning-tuning",
             "learning:run_tuning",
             "one hyper-parameter of each loss, on validation classes",
-        ),
-        Experiment("learning-bench", "learning:run_bench", "losses of metric learning under one budget"),
-        Experiment(
-            "learning-products", "learning:run_products", "the same on photographs of products (real only)"
+            trains=True,
         ),
         Experiment(
-            "learning-photographs", "learning:run_photographs", "the same on Tiny ImageNet (real only)"
+            "learning-bench", "learning:run_bench", "losses of metric learning under one budget", trains=True
+        ),
+        Experiment(
+            "learning-products",
+            "learning:run_products",
+            "the same on photographs of products (real only)",
+            trains=True,
+        ),
+        Experiment(
+            "learning-photographs",
+            "learning:run_photographs",
+            "the same on Tiny ImageNet (real only)",
+            trains=True,
         ),
         Experiment(
             "wasserstein-ablations",
             "wasserstein:run_ablations",
             "W-triplet with one choice changed at a time",
+            trains=True,
         ),
         Experiment(
             "wasserstein-coresets",
             "wasserstein:run_coresets",
             "W-triplet on subsets, for a share of the steps",
+            trains=True,
         ),
-        Experiment("rankmi-ablations", "rankmi:run_ablations", "RankMI with one choice changed at a time"),
-        Experiment("rankmi-distances", "rankmi:run_distances", "distances of pairs before and after RankMI"),
+        Experiment(
+            "rankmi-ablations",
+            "rankmi:run_ablations",
+            "RankMI with one choice changed at a time",
+            trains=True,
+        ),
+        Experiment(
+            "rankmi-distances",
+            "rankmi:run_distances",
+            "distances of pairs before and after RankMI",
+            trains=True,
+        ),
     )
 }
 
