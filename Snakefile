@@ -11,6 +11,7 @@ from pathlib import Path
 from retrieval_geometry._sources import Sources
 from retrieval_geometry.book.graph import PAGES, SETTINGS, experiments_of, result_of
 from retrieval_geometry.book.project import Project
+from retrieval_geometry.experiments.registry import find
 
 project, sources = Project.find(Path(workflow.basedir)), Sources()
 chapters = project.chapter_names()
@@ -29,10 +30,10 @@ def made(path):
 
 
 def experiment_inputs(wildcards):
-    """What is made first, if both are: these experiments change one thing of models of the comparison."""
-    first, own = result_of("learning-bench", profile), result_of(wildcards.experiment, profile)
-    after = wildcards.experiment.startswith(("wasserstein-", "rankmi-"))
-    return [first] if after and (again is None or {first, own} <= set(again)) else []
+    """What is made first, if both are: an experiment goes on from what those that it needs have kept."""
+    own = result_of(wildcards.experiment, profile)
+    first = [result_of(name, profile) for name in find(wildcards.experiment).needs]
+    return [path for path in first if again is None or {path, own} <= set(again)]
 
 
 def chapter_inputs(wildcards):

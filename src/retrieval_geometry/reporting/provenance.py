@@ -8,8 +8,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from retrieval_geometry import __version__
+from retrieval_geometry._folders import project_root
 from retrieval_geometry.reporting.measured import is_number
-from retrieval_geometry.reporting.results import Provenance, WeightsInfo, project_root
+from retrieval_geometry.reporting.results import Provenance, WeightsInfo
 
 LIBRARIES = (
     "torch",
