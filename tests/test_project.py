@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "src" / "retrieval_geometry"
 # A module may import from its own layer and from those before it.
 LAYERS = [
-    {"_check", "_compiled", "_covariances", "_files", "_folders", "_sealed", "_sources", "_text"},
+    {"_check", "_compiled", "_covariances", "_files", "_folders", "_sealed", "_sources", "_text", "_threads"},
     {"datasets", "image_models", "features"},
     {"distances"},
     {"losses", "coresets", "projections"},
@@ -21,7 +21,7 @@ LAYERS = [
     {"reporting"},
     {"experiments"},
     {"papers", "own_pictures"},
-    {"book", "cli", "__main__"},
+    {"page", "book", "cli", "__main__"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 MODULES = sorted(path for path in SOURCE.rglob("*.py") if path != SOURCE / "__init__.py")

@@ -78,9 +78,7 @@ def _add_build(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     )
     _add_settings(build)
     build.add_argument("--cores", type=_positive, help="processes at a time (default: all cores)")
-    build.add_argument(
-        "--threads", type=_positive, default=1, help="threads of each experiment and chapter (default: 1)"
-    )
+    build.add_argument("--threads", type=_positive, default=1, help="threads of each experiment (default: 1)")
     build.add_argument("targets", nargs="*", help="files to make instead of the whole book")
     build.set_defaults(command=_build)
 

@@ -6,9 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
+from threadpoolctl import threadpool_info
 
 from retrieval_geometry._sources import Sources
 from retrieval_geometry.experiments import (
+    Experiment,
     RunContext,
     checkpoints,
     claims,
@@ -212,3 +215,31 @@ def test_parts_of_a_run_outlive_edits_that_do_not_concern_them(copied, tmp_path)
         assert not set(folders()) & set(second)
     finally:
         checkpoints._source.cache_clear()
+
+
+def test_what_trains_has_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sums follow the number of threads, and so would the models; other experiments keep theirs."""
+    seen = {}
+
+    def run(experiment: Experiment) -> int:
+        function = experiment.function.replace(":", ".")
+        monkeypatch.setattr(function, lambda context: seen.update({experiment.name: threads()}) or stop())
+        with pytest.raises(InterruptedError):
+            experiment.run()
+        return seen[experiment.name]
+
+    def threads() -> int:
+        return max(torch.get_num_threads(), *(pool["num_threads"] for pool in threadpool_info()))
+
+    def stop() -> None:
+        raise InterruptedError
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        found = {experiment.name: run(experiment) for experiment in experiments().values()}
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    trained = {name for name in found if not name.startswith("geometric-")}
+    assert {name for name, count in found.items() if count == 1} == trained

@@ -37,7 +37,8 @@ def build(
         cores: cores to use; all by default.
         targets: files to make instead of the whole book, such as ``build/executed/01_metrics.ipynb``.
         project: the checkout; the one around the working directory by default.
-        threads: of each experiment and chapter; small matrices gain nothing from more than one.
+        threads: of each experiment; those that train, and chapters, have one, so that no number of theirs
+            depends on it.
 
     Raises:
         ValueError: an argument is not usable; the message says what it should be.
@@ -87,7 +88,7 @@ def _make(
     command = [
         *(sys.executable, "-m", "snakemake", "--snakefile", str(project.root / "Snakefile")),
         *("--cores", str(cores), "--directory", str(project.root)),
-        *("--set-threads", f"experiment={threads}", f"chapter={threads}"),
+        *("--set-threads", f"experiment={threads}"),
         # What there is says itself whether it is whole and current: Snakemake's own book-keeping, which a
         # kill can leave wrong, has no say; our lock, released by the system even then, stands in for its own.
         *("--nolock", "--ignore-incomplete", "--drop-metadata", "--rerun-triggers", "mtime"),

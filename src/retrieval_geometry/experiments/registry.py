@@ -18,6 +18,7 @@ from typing import Any
 
 from retrieval_geometry._folders import recorded_dir
 from retrieval_geometry._sources import Sources, combined, literal, loaded_sources
+from retrieval_geometry._threads import cpu_threads
 from retrieval_geometry.experiments.context import RunContext
 from retrieval_geometry.reporting.provenance import library_versions
 from retrieval_geometry.reporting.results import Result, ResultError, recorded_run
@@ -36,12 +37,15 @@ class Experiment:
         function: ``"module:name"`` of what runs it: from a :class:`RunContext` it makes a result.
         description: on one line.
         needs: experiments that are run before it where both are, as it goes on from what they keep.
+        trains: whether it trains, and so has one thread on the CPU: sums in floating point follow the
+            number of threads, and so would the models.
     """
 
     name: str
     function: str
     description: str
     needs: tuple[str, ...] = ()
+    trains: bool = False
 
     @property
     def module(self) -> str:
@@ -58,7 +62,8 @@ class Experiment:
         context = context or RunContext()
         source = self.source()  # before the code is loaded: what is edited meanwhile is not what ran
         run: Callable[[RunContext], Result] = pkgutil.resolve_name(self.function)
-        result = run(context)
+        with cpu_threads(1 if self.trains else None):
+            result = run(context)
         return replace(result, provenance=replace(result.provenance, source=source, folder=context.folder))
 
     def source(self, sources: Sources | None = None, folder: Path | None = None) -> str:

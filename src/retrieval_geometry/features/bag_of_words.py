@@ -102,9 +102,7 @@ class SiftBagOfWords:
         return histograms / length.clamp(min=1)
 
     def _positions(self, images: ImageSet, task: str) -> tqdm:
-        return tqdm(
-            range(len(images)), desc=f"SIFT {task}", unit="image", disable=None if self.progress else True
-        )
+        return tqdm(range(len(images)), desc=f"SIFT {task}", unit="image", disable=None if self.progress else True)
 
     def _fitted(self) -> MiniBatchKMeans:
         if self._clusters is None:

@@ -158,9 +158,7 @@ def fit_smt(
     fits: list[_ChunkFit] = []
     with (
         ThreadPoolExecutor(torch.get_num_threads()) as pool,
-        tqdm(
-            total=len(x), desc="sparse matrix transforms", unit="image", disable=None if progress else True
-        ) as bar,
+        tqdm(total=len(x), desc="sparse matrix transforms", unit="image", disable=None if progress else True) as bar,
     ):
         for part in x.detach().split(size):
             fits.append(_fit_chunk(part, settings, pool, n_before=sum(len(fit.mean) for fit in fits)))

@@ -1,6 +1,7 @@
 """Tables as Markdown text, made from results: pipes and emphasis, which MyST shows in HTML and LaTeX."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from retrieval_geometry._text import markdown_text
 from retrieval_geometry.reporting.claims import ClaimRow
@@ -17,8 +18,8 @@ SMALLER_IS_BETTER = {"variation", "noise"}
 PaperNumbers = Mapping[str, Mapping[str, float]]
 
 
-def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table; the first column is left-aligned, the others right.
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]], words: int = 1) -> str:
+    """A Markdown table; the first ``words`` columns are left-aligned, the others, of numbers, right.
 
     Pipes inside cells are escaped, and numbers kept in one piece.
 
@@ -32,7 +33,7 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
             raise ValueError(
                 f"every row needs {len(header)} cells like the header, got {len(row)}: {list(row)}"
             )
-    rule = [":---", *["---:"] * (len(header) - 1)]
+    rule = [":---" if column < words else "---:" for column in range(len(header))]
     lines = [_line([_escape(cell) for cell in header]), _line(rule)]
     return "\n".join(lines + [_line([_escape(cell) for cell in row]) for row in rows])
 
@@ -46,6 +47,12 @@ def format_metric(metric: Metric | None, bold: bool = False, digits: int = 2) ->
         return "–"
     value = f"**{metric.value:.{digits}f}**" if bold else f"{metric.value:.{digits}f}"
     return value if metric.n == 1 else f"{value} [{metric.low:.{digits}f}, {metric.high:.{digits}f}]"
+
+
+def format_interval(interval: Any, digits: int = 2, signed: bool = False) -> str:
+    """``0.62 [0.55, 0.69]``, or ``+0.06 [-0.01, +0.13]``: anything with value, low and high."""
+    form = f"{'+' if signed else ''}.{digits}f"
+    return unbroken(f"{interval.value:{form}} [{interval.low:{form}}, {interval.high:{form}}]")
 
 
 def format_seconds(seconds: float | None) -> str:

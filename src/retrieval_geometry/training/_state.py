@@ -28,17 +28,6 @@ def isolated_random_state() -> Iterator[None]:
         np.random.set_state(state)  # noqa: NPY002
 
 
-@contextmanager
-def cpu_threads(count: int | None) -> Iterator[None]:
-    """Let torch compute on so many threads meanwhile; None leaves it as it is."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count or before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
 def seed_step(seed: int, step: int) -> None:
     """Set the random state that a step starts from: it depends on the seed and the step alone.
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
+from retrieval_geometry._threads import cpu_threads
 from retrieval_geometry.datasets import ImageSet
 from retrieval_geometry.features import EmbeddingNetwork
 from retrieval_geometry.training._run import NonFiniteLossError, Run, start_fabric
 from retrieval_geometry.training._state import (
-    cpu_threads,
     isolated_random_state,
     read_checkpoint,
     write_checkpoint,

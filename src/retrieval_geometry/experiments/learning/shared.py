@@ -7,18 +7,24 @@ EXPERIMENTS = (
         "learning-tuning",
         f"{__package__}.tuning:run_tuning",
         "one hyper-parameter of each loss, on validation classes",
+        trains=True,
     ),
     Experiment(
-        "learning-bench", f"{__package__}.bench:run_bench", "losses of metric learning under one budget"
+        "learning-bench",
+        f"{__package__}.bench:run_bench",
+        "losses of metric learning under one budget",
+        trains=True,
     ),
     Experiment(
         "learning-products",
         f"{__package__}.bench:run_products",
         "the same on photographs of products (real only)",
+        trains=True,
     ),
     Experiment(
         "learning-photographs",
         f"{__package__}.bench:run_photographs",
         "the same on Tiny ImageNet (real only)",
+        trains=True,
     ),
 )

@@ -13,12 +13,14 @@ PAPER = Paper(
             f"{__package__}.experiments:run_ablations",
             "RankMI with one choice changed at a time",
             needs=("learning-bench",),
+            trains=True,
         ),
         Experiment(
             "rankmi-distances",
             f"{__package__}.experiments:run_distances",
             "distances of pairs before and after RankMI",
             needs=("learning-bench",),
+            trains=True,
         ),
     ),
 )

@@ -13,12 +13,14 @@ PAPER = Paper(
             f"{__package__}.experiments:run_ablations",
             "W-triplet with one choice changed at a time",
             needs=("learning-bench",),
+            trains=True,
         ),
         Experiment(
             "wasserstein-coresets",
             f"{__package__}.experiments:run_coresets",
             "W-triplet on subsets, for a share of the steps",
             needs=("learning-bench",),
+            trains=True,
         ),
     ),
 )
