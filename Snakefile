@@ -36,6 +36,13 @@ def experiment_inputs(wildcards):
     return [path for path in first if again is None or {path, own} <= set(again)]
 
 
+def parts_of(wildcards):
+    """As many parts as there are cores, if the experiment is made: each keeps a share of the work."""
+    name, n = wildcards.experiment, workflow.cores
+    wanted = find(name).parts and n > 1 and result_of(name, profile) in (again or ())
+    return [f"build/parts/{name}/{number}-{n}" for number in range(1, n + 1)] if wanted else []
+
+
 def chapter_inputs(wildcards):
     script = project.chapters / f"{wildcards.chapter}.py"
     return [made(result_of(name, profile)) for name in experiments_of(sources, script)]
@@ -50,8 +57,18 @@ rule book:
     default_target: True
 
 
-rule experiment:
+rule part:
     input: experiment_inputs
+    output: temp(touch("build/parts/{experiment}/{number}-{of}"))
+    params: settings=lambda wildcards: arguments
+    threads: 1
+    priority: 1
+    message: "running part {wildcards.number} of {wildcards.of} of {wildcards.experiment}"
+    shell: "{python:q} -m retrieval_geometry run {wildcards.experiment:q} {params.settings} --part {wildcards.number}/{wildcards.of}"
+
+
+rule experiment:
+    input: experiment_inputs, parts_of
     output: "build/results/{experiment}-" + profile + ".json"
     params: settings=lambda wildcards: arguments  # a function: braces in it are left alone
     # One thread a job: small matrices gain nothing from more, and jobs side by side use the cores.

@@ -88,6 +88,9 @@ def _add_run(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
     run.add_argument("experiment", metavar="EXPERIMENT", help="a name such as geometric-table1")
     _add_settings(run)
     run.add_argument("--output", metavar="FILE", help="result file (default: where chapters look for it)")
+    run.add_argument(
+        "--part", type=_share, metavar="I/N", help="do only this share of the work, and keep it for the run"
+    )
     run.set_defaults(command=_run)
 
 
@@ -134,6 +137,13 @@ def _positive(text: str) -> int:
     return int(text)
 
 
+def _share(text: str) -> tuple[int, int]:
+    number, _, of = text.partition("/")
+    if not (number.isdecimal() and of.isdecimal() and 1 <= int(number) <= int(of)):
+        raise argparse.ArgumentTypeError(f"must be a share such as 1/2, got {text!r}")
+    return int(number), int(of)
+
+
 def _build(options: argparse.Namespace) -> int:
     try:
         from retrieval_geometry.book.build import build
@@ -157,6 +167,9 @@ def _run(options: argparse.Namespace) -> int:
 
     experiment = find(options.experiment)
     context = RunContext(options.profile, options.data_root, options.device, options.seed)
+    if options.part:
+        experiment.run_part(context, *options.part)
+        return 0
     output = Path(options.output) if options.output else context.result_of(experiment.name)
     if output.exists() and not output.is_file():
         found = "a folder" if output.is_dir() else "a device or a pipe"

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from retrieval_geometry.datasets import MetricLearningSplit, class_split, glyphs
-from retrieval_geometry.experiments import RunContext
+from retrieval_geometry.experiments import RunContext, find
 from retrieval_geometry.experiments import claims as all_claims
 from retrieval_geometry.experiments.comparisons import compare, other_side, side, transport_sides
 from retrieval_geometry.experiments.learning import bench, tuning
@@ -110,6 +110,25 @@ def test_a_run_that_was_interrupted_trains_only_what_is_missing(setting, context
     bench.run_bench(context)
     assert first == [("w-triplet", 1), ("w-contrastive", 1), ("rankmi", 0)]
     assert trained[3:] == [("rankmi", 0), ("rankmi", 1)]
+
+
+def test_parts_train_what_the_run_then_finds(setting, context, monkeypatch):
+    monkeypatch.setattr(bench, "QUICK_METHODS", ("w-triplet", "w-contrastive", "rankmi"))
+    monkeypatch.setattr(bench, "transport_retrieval", lambda *_: None)
+    trained, train_one = [], learning_run.train_one
+    for module in (bench, learning_run):
+        monkeypatch.setattr(
+            module, "train_one", lambda *given: trained.append(given[0].name) or train_one(*given)
+        )
+    for number in (1, 2):
+        find("learning-bench").run_part(context, number, 2)
+    assert trained == ["w-triplet"] * 2 + ["rankmi"] * 2 + ["w-contrastive"] * 2
+    bench.run_bench(context)
+    assert len(trained) == 6
+    with pytest.raises(ValueError, match="part must be a number of 1 to 2, got 3"):
+        find("learning-bench").run_part(context, 3, 2)
+    with pytest.raises(ValueError, match="geometric-layers is one piece"):
+        find("geometric-layers").run_part(context, 1, 2)
 
 
 def test_tuning_takes_the_best_value_on_classes_of_the_training_set(setting, context, monkeypatch):

@@ -37,6 +37,8 @@ class Experiment:
         function: ``"module:name"`` of what runs it: from a :class:`RunContext` it makes a result.
         description: on one line.
         needs: experiments that are run before it where both are, as it goes on from what they keep.
+        parts: ``"module:name"`` of what makes a share of the work beforehand, from a context, the number of
+            the share and the number of all; empty where it is all one piece.
         trains: whether it trains, and so has one thread on the CPU: sums in floating point follow the
             number of threads, and so would the models.
     """
@@ -45,6 +47,7 @@ class Experiment:
     function: str
     description: str
     needs: tuple[str, ...] = ()
+    parts: str = ""
     trains: bool = False
 
     @property
@@ -65,6 +68,19 @@ class Experiment:
         with cpu_threads(1 if self.trains else None):
             result = run(context)
         return replace(result, provenance=replace(result.provenance, source=source, folder=context.folder))
+
+    def run_part(self, context: RunContext, number: int, of: int) -> None:
+        """Do a share of the work and keep it in the cache, where :meth:`run` finds it.
+
+        Raises:
+            ValueError: the experiment has no parts, or not this one.
+        """
+        if not self.parts:
+            raise ValueError(f"experiment {self.name} is one piece, it has no parts")
+        if not 1 <= number <= of:
+            raise ValueError(f"part must be a number of 1 to {of}, got {number}")
+        with cpu_threads(1 if self.trains else None):
+            pkgutil.resolve_name(self.parts)(context, number, of)
 
     def source(self, sources: Sources | None = None, folder: Path | None = None) -> str:
         """A digest of what its numbers follow from: code, and the recorded results that the code reads.

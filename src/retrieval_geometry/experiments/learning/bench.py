@@ -60,9 +60,18 @@ def run_bench(context: RunContext) -> Result:
     ``quick``: eleven losses on glyphs; ``real``: seventeen on Omniglot; ``paper``: on CUB-200-2011.
     Hyper-parameters are those that the recorded run of ``learning-tuning`` chose on glyphs.
     """
-    names = QUICK_METHODS if context.profile == "quick" else tuple(METHODS)
-    methods = [METHODS[name] for name in names]
-    return _bench("learning-bench", context, learning_setting(context), methods, chosen_values())
+    return _bench("learning-bench", context, learning_setting(context), _asked(context), chosen_values())
+
+
+def train_part(context: RunContext, number: int, of: int) -> None:
+    """Train a share of the methods of :func:`run_bench`, number ``number`` of ``of``, and keep them."""
+    setting, chosen = learning_setting(context), chosen_values()
+    for method in _asked(context)[number - 1 :: of]:
+        _train(method, chosen[method.name], setting, context.seed, f"part {number} of {of}:")
+
+
+def _asked(context: RunContext) -> list[LearningMethod]:
+    return [METHODS[name] for name in (QUICK_METHODS if context.profile == "quick" else METHODS)]
 
 
 def run_products(context: RunContext) -> Result:
@@ -101,16 +110,13 @@ def _bench(
     methods: Sequence[LearningMethod],
     chosen: Mapping[str, float],
 ) -> Result:
-    seed, checkpoints = context.seed, checkpoints_of(setting)
     started = time.perf_counter()
     by_transport, runs = {}, {}
     for i, method in enumerate(methods, 1):
-        value, progress = chosen[method.name], f"[{i}/{len(methods)}]"
-        if method.name in ASKED_BY_TRANSPORT:
-            work = partial(_transport_run, method, value, setting, seed, checkpoints)
-            name = f"{run_name(method, value, seed)}-transport"
-            by_transport[method.name] = run_once(name, work, checkpoints, progress)
-        runs[method.name] = run_seeds(method, value, setting, seed, checkpoints, progress)
+        progress = f"[{i}/{len(methods)}]"
+        asked, runs[method.name] = _train(method, chosen[method.name], setting, context.seed, progress)
+        if asked is not None:
+            by_transport[method.name] = asked
     entries = [
         summarize(
             method.name,
@@ -131,6 +137,17 @@ def _bench(
     )
     seconds = total_seconds(started, runs.values())
     return learning_result(experiment, context, setting, entries, details, seconds)
+
+
+def _train(
+    method: LearningMethod, value: float, setting: LearningSetting, seed: int, progress: str
+) -> tuple[LearningRun | None, list[LearningRun]]:
+    """All models of a method; and the first of them by transport distances, where those are asked."""
+    checkpoints, asked = checkpoints_of(setting), None
+    if method.name in ASKED_BY_TRANSPORT:
+        work = partial(_transport_run, method, value, setting, seed, checkpoints)
+        asked = run_once(f"{run_name(method, value, seed)}-transport", work, checkpoints, progress)
+    return asked, run_seeds(method, value, setting, seed, checkpoints, progress)
 
 
 def transport_retrieval(

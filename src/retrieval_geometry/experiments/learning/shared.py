@@ -13,6 +13,7 @@ EXPERIMENTS = (
         "learning-bench",
         f"{__package__}.bench:run_bench",
         "losses of metric learning under one budget",
+        parts=f"{__package__}.bench:train_part",
         trains=True,
     ),
     Experiment(
