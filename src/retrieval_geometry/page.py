@@ -42,6 +42,7 @@ class Page:
         if not isinstance(number, str) or len(number) != 2 or not number.isascii() or not number.isdecimal():
             raise ValueError(f"number must be the two digits of the chapter's file, got {number!r}")
         self._number, self._settings = number, settings
+        self._recorded: set[str] = set()
 
     def load_or_run(self, experiment: str) -> Result:
         """The result of an experiment in this build; see :func:`~.registry.load_or_run`."""
@@ -49,6 +50,7 @@ class Page:
 
     def load_recorded(self, experiment: str, profile: str = "real") -> Result:
         """A result that was recorded earlier; see :func:`~.results.load_recorded`."""
+        self._recorded.add(f"{experiment}-{profile}")
         return read_recorded(experiment, profile)
 
     def key(self, name: str) -> str:
@@ -100,8 +102,9 @@ class Page:
         from IPython.display import display
 
         if results:
-            files = [f"{result.experiment}-{result.profile}" for result in results]
-            note = {"label": label, "results": list(dict.fromkeys(files))}
+            names = dict.fromkeys(f"{result.experiment}-{result.profile}" for result in results)
+            places = [f"{'recorded' if name in self._recorded else 'results'}/{name}" for name in names]
+            note = {"label": label, "results": places}
             display({SOURCES: note}, raw=True)
 
     @staticmethod

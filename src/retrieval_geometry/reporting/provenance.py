@@ -4,6 +4,7 @@ import platform
 import subprocess
 import sys
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -49,6 +50,7 @@ def collect_provenance(
         seconds=round(seconds, 3),
         peak_memory_mb=_peak_memory_mb(),
         weights=tuple(weights),
+        finished=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
     )
 
 

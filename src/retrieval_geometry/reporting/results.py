@@ -127,7 +127,8 @@ class WeightsInfo:
 class Provenance:
     """What ran, on what, and what it cost. ``dirty`` means that the checkout differed from ``commit``.
 
-    ``source`` is a digest of the code that the numbers follow from, ``folder`` one of the data folder's name.
+    ``source`` is a digest of the code that the numbers follow from, ``folder`` one of the data folder's name,
+    ``finished`` the date and time at the end, in UTC (empty in older records).
     """
 
     package_version: str
@@ -142,6 +143,7 @@ class Provenance:
     weights: tuple[WeightsInfo, ...] = ()
     source: str = ""
     folder: str = ""
+    finished: str = ""
 
 
 @dataclass(frozen=True)

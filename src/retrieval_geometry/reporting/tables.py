@@ -1,5 +1,7 @@
 """Tables as Markdown text, made from results: pipes and emphasis, which MyST shows in HTML and LaTeX."""
 
+import csv
+import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -156,6 +158,17 @@ def _because(row: ClaimRow) -> str:
     return f"*Decided by*: {row.evidence}.{reach}"
 
 
+def result_csv(result: Result) -> str:
+    """All metrics of a result as comma-separated text: a row for each method and metric."""
+    text = io.StringIO()
+    lines = csv.writer(text, lineterminator="\n")
+    lines.writerow(["method", "label", "metric", "value", "low", "high", "n"])
+    for entry in result.methods:
+        for name, metric in entry.metrics.items():
+            lines.writerow([entry.method, entry.label, name, metric.value, metric.low, metric.high, metric.n])
+    return text.getvalue()
+
+
 def provenance_table(result: Result) -> str:
     """What made a result: data, commit, machine, versions and cost, one fact a line."""
     made, data = result.provenance, result.dataset
@@ -167,6 +180,7 @@ def provenance_table(result: Result) -> str:
         *[("Weights", f"{weights.name}, sha256 {weights.sha256[:16]}…") for weights in made.weights],
         ("Package", f"{made.package_version}, commit {made.commit[:12]}{state}"),
         ("Libraries", ", ".join(f"{name} {version}" for name, version in made.libraries.items())),
+        *([("Finished", made.finished)] if made.finished else []),
         ("Machine", f"{made.device}; {made.cpu}, {made.threads} thread{'s' if made.threads > 1 else ''}"),
         ("Cost", f"{format_seconds(made.seconds)}, peak memory {_memory(made.peak_memory_mb)}"),
     ]
