@@ -170,12 +170,14 @@ glue("tab-01-photographs", Markdown(table), display=False)
 # compare the averages by Euclidean distance.
 
 # %%
-from retrieval_geometry.experiments.data import cache_folder, load_setting
+from retrieval_geometry.experiments import RunContext
+from retrieval_geometry.papers.geometric.data import load_setting
 from retrieval_geometry.features import extract_descriptors, load_backbone
 
-setting = load_setting(profile, data_root, seed)
+context = RunContext(profile, data_root, device, seed)
+setting = load_setting(context)
 backbone = load_backbone(**setting.backbone, device=device)
-x = extract_descriptors(images, backbone, progress=False, cache=cache_folder())
+x = extract_descriptors(images, backbone, progress=False, cache=context.descriptors)
 means = x.mean(dim=1)
 distance = torch.cdist(means, means)
 x.shape, distance.shape

@@ -59,9 +59,9 @@ seed = 0
 # %%
 from IPython.display import Markdown
 from myst_nb import glue
-from retrieval_geometry.experiments import load_or_run
-from retrieval_geometry.experiments.geometric_claims import CLAIMS
-from retrieval_geometry.experiments.geometric_paper import TABLE1
+from retrieval_geometry.experiments import RunContext, load_or_run
+from retrieval_geometry.papers.geometric.claims import CLAIMS
+from retrieval_geometry.papers.geometric.printed import TABLE1
 from retrieval_geometry.reporting import figures, tables
 from retrieval_geometry.reporting.results import load_recorded
 
@@ -169,10 +169,10 @@ figures.precision_curves(recorded, list(TABLE1))
 # not let us show its images.)
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "One query and its ten nearest images under each method, in order. Blue, solid: same class; orange, dashed, crossed: another class.", "name": "fig-04-gallery"}, "image": {"alt": "Seven rows of ten retrieved patches each, framed by whether they belong to the query's class."}}
-from retrieval_geometry.experiments.data import load_setting
+from retrieval_geometry.papers.geometric.data import load_setting
 from retrieval_geometry.reporting.gallery import gallery
 
-images = load_setting(profile, data_root, seed).images
+images = load_setting(RunContext(profile, data_root, device, seed)).images
 gallery(result, images, query=2, methods=list(TABLE1))
 
 # %% [markdown]

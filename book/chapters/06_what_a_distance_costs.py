@@ -90,7 +90,7 @@ def seconds_of(work, repeats=3):
 # the number of pairs.
 
 # %% tags=["remove-output"]
-from retrieval_geometry.experiments.geometric_paper import TABLE1
+from retrieval_geometry.papers.geometric.printed import TABLE1
 
 QUERIES, DATABASE = 94, 3760
 pairs = QUERIES * DATABASE
@@ -177,13 +177,13 @@ glue("06-eigen-price", price["eigenvalues and eigenvectors"] / unit, display=Fal
 
 # %%
 from retrieval_geometry.datasets import photo_textures
-from retrieval_geometry.experiments.data import cache_folder
+from retrieval_geometry.experiments import RunContext
 from retrieval_geometry.features import extract_descriptors, load_backbone
 
 textures = photo_textures()
 backbone = load_backbone("scattering")
 x = extract_descriptors(
-    textures, backbone, progress=False, cache=cache_folder()
+    textures, backbone, progress=False, cache=RunContext().descriptors
 ).double()
 images = fit_gaussian(x)
 shrunk = fit_gaussian(x, shrinkage=0.05)

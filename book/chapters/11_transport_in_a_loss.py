@@ -1036,7 +1036,9 @@ glue("11-own-bound", f"{0.05 * math.log(16):.3f}", display=False)
 # ````
 
 # %%
-from retrieval_geometry.losses.as_printed import sinkhorn_divergence_as_printed
+from retrieval_geometry.papers.wasserstein_dml.as_printed import (
+    sinkhorn_divergence_as_printed,
+)
 
 cloud = torch.randn(50, 16, 2, generator=generator).double()
 shift = torch.tensor([0.6, 0.8]).double()  # of length one
@@ -1211,7 +1213,7 @@ glue("11-transport-queries", transport.queries, display=False)
 # margin, and retrieve with it in both ways.
 
 # %%
-from retrieval_geometry.experiments.wasserstein import PooledMeasure
+from retrieval_geometry.papers.wasserstein_dml.experiments import PooledMeasure
 
 rival = load_embedding_network("glyph_cnn", dim=32, output="map", seed=seed)
 train(rival, PooledMeasure(WassersteinTripletLoss(margin=0.2), 1), learnt, config)
@@ -1273,8 +1275,8 @@ glue(
 # other loss.
 
 # %% tags=["hide-input", "remove-output"]
-from retrieval_geometry.experiments.wasserstein_claims import CLAIMS
-from retrieval_geometry.experiments.wasserstein_paper import TABLE1
+from retrieval_geometry.papers.wasserstein_dml.claims import CLAIMS
+from retrieval_geometry.papers.wasserstein_dml.printed import TABLE1
 from retrieval_geometry.reporting.claims import check_all
 from retrieval_geometry.reporting.tables import claims_table
 

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from retrieval_geometry import __version__
 from retrieval_geometry._cost import cost_so_far
+from retrieval_geometry._folders import project_root
 from retrieval_geometry.reporting.measured import is_number
-from retrieval_geometry.reporting.results import Provenance, WeightsInfo, project_root
+from retrieval_geometry.reporting.results import Provenance, WeightsInfo
 
 LIBRARIES = (
     "torch",

@@ -5,7 +5,8 @@ import math
 import torch
 
 from retrieval_geometry.experiments.comparisons import compare
-from retrieval_geometry.experiments.wasserstein_claims import OMNIGLOT
+from retrieval_geometry.experiments.learning.recorded import OMNIGLOT
+from retrieval_geometry.experiments.profiles import PROFILES
 from retrieval_geometry.losses import estimate_divergence
 from retrieval_geometry.losses.special_cases import fixed_statistic, quadruplet_as_rankmi, quadruplet_loss
 from retrieval_geometry.reporting.claims import Claim, Results
@@ -78,10 +79,6 @@ def special_case_holds(results: Results) -> Finding:
     return every([Computed(gap < 1e-5 and whole, evidence)])
 
 
-def _always(verdict: Verdict) -> dict[str, Verdict]:
-    return dict.fromkeys(("quick", "real", "paper"), verdict)
-
-
 CLAIMS = (
     Claim(
         "rankmi-best",
@@ -123,7 +120,7 @@ CLAIMS = (
         RULES["computed"],
         bound_is_tight,
         (),
-        _always(YES),
+        dict.fromkeys(PROFILES, YES),
     ),
     Claim(
         "rankmi-special-case",
@@ -134,6 +131,6 @@ CLAIMS = (
         RULES["computed"],
         special_case_holds,
         (),
-        _always(NO),
+        dict.fromkeys(PROFILES, NO),
     ),
 )

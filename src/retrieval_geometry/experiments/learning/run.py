@@ -20,9 +20,9 @@ from retrieval_geometry.evaluation import (
     seed_interval,
 )
 from retrieval_geometry.experiments.checkpoints import Checkpoints
-from retrieval_geometry.experiments.data import cache_folder
-from retrieval_geometry.experiments.learning_data import LearningSetting
-from retrieval_geometry.experiments.learning_methods import LearningMethod
+from retrieval_geometry.experiments.context import RunContext
+from retrieval_geometry.experiments.learning.data import LearningSetting
+from retrieval_geometry.experiments.learning.methods import LearningMethod
 from retrieval_geometry.features import EmbeddingNetwork, extract_descriptors, load_embedding_network
 from retrieval_geometry.reporting.details import Details, Rows
 from retrieval_geometry.reporting.measured import Groups, Metric
@@ -92,7 +92,7 @@ def train_one(
     if method.objective_lr is not None:
         config = replace(config, objective_lr=method.objective_lr)
     started = time.perf_counter()
-    history = train(network, objective, images, config, cache=cache_folder(), weights=weights)
+    history = train(network, objective, images, config, cache=setting.descriptors, weights=weights)
     return Trained(network, objective, history.losses, time.perf_counter() - started)
 
 
@@ -116,7 +116,7 @@ def measure(trained: Trained, setting: LearningSetting, clustering: bool = True)
     """Retrieve and cluster the test classes by Euclidean distance of unit vectors."""
     losses = trained.losses[:: max(1, len(trained.losses) // 10)]
     return LearningRun(
-        _values(partial(embed, trained.network, cache=cache_folder()), setting, clustering),
+        _values(partial(embed, trained.network, cache=setting.descriptors), setting, clustering),
         tuple(round(loss, 6) for loss in losses),
         round(trained.seconds, 2),
     )
@@ -127,7 +127,7 @@ def measure_trunk(setting: LearningSetting) -> LearningRun:
     trunk = load_embedding_network(**setting.trunk, dim=setting.dim).trunk
 
     def describe(images: ImageSet) -> Tensor:
-        return extract_descriptors(images, trunk, progress=False, cache=cache_folder())
+        return extract_descriptors(images, trunk, progress=False, cache=setting.descriptors)
 
     return LearningRun(_values(describe, setting, clustering=True), (), 0.0)
 
@@ -231,7 +231,7 @@ def rows_of(means: GroupMeans) -> Rows:
 
 def checkpoints_of(setting: LearningSetting) -> Checkpoints:
     """Where the models of a setting are remembered; all experiments with that setting share them."""
-    return Checkpoints(train_one, learning=setting.identity)
+    return Checkpoints(setting.cache, train_one, learning=setting.identity)
 
 
 def total_seconds(started: float, runs: Iterable[Sequence[LearningRun]]) -> float:
@@ -242,8 +242,7 @@ def total_seconds(started: float, runs: Iterable[Sequence[LearningRun]]) -> floa
 
 def learning_result(
     experiment: str,
-    profile: str,
-    seed: int,
+    context: RunContext,
     setting: LearningSetting,
     methods: Sequence[MethodResult],
     details: Details,
@@ -256,8 +255,8 @@ def learning_result(
     network = load_embedding_network(**setting.trunk, dim=setting.dim)
     return Result(
         experiment=experiment,
-        profile=profile,
-        seed=seed,
+        profile=context.profile,
+        seed=context.seed,
         dataset=DatasetInfo(
             setting.name,
             sum(len(side) for side in sides),

@@ -14,10 +14,11 @@ from torch.nn import functional
 
 from retrieval_geometry.coresets import training_subset
 from retrieval_geometry.datasets import ImageSet
-from retrieval_geometry.experiments.learning import chosen_values
-from retrieval_geometry.experiments.learning_data import LearningSetting, learning_setting
-from retrieval_geometry.experiments.learning_methods import METHODS, LearningMethod
-from retrieval_geometry.experiments.learning_run import (
+from retrieval_geometry.experiments.context import RunContext
+from retrieval_geometry.experiments.learning.chosen import chosen_values
+from retrieval_geometry.experiments.learning.data import LearningSetting, learning_setting
+from retrieval_geometry.experiments.learning.methods import METHODS, LearningMethod
+from retrieval_geometry.experiments.learning.run import (
     LearningRun,
     checkpoints_of,
     learning_result,
@@ -82,33 +83,33 @@ def variants() -> dict[str, tuple[LearningMethod, str]]:
     }
 
 
-def run_ablations(profile: str, data_root: str, device: str, seed: int) -> Result:
+def run_ablations(context: RunContext) -> Result:
     """W-triplet with one choice changed at a time."""
-    setting = replace(learning_setting(profile, data_root, device), seeds=ABLATION_SEEDS)
+    setting = replace(learning_setting(context), seeds=ABLATION_SEEDS)
     margin = chosen_values()["w-triplet"]
     checkpoints = checkpoints_of(setting)
     started = time.perf_counter()
     runs, entries = {}, []
     for name, (method, words) in variants().items():
-        runs[name] = run_seeds(method, margin, setting, seed, checkpoints, "ablation")
+        runs[name] = run_seeds(method, margin, setting, context.seed, checkpoints, "ablation")
         entries.append(summarize(name, words, runs[name], setting.groups))
     details = Ablated("margin", margin)
     seconds = total_seconds(started, runs.values())
-    return learning_result("wasserstein-ablations", profile, seed, setting, entries, details, seconds)
+    return learning_result("wasserstein-ablations", context, setting, entries, details, seconds)
 
 
-def run_coresets(profile: str, data_root: str, device: str, seed: int) -> Result:
+def run_coresets(context: RunContext) -> Result:
     """W-triplet on subsets of each class, for a share of the steps; against random subsets, and all images.
 
     A share s of the images is passed as often as all of them, in a share s of the steps, after the same
     warm-up on all images. The control takes all images for as few steps.
     """
-    setting = replace(learning_setting(profile, data_root, device), seeds=ABLATION_SEEDS)
+    setting = replace(learning_setting(context), seeds=ABLATION_SEEDS)
     margin = chosen_values()["w-triplet"]
     checkpoints = checkpoints_of(setting)
     started = time.perf_counter()
     runs: dict[str, list[LearningRun]] = {
-        "full": run_seeds(METHODS["w-triplet"], margin, setting, seed, checkpoints)
+        "full": run_seeds(METHODS["w-triplet"], margin, setting, context.seed, checkpoints)
     }
     labels = {"full": "all images, all steps"}
     ways: dict[str, tuple[str, Choose]] = {
@@ -129,12 +130,12 @@ def run_coresets(profile: str, data_root: str, device: str, seed: int) -> Result
                     checkpoints,
                     "coresets",
                 )
-                for s in range(seed, seed + setting.seeds)
+                for s in range(context.seed, context.seed + setting.seeds)
             ]
     entries = [summarize(name, labels[name], group, setting.groups) for name, group in runs.items()]
     details = Subsets(margin, WARM_UP, SHARES)
     seconds = total_seconds(started, runs.values())
-    return learning_result("wasserstein-coresets", profile, seed, setting, entries, details, seconds)
+    return learning_result("wasserstein-coresets", context, setting, entries, details, seconds)
 
 
 Chosen = tuple[ImageSet, Tensor | None]

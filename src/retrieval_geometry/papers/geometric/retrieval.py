@@ -19,8 +19,8 @@ from retrieval_geometry.evaluation import (
 )
 from retrieval_geometry.evaluation.intervals import Values
 from retrieval_geometry.evaluation.neighbours import ascending
-from retrieval_geometry.experiments.data import Setting
-from retrieval_geometry.experiments.geometric_methods import Method
+from retrieval_geometry.papers.geometric.data import Setting
+from retrieval_geometry.papers.geometric.methods import Method
 from retrieval_geometry.reporting.measured import Metric, Relevance
 from retrieval_geometry.reporting.results import (
     MethodResult,
@@ -34,7 +34,7 @@ TIMED = (4, 50)
 
 
 @dataclass(frozen=True, eq=False)
-class Ranking:
+class Nearest:
     """The ``k`` nearest images of every query, ``(Q, k)`` as indices of the image set, and what it took."""
 
     nearest: Tensor
@@ -42,7 +42,7 @@ class Ranking:
     notes: tuple[str, ...]
 
 
-def rank_setting(method: Method, models: Any, setting: Setting, k: int = K) -> Ranking:
+def rank_setting(method: Method, models: Any, setting: Setting, k: int = K) -> Nearest:
     """Rank the database of a setting for each of its queries by one method."""
     p, q = (method.view(part) for part in setting.split(models))
     if method.distance not in PRUNED:
@@ -54,7 +54,7 @@ def rank_setting(method: Method, models: Any, setting: Setting, k: int = K) -> R
     searching, found = timed(rank, p, q, method.distance, min(k + 1, len(q)))
     nearest = drop_own(setting.database[found.indices.cpu()], setting.queries)
     share = float(found.evaluated.double().mean()) / len(q)
-    return Ranking(
+    return Nearest(
         nearest,
         seconds / n_timed,
         (
@@ -77,19 +77,19 @@ def drop_own(nearest: Tensor, queries: Tensor) -> Tensor:
     return nearest[~own].view(len(nearest), -1)
 
 
-def nearest_by_distance(distances: Tensor, seconds: float, setting: Setting, k: int = K) -> Ranking:
+def nearest_by_distance(distances: Tensor, seconds: float, setting: Setting, k: int = K) -> Nearest:
     """The ranking by all distances ``(Q, n)``, which took so many seconds; ties as in :func:`ascending`."""
     n_pairs = len(setting.queries) * len(setting.database)
     own = setting.queries.unsqueeze(1) == setting.database
     distances = distances.cpu().masked_fill(own, torch.inf)
     nearest = ascending(distances)[:, :k]
     note = f"time of a comparison: mean over all {n_pairs} pairs"
-    return Ranking(setting.database[nearest], seconds / n_pairs, (note,))
+    return Nearest(setting.database[nearest], seconds / n_pairs, (note,))
 
 
 def score(
     method: Method,
-    ranking: Ranking,
+    ranking: Nearest,
     setting: Setting,
     seconds_model: float | None,
     notes: tuple[str, ...],

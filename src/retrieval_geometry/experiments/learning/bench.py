@@ -1,10 +1,9 @@
-"""Experiments on learning a metric: all losses under one budget and one rule for their hyper-parameters."""
+"""The comparison of losses: all under one budget and one rule for their hyper-parameters."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,16 +12,16 @@ from retrieval_geometry.distances import pairwise_sinkhorn_divergence
 from retrieval_geometry.evaluation import GroupMeans
 from retrieval_geometry.evaluation.retrieval import average_precision, recall_at_k
 from retrieval_geometry.experiments.checkpoints import Checkpoints
-from retrieval_geometry.experiments.data import cache_folder
-from retrieval_geometry.experiments.learning_data import (
-    VALIDATION,
+from retrieval_geometry.experiments.context import RunContext
+from retrieval_geometry.experiments.learning.chosen import chosen_values
+from retrieval_geometry.experiments.learning.data import (
     LearningSetting,
     learning_setting,
     photographs,
     products,
 )
-from retrieval_geometry.experiments.learning_methods import METHODS, TEN_LOSSES, LearningMethod
-from retrieval_geometry.experiments.learning_run import (
+from retrieval_geometry.experiments.learning.methods import METHODS, TEN_LOSSES, LearningMethod
+from retrieval_geometry.experiments.learning.run import (
     LearningRun,
     as_vectors,
     checkpoints_of,
@@ -38,81 +37,64 @@ from retrieval_geometry.experiments.learning_run import (
     train_one,
     values_of,
 )
+from retrieval_geometry.experiments.learning.tuning import tune
 from retrieval_geometry.features import EmbeddingNetwork
-from retrieval_geometry.reporting.details import Compared, Rows, Transport, Tuned
-from retrieval_geometry.reporting.results import NoResultError, Result, load_recorded
+from retrieval_geometry.reporting.details import Compared, Rows, Transport
+from retrieval_geometry.reporting.results import Result
 from retrieval_geometry.training import embed
 
 QUICK_METHODS = (*(method.name for method in TEN_LOSSES), "rankmi")
-TUNED_BY = "AP@R"
 ASKED = 150
 """Queries that are ranked by transport distances: each is compared with every other test image."""
+
+ASKED_BY_TRANSPORT = ("w-triplet", "w-contrastive")
+"""Losses that are asked by the distance they are trained with as well."""
 
 BOTH_WAYS = ("R@1", "AP@R")
 """Metrics of those queries."""
 
 
-def run_tuning(profile: str, data_root: str, device: str, seed: int) -> Result:
-    """Choose one hyper-parameter of each loss: five values, one model each, by AP@R on validation classes.
-
-    The validation classes are a quarter of the training classes; the models see the other three quarters.
-    """
-    setting = learning_setting(profile, data_root, device)
-    started = time.perf_counter()
-    tuning = _tune(setting, seed)
-    validation = setting.for_validation()
-    entries = [
-        summarize(
-            name,
-            METHODS[name].label,
-            [tuning.runs[name][value]],
-            validation.groups,
-            [f"{METHODS[name].tuned} = {value:g}"],
-        )
-        for name, value in tuning.chosen.items()
-    ]
-    rule = f"best {TUNED_BY} of {1 - VALIDATION:.0%} of the classes"
-    details = Tuned(tuning.scores, tuning.chosen, rule)
-    seconds = total_seconds(started, [list(runs.values()) for runs in tuning.runs.values()])
-    return learning_result("learning-tuning", profile, seed, validation, entries, details, seconds)
-
-
-def run_bench(profile: str, data_root: str, device: str, seed: int) -> Result:
+def run_bench(context: RunContext) -> Result:
     """[wasserstein-dml] Table 1 and [rankmi] Tables 1 to 3: losses under one budget, on unseen classes.
 
     ``quick``: eleven losses on glyphs; ``real``: seventeen on Omniglot; ``paper``: on CUB-200-2011.
     Hyper-parameters are those that the recorded run of ``learning-tuning`` chose on glyphs.
     """
-    setting = learning_setting(profile, data_root, device)
-    names = QUICK_METHODS if profile == "quick" else tuple(METHODS)
-    chosen = chosen_values()
-    return _bench("learning-bench", profile, setting, [METHODS[name] for name in names], chosen, seed)
+    return _bench("learning-bench", context, learning_setting(context), _asked(context), chosen_values())
 
 
-def run_products(profile: str, data_root: str, device: str, seed: int) -> Result:
+def train_part(context: RunContext, number: int, of: int) -> None:
+    """Train a share of the methods of :func:`run_bench`, number ``number`` of ``of``, and keep them."""
+    setting, chosen = learning_setting(context), chosen_values()
+    for method in _asked(context)[number - 1 :: of]:
+        _train(method, chosen[method.name], setting, context.seed, f"part {number} of {of}:")
+
+
+def _asked(context: RunContext) -> list[LearningMethod]:
+    return [METHODS[name] for name in (QUICK_METHODS if context.profile == "quick" else METHODS)]
+
+
+def run_products(context: RunContext) -> Result:
     """All losses on photographs of products (Grocery Store), with a head on frozen features."""
-    return _head_bench("learning-products", products, profile, data_root, device, seed)
+    return _head_bench("learning-products", context, products)
 
 
-def run_photographs(profile: str, data_root: str, device: str, seed: int) -> Result:
+def run_photographs(context: RunContext) -> Result:
     """All losses on small photographs (Tiny ImageNet), with a head on frozen features."""
-    return _head_bench("learning-photographs", photographs, profile, data_root, device, seed)
+    return _head_bench("learning-photographs", context, photographs)
 
 
 def _head_bench(
-    experiment: str,
-    make: Callable[[str, str], LearningSetting],
-    profile: str,
-    data_root: str,
-    device: str,
-    seed: int,
+    experiment: str, context: RunContext, make: Callable[[RunContext], LearningSetting]
 ) -> Result:
     """Heads train in seconds: each loss is tuned on the data itself, and stands beside the trunk alone."""
-    if profile != "real":
-        raise ValueError(f"profile must be real for {experiment}, got {profile!r}: its data is not bundled")
-    setting = make(data_root, device)
-    tuning = _tune(setting, seed)
-    result = _bench(experiment, profile, setting, list(METHODS.values()), tuning.chosen, seed)
+    if context.profile != "real":
+        raise ValueError(
+            f"profile must be real for {experiment}, got {context.profile!r}: its data is not bundled"
+        )
+    setting = make(context)
+    tuning = tune(setting, context.seed)
+    result = _bench(experiment, context, setting, list(METHODS.values()), tuning.chosen)
     tuned = sum(run.seconds for runs in tuning.runs.values() for run in runs.values())
     return replace(
         result,
@@ -121,85 +103,20 @@ def _head_bench(
     )
 
 
-def chosen_values() -> dict[str, float]:
-    """The values that the recorded tuning on glyphs chose; the middle candidates where none is recorded."""
-    try:
-        chosen = load_recorded("learning-tuning", "quick").told(Tuned).chosen
-    except NoResultError:
-        chosen = {}
-    return {name: float(chosen.get(name, method.candidates[2])) for name, method in METHODS.items()}
-
-
-class _Tuning(NamedTuple):
-    runs: dict[str, dict[float, LearningRun]]
-
-    @property
-    def chosen(self) -> dict[str, float]:
-        """The best value of each method; the first of those that are equal to nine decimals."""
-        return {
-            name: max(runs, key=lambda value: round(runs[value].mean(TUNED_BY), 9))
-            for name, runs in self.runs.items()
-        }
-
-    @property
-    def scores(self) -> dict[str, dict[str, float]]:
-        """What each value reached."""
-        return {
-            name: {f"{value:g}": round(run.mean(TUNED_BY), 5) for value, run in runs.items()}
-            for name, runs in self.runs.items()
-        }
-
-
-def _tune(setting: LearningSetting, seed: int) -> _Tuning:
-    """Train one model for each candidate, on three quarters of the training classes; ask the last quarter."""
-    validation = setting.for_validation()
-    checkpoints = checkpoints_of(validation)
-    return _Tuning(
-        {
-            name: {
-                value: _validated(method, value, validation, seed, checkpoints) for value in method.candidates
-            }
-            for name, method in METHODS.items()
-        }
-    )
-
-
-def _validated(
-    method: LearningMethod, value: float, setting: LearningSetting, seed: int, checkpoints: Checkpoints
-) -> LearningRun:
-    return run_once(
-        f"{method.name}-{value:g}-seed{seed}",
-        lambda: measure(train_one(method, value, setting, seed), setting, clustering=False),
-        checkpoints,
-        "tuning",
-    )
-
-
 def _bench(
     experiment: str,
-    profile: str,
+    context: RunContext,
     setting: LearningSetting,
     methods: Sequence[LearningMethod],
     chosen: Mapping[str, float],
-    seed: int,
 ) -> Result:
-    checkpoints = checkpoints_of(setting)
     started = time.perf_counter()
-    by_transport = {
-        name: run_once(
-            f"{name}-{chosen[name]:g}-seed{seed}-transport",
-            partial(_transport_run, METHODS[name], chosen[name], setting, seed, checkpoints),
-            checkpoints,
-            "transport at test time",
-        )
-        for name in ("w-triplet", "w-contrastive")
-    }
-    runs = {
-        method.name: run_seeds(
-            method, chosen[method.name], setting, seed, checkpoints, f"[{i}/{len(methods)}]"
-        )
-        for i, method in enumerate(methods, 1)
-    }
+    by_transport, runs = {}, {}
+    for i, method in enumerate(methods, 1):
+        progress = f"[{i}/{len(methods)}]"
+        asked, runs[method.name] = _train(method, chosen[method.name], setting, context.seed, progress)
+        if asked is not None:
+            by_transport[method.name] = asked
     entries = [
         summarize(
             method.name,
@@ -219,7 +136,18 @@ def _bench(
         transport_retrieval(setting, by_transport, runs),
     )
     seconds = total_seconds(started, runs.values())
-    return learning_result(experiment, profile, seed, setting, entries, details, seconds)
+    return learning_result(experiment, context, setting, entries, details, seconds)
+
+
+def _train(
+    method: LearningMethod, value: float, setting: LearningSetting, seed: int, progress: str
+) -> tuple[LearningRun | None, list[LearningRun]]:
+    """All models of a method; and the first of them by transport distances, where those are asked."""
+    checkpoints, asked = checkpoints_of(setting), None
+    if method.name in ASKED_BY_TRANSPORT:
+        work = partial(_transport_run, method, value, setting, seed, checkpoints)
+        asked = run_once(f"{run_name(method, value, seed)}-transport", work, checkpoints, progress)
+    return asked, run_seeds(method, value, setting, seed, checkpoints, progress)
 
 
 def transport_retrieval(
@@ -278,8 +206,8 @@ def asked_of(setting: LearningSetting) -> Tensor:
 def rank_both_ways(network: EmbeddingNetwork, setting: LearningSetting) -> dict[str, dict[str, Tensor]]:
     """R@1 and AP@R of some queries by the Sinkhorn divergence of local features, and by their means."""
     query, gallery = setting.split.query, setting.split.gallery
-    features = embed(network, query, cache=cache_folder())
-    others = features if gallery is None else embed(network, gallery, cache=cache_folder())
+    features = embed(network, query, cache=setting.descriptors)
+    others = features if gallery is None else embed(network, gallery, cache=setting.descriptors)
     labels = query.labels if gallery is None else gallery.labels
     asked = asked_of(setting)
     own, other = as_vectors(features[asked]), as_vectors(others)

@@ -13,7 +13,9 @@ import torch
 from torch import Tensor
 
 from retrieval_geometry.distances import DISTANCES
-from retrieval_geometry.experiments.common import (
+from retrieval_geometry.experiments.context import RunContext
+from retrieval_geometry.image_models import fit_gaussian, fit_mixture
+from retrieval_geometry.papers.geometric.common import (
     dataset_info,
     describe,
     groups_of,
@@ -22,10 +24,9 @@ from retrieval_geometry.experiments.common import (
     scope_of,
     settings_of,
 )
-from retrieval_geometry.experiments.data import Setting, load_setting
-from retrieval_geometry.experiments.geometric_methods import Method
-from retrieval_geometry.experiments.retrieval import nearest_by_distance, score, timed
-from retrieval_geometry.image_models import fit_gaussian, fit_mixture
+from retrieval_geometry.papers.geometric.data import Setting, load_setting
+from retrieval_geometry.papers.geometric.methods import Method
+from retrieval_geometry.papers.geometric.retrieval import nearest_by_distance, score, timed
 from retrieval_geometry.reporting.results import MethodResult, Result
 
 LAYERS: dict[str, tuple[str, ...]] = {
@@ -45,17 +46,17 @@ ADDITIVE = (
 )
 
 
-def run_layers(profile: str, data_root: str, device: str, seed: int) -> Result:
+def run_layers(context: RunContext) -> Result:
     """Each layer alone, and all together as independent, under three distances."""
     started = time.perf_counter()
-    setting = load_setting(profile, data_root, seed)
-    backbone, descriptors = describe(setting, device, LAYERS.get(profile, ()))
-    parts = split_layers(profile, descriptors, setting)
+    setting = load_setting(context)
+    backbone, descriptors = describe(setting, context, LAYERS.get(context.profile, ()))
+    parts = split_layers(context.profile, descriptors, setting)
     methods = compare_layers(parts, setting)
     return Result(
         experiment="geometric-layers",
-        profile=profile,
-        seed=seed,
+        profile=context.profile,
+        seed=context.seed,
         dataset=dataset_info(setting),
         settings=settings_of(setting, descriptors, backbone)
         | {"parts": {name: part.shape[2] for name, part in parts.items()}},

@@ -1,10 +1,10 @@
 """Which images, which network and which budget a profile of metric learning uses."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from retrieval_geometry._folders import cache_dir
 from retrieval_geometry.datasets import (
     ImageSet,
     MetricLearningSplit,
@@ -13,8 +13,8 @@ from retrieval_geometry.datasets import (
     load_metric_learning,
 )
 from retrieval_geometry.datasets.metric_learning import BENCHMARKS
+from retrieval_geometry.experiments.context import RunContext
 from retrieval_geometry.experiments.data import find_weights
-from retrieval_geometry.experiments.profiles import check_profile
 from retrieval_geometry.features import load_embedding_network
 from retrieval_geometry.reporting.measured import Groups
 from retrieval_geometry.training import Augmentation, TrainingConfig, stack_images
@@ -38,6 +38,7 @@ class LearningSetting:
         config: steps, batches and rates.
         seeds: how many models of each method are trained.
         grouped_by: what queries that are not independent have in common: their class, or their alphabet.
+        cache: folder of embeddings, and of models that are trained.
     """
 
     name: str
@@ -49,6 +50,12 @@ class LearningSetting:
     config: TrainingConfig
     seeds: int = 3
     grouped_by: str = "classes"
+    cache: Path = field(default_factory=cache_dir)
+
+    @property
+    def descriptors(self) -> Path:
+        """Where embeddings are kept between runs."""
+        return self.cache / "descriptors"
 
     @property
     def groups(self) -> Groups:
@@ -78,25 +85,19 @@ class LearningSetting:
         return replace(self, split=MetricLearningSplit(train, query), seeds=1)
 
 
-def learning_setting(profile: str, data_root: str, device: str) -> LearningSetting:
+def learning_setting(context: RunContext) -> LearningSetting:
     """The setting of the comparison of losses.
 
     ``quick``: glyphs, a small network from scratch; ``real``: Omniglot likewise; ``paper``: CUB-200-2011 and
     a ResNet-50 trained on ImageNet.
 
     Raises:
-        ValueError: an unknown profile.
         FileNotFoundError: data or weights are missing; the message says where to get and to put them.
     """
-    makers: dict[str, Callable[[Path, str], LearningSetting]] = {
-        "quick": _glyphs,
-        "real": _omniglot,
-        "paper": _cub,
-    }
-    return makers[check_profile(profile)](Path(data_root), device)
+    return {"quick": _glyphs, "real": _omniglot, "paper": _cub}[context.profile](context)
 
 
-def _glyphs(root: Path, device: str) -> LearningSetting:
+def _glyphs(context: RunContext) -> LearningSetting:
     train, test = class_split(glyphs(n_maps=1), 0.6, seed=0)
     test = test.subset(range(0, len(test), 2))  # half the typefaces: as many classes in half the time
     return LearningSetting(
@@ -107,12 +108,13 @@ def _glyphs(root: Path, device: str) -> LearningSetting:
         split=_held(MetricLearningSplit(train, test), "glyph_cnn"),
         trunk={"trunk": "glyph_cnn_bn"},
         dim=32,
-        config=TrainingConfig(steps=120, batch_size=64, per_class=4, lr=1e-3, accelerator=device),
+        config=TrainingConfig(steps=120, batch_size=64, per_class=4, lr=1e-3, accelerator=context.device),
+        cache=context.cache,
     )
 
 
-def _omniglot(root: Path, device: str) -> LearningSetting:
-    full = load_metric_learning("omniglot", root)
+def _omniglot(context: RunContext) -> LearningSetting:
+    full = load_metric_learning("omniglot", context.data_root)
     # Half the drawers of the test alphabets: as many classes in half the time.
     split = replace(full, query=full.query.subset(range(0, len(full.query), 2)))
     return LearningSetting(
@@ -123,18 +125,19 @@ def _omniglot(root: Path, device: str) -> LearningSetting:
         split=_held(split, "glyph_cnn"),
         trunk={"trunk": "glyph_cnn_bn"},
         dim=64,
-        config=TrainingConfig(steps=300, batch_size=80, per_class=4, lr=1e-3, accelerator=device),
+        config=TrainingConfig(steps=300, batch_size=80, per_class=4, lr=1e-3, accelerator=context.device),
         grouped_by="alphabets",
+        cache=context.cache,
     )
 
 
-def products(data_root: str, device: str) -> LearningSetting:
+def products(context: RunContext) -> LearningSetting:
     """Photographs of products: a MobileNetV2 trained on ImageNet, its head alone is learnt.
 
     Raises:
         FileNotFoundError: data or weights are missing; the message says where to put them.
     """
-    root = Path(data_root)
+    root = Path(context.data_root)
     split = load_metric_learning("grocery", root)
     weights = find_weights(root, "mobilenet_v2*.pth", "any MobileNetV2 state dict of torchvision's layout")
     protocol = (
@@ -142,10 +145,10 @@ def products(data_root: str, device: str) -> LearningSetting:
         "photographs of the test set against those of the training and validation sets"
     )
     trunk = {"trunk": "mobilenet_v2", "weights": str(weights), "input_size": 128}
-    return _head_alone("Grocery Store", "grocery", protocol, split, trunk, device)
+    return _head_alone("Grocery Store", "grocery", protocol, split, trunk, context)
 
 
-def photographs(data_root: str, device: str) -> LearningSetting:
+def photographs(context: RunContext) -> LearningSetting:
     """Small photographs of all kinds: the head alone of a ResNet-18, cut behind its third stage, is learnt.
 
     The trunk was trained on ImageNet, which holds these photographs: it has seen the test classes.
@@ -153,7 +156,7 @@ def photographs(data_root: str, device: str) -> LearningSetting:
     Raises:
         FileNotFoundError: data or weights are missing; the message says where to put them.
     """
-    root = Path(data_root)
+    root = Path(context.data_root)
     split = load_metric_learning("tiny_imagenet", root)
     weights = find_weights(root, "resnet18*.pth", "any ResNet-18 state dict of torchvision's layout")
     protocol = (
@@ -161,11 +164,11 @@ def photographs(data_root: str, device: str) -> LearningSetting:
         "against all other test images; the trunk has seen all classes, with their names, in ImageNet"
     )
     trunk = {"trunk": "resnet18", "layer": "layer3", "weights": str(weights), "input_size": 64}
-    return _head_alone("Tiny ImageNet", "tiny_imagenet", protocol, split, trunk, device)
+    return _head_alone("Tiny ImageNet", "tiny_imagenet", protocol, split, trunk, context)
 
 
 def _head_alone(
-    name: str, key: str, protocol: str, split: MetricLearningSplit, trunk: dict[str, Any], device: str
+    name: str, key: str, protocol: str, split: MetricLearningSplit, trunk: dict[str, Any], context: RunContext
 ) -> LearningSetting:
     return LearningSetting(
         name=name,
@@ -174,11 +177,13 @@ def _head_alone(
         split=split,
         trunk={**trunk, "freeze_trunk": True},
         dim=128,
-        config=TrainingConfig(steps=400, batch_size=80, per_class=4, lr=3e-3, accelerator=device),
+        config=TrainingConfig(steps=400, batch_size=80, per_class=4, lr=3e-3, accelerator=context.device),
+        cache=context.cache,
     )
 
 
-def _cub(root: Path, device: str) -> LearningSetting:
+def _cub(context: RunContext) -> LearningSetting:
+    root = Path(context.data_root)
     weights = find_weights(root, "resnet50*.pth", "torchvision's resnet50 weights trained on ImageNet")
     return LearningSetting(
         name="CUB-200-2011",
@@ -195,9 +200,10 @@ def _cub(root: Path, device: str) -> LearningSetting:
             trunk_lr_factor=0.01,
             weight_decay=1e-4,
             augment=Augmentation(shift=16, flip=True),
-            accelerator=device,
+            accelerator=context.device,
         ),
         seeds=5,
+        cache=context.cache,
     )
 
 

@@ -7,10 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from retrieval_geometry.experiments.learning import chosen_values
-from retrieval_geometry.experiments.learning_data import LearningSetting, learning_setting
-from retrieval_geometry.experiments.learning_methods import RANKMI, LearningMethod
-from retrieval_geometry.experiments.learning_run import (
+from retrieval_geometry.experiments.context import RunContext
+from retrieval_geometry.experiments.learning.chosen import chosen_values
+from retrieval_geometry.experiments.learning.data import LearningSetting, learning_setting
+from retrieval_geometry.experiments.learning.methods import RANKMI, LearningMethod
+from retrieval_geometry.experiments.learning.run import (
     as_vectors,
     checkpoints_of,
     learning_result,
@@ -64,19 +65,19 @@ def variants() -> dict[str, tuple[LearningMethod, str, dict[str, int]]]:
     }
 
 
-def run_ablations(profile: str, data_root: str, device: str, seed: int) -> Result:
+def run_ablations(context: RunContext) -> Result:
     """RankMI with one choice changed at a time (the paper's supplement)."""
-    setting = replace(learning_setting(profile, data_root, device), seeds=ABLATION_SEEDS)
+    setting = replace(learning_setting(context), seeds=ABLATION_SEEDS)
     updates = chosen_values()["rankmi"]
     started = time.perf_counter()
     runs, entries = {}, []
     for name, (method, words, changes) in variants().items():
         changed = _changed(setting, changes)
-        runs[name] = run_seeds(method, updates, changed, seed, checkpoints_of(changed), "ablation")
+        runs[name] = run_seeds(method, updates, changed, context.seed, checkpoints_of(changed), "ablation")
         entries.append(summarize(name, words, runs[name], setting.groups))
     details = Ablated("updates", updates)
     seconds = total_seconds(started, runs.values())
-    return learning_result("rankmi-ablations", profile, seed, setting, entries, details, seconds)
+    return learning_result("rankmi-ablations", context, setting, entries, details, seconds)
 
 
 def _changed(setting: LearningSetting, changes: dict[str, int]) -> LearningSetting:
@@ -84,13 +85,13 @@ def _changed(setting: LearningSetting, changes: dict[str, int]) -> LearningSetti
     return replace(setting, config=config, dim=changes.get("dim", setting.dim))
 
 
-def run_distances(profile: str, data_root: str, device: str, seed: int) -> Result:
+def run_distances(context: RunContext) -> Result:
     """[rankmi] Figures 1 and 3: distances of pairs before and after training, and the learnt loss."""
-    setting = learning_setting(profile, data_root, device)
+    setting = learning_setting(context)
     updates = chosen_values()["rankmi"]
     started = time.perf_counter()
-    untrained = new_network(RANKMI, setting, seed)
-    trained = train_one(RANKMI, updates, setting, seed)
+    untrained = new_network(RANKMI, setting, context.seed)
+    trained = train_one(RANKMI, updates, setting, context.seed)
     objective = trained.objective
     assert isinstance(objective, RankMILoss)
     grid = torch.linspace(0, 2, BINS + 1)
@@ -110,7 +111,7 @@ def run_distances(profile: str, data_root: str, device: str, seed: int) -> Resul
     )
     seconds = time.perf_counter() - started
     alone = replace(setting, seeds=1)
-    return learning_result("rankmi-distances", profile, seed, alone, (), details, seconds)
+    return learning_result("rankmi-distances", context, alone, (), details, seconds)
 
 
 def _numbers(values: Tensor) -> tuple[float, ...]:

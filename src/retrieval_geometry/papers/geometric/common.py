@@ -1,4 +1,4 @@
-"""What every experiment shares: descriptors, and what a result says about data, settings and run."""
+"""What all experiments of the paper share: descriptors, and what a result says of data, settings and run."""
 
 from typing import Any
 
@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 
 from retrieval_geometry._check import check_device
-from retrieval_geometry.experiments.data import Setting, cache_folder
+from retrieval_geometry.experiments.context import RunContext
 from retrieval_geometry.features import Backbone, extract_descriptors, load_backbone
+from retrieval_geometry.papers.geometric.data import Setting
 from retrieval_geometry.reporting.measured import Groups
 from retrieval_geometry.reporting.provenance import collect_provenance
 from retrieval_geometry.reporting.results import (
@@ -18,14 +19,14 @@ from retrieval_geometry.reporting.results import (
 )
 
 
-def describe(setting: Setting, device: str, layer: tuple[str, ...] = ()) -> tuple[Backbone, Tensor]:
+def describe(setting: Setting, context: RunContext, layer: tuple[str, ...] = ()) -> tuple[Backbone, Tensor]:
     """The descriptors ``(n, N, D)`` of all images on the device; ``layer`` replaces the setting's layer."""
-    place = check_device(device)
+    place = check_device(context.device)
     chosen: dict[str, Any] = {key: value for key, value in setting.backbone.items() if value is not None}
     if layer:
         chosen["layer"] = layer
     backbone = load_backbone(**chosen, device=place)
-    return backbone, extract_descriptors(setting.images, backbone, cache=cache_folder()).to(place)
+    return backbone, extract_descriptors(setting.images, backbone, cache=context.descriptors).to(place)
 
 
 def layer_dim(setting: Setting, layer: str) -> int:

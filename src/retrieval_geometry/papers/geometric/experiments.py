@@ -9,7 +9,9 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from retrieval_geometry.experiments.checkpoints import Checkpoints, Part
-from retrieval_geometry.experiments.common import (
+from retrieval_geometry.experiments.context import RunContext
+from retrieval_geometry.features import SiftBagOfWords
+from retrieval_geometry.papers.geometric.common import (
     dataset_info,
     describe,
     groups_of,
@@ -17,10 +19,9 @@ from retrieval_geometry.experiments.common import (
     scope_of,
     settings_of,
 )
-from retrieval_geometry.experiments.data import Setting, load_setting
-from retrieval_geometry.experiments.geometric_methods import CONTROLS, MODELS, PAPER_METHODS, Method
-from retrieval_geometry.experiments.retrieval import draws, rank_setting, score, timed
-from retrieval_geometry.features import SiftBagOfWords
+from retrieval_geometry.papers.geometric.data import Setting, load_setting
+from retrieval_geometry.papers.geometric.methods import CONTROLS, MODELS, PAPER_METHODS, Method
+from retrieval_geometry.papers.geometric.retrieval import draws, rank_setting, score, timed
 from retrieval_geometry.reporting.details import Gallery, Ranked
 from retrieval_geometry.reporting.results import MethodResult, Result
 
@@ -28,43 +29,44 @@ GALLERY_QUERIES = 4
 SIFT_WORDS = 500
 
 
-def run_table1(profile: str, data_root: str, device: str, seed: int) -> Result:
+def run_table1(context: RunContext) -> Result:
     """Table 1, Figure 1 and Figure 2: the paper's seven methods and the controls.
 
     ``quick``: photo textures and a wavelet scattering; ``real``: DTD images and a SqueezeNet found under
     ``data_root``; ``paper``: DTD test1 against train1 + val1 with VGG-M. Networks are cut behind their last
     convolution, before its ReLU.
     """
-    return _table("geometric-table1", load_setting(profile, data_root, seed), profile, device, seed)
+    return _table("geometric-table1", load_setting(context), context)
 
 
-def run_rectified(profile: str, data_root: str, device: str, seed: int) -> Result:
+def run_rectified(context: RunContext) -> Result:
     """The same behind the last ReLU: descriptors that are mostly zeros; not ``quick``."""
-    if profile == "quick":
+    if context.profile == "quick":
         raise ValueError("profile must be real or paper for geometric-rectified: a scattering has no ReLU")
-    setting = load_setting(profile, data_root, seed)
+    setting = load_setting(context)
     rectified = replace(setting, backbone={**setting.backbone, "layer": None})
-    return _table("geometric-rectified", rectified, profile, device, seed)
+    return _table("geometric-rectified", rectified, context)
 
 
-def _table(experiment: str, setting: Setting, profile: str, device: str, seed: int) -> Result:
-    backbone, descriptors = describe(setting, device)
+def _table(experiment: str, setting: Setting, context: RunContext) -> Result:
+    backbone, descriptors = describe(setting, context)
     settings, dataset = settings_of(setting, descriptors, backbone), dataset_info(setting)
     checkpoints = Checkpoints(
+        context.cache,
         compare,
         dataset=dataset.sha256,
         settings=settings,
         weights=backbone.weights_sha256,
-        device=device,
-        seed=seed,
+        device=context.device,
+        seed=context.seed,
         queries=setting.queries.tolist(),
     )
-    parts = compare((*PAPER_METHODS, *CONTROLS), descriptors, setting, seed, checkpoints)
+    parts = compare((*PAPER_METHODS, *CONTROLS), descriptors, setting, context.seed, checkpoints)
     entries = [part.entry for part in parts]
     return Result(
         experiment=experiment,
-        profile=profile,
-        seed=seed,
+        profile=context.profile,
+        seed=context.seed,
         dataset=dataset,
         settings=settings,
         methods=tuple(entries),

@@ -16,7 +16,9 @@ from torch import Tensor
 
 from retrieval_geometry.distances import DISTANCES
 from retrieval_geometry.evaluation import GroupMeans, mean_interval
-from retrieval_geometry.experiments.common import (
+from retrieval_geometry.experiments.context import RunContext
+from retrieval_geometry.image_models import fit_gaussian, fit_mixture, smt_covariance
+from retrieval_geometry.papers.geometric.common import (
     dataset_info,
     describe,
     groups_of,
@@ -24,9 +26,8 @@ from retrieval_geometry.experiments.common import (
     scope_of,
     settings_of,
 )
-from retrieval_geometry.experiments.data import load_setting
-from retrieval_geometry.experiments.retrieval import as_metric
-from retrieval_geometry.image_models import fit_gaussian, fit_mixture, smt_covariance
+from retrieval_geometry.papers.geometric.data import load_setting
+from retrieval_geometry.papers.geometric.retrieval import as_metric
 from retrieval_geometry.reporting.details import CloseRange, Dealt
 from retrieval_geometry.reporting.results import MethodResult, Result
 
@@ -42,7 +43,7 @@ def _root(name: str) -> Pairs:
     return lambda p, q: DISTANCES[name](p, q).clamp_min(0).sqrt()
 
 
-METHODS: tuple[tuple[str, str, str, Pairs], ...] = (
+COMPARED: tuple[tuple[str, str, str, Pairs], ...] = (
     ("gmm-normal-kl", "GMM-Normal KL (root)", "normal", _root("symmetric_kl")),
     ("gmm-variational-kl", "GMM-Variational KL (root)", "mixture", _root("symmetric_variational_kl")),
     ("gmm-wasserstein", "GMM-Wasserstein", "normal", DISTANCES["wasserstein2"]),
@@ -55,28 +56,28 @@ METHODS: tuple[tuple[str, str, str, Pairs], ...] = (
 )
 
 
-def run_robustness(profile: str, data_root: str, device: str, seed: int) -> Result:
+def run_robustness(context: RunContext) -> Result:
     """Variation and noise floor of each distance between two halves of one image's descriptors."""
     started = time.perf_counter()
-    setting = load_setting(profile, data_root, seed)
-    backbone, descriptors = describe(setting, device)
+    setting = load_setting(context)
+    backbone, descriptors = describe(setting, context)
     chosen = first_of_each_class(setting.images.labels, IMAGES_PER_CLASS)
-    distances = deal_and_compare(descriptors[chosen], DEALS[profile], seed)
+    distances = deal_and_compare(descriptors[chosen], DEALS[context.profile], context.seed)
     measured = {name: measure(values) for name, values in distances.items()}
     return Result(
         experiment="geometric-robustness",
-        profile=profile,
-        seed=seed,
+        profile=context.profile,
+        seed=context.seed,
         dataset=dataset_info(setting),
         settings=settings_of(setting, descriptors, backbone)
         | {
             "protocol": f"{len(chosen)} images, {IMAGES_PER_CLASS} a class; descriptors dealt into halves",
-            "deals": DEALS[profile],
+            "deals": DEALS[context.profile],
             "components": COMPONENTS,
         },
         methods=tuple(
             _entry(name, label, measured[name], setting.images.labels[chosen])
-            for name, label, _, _ in METHODS
+            for name, label, _, _ in COMPARED
         ),
         scope=scope_of(setting, backbone, len(chosen)),
         groups=groups_of(setting.images.labels[chosen]),
@@ -94,12 +95,12 @@ def deal_and_compare(descriptors: Tensor, deals: int, seed: int) -> dict[str, Te
     """Distances ``(deals, n, n)`` from the first half of every image to the second half of every image."""
     generator = torch.Generator().manual_seed(seed)
     n_points = descriptors.shape[1]
-    found: dict[str, list[Tensor]] = {name: [] for name, *_ in METHODS}
+    found: dict[str, list[Tensor]] = {name: [] for name, *_ in COMPARED}
     for _ in range(deals):
         order = torch.randperm(n_points, generator=generator).to(descriptors.device)
         half = n_points // 2
         first, second = (_models(descriptors[:, part]) for part in (order[:half], order[half : 2 * half]))
-        for name, _, model, distance in METHODS:
+        for name, _, model, distance in COMPARED:
             found[name].append(distance(first[model], second[model]).double().cpu())
     return {name: torch.stack(values) for name, values in found.items()}
 
