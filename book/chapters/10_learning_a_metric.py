@@ -10,8 +10,8 @@
 # # Learning a metric
 #
 # So far the descriptors were given and the book chose a distance between them. Now it is the other way round. The
-# distance is fixed, as plain as it can be: the straight line between two points on a sphere. What is learnt is where
-# a network puts the images, such that this line is short between images of one class and long between others.
+# distance is fixed, as plain as it can be: the straight line between two points on a sphere. A network learns where to
+# put the images: this line is to be short between images of one class and long between others.
 #
 # You will learn
 #
@@ -109,7 +109,7 @@ figure
 #
 # ## Batches that hold pairs
 #
-# A metric loss compares the images of one batch with each other, so what matters is the number of *pairs*. In a batch
+# A metric loss compares the images of one batch with each other, so the number of *pairs* matters. In a batch
 # of $B$ random images of $C$ equally large classes one expects $B (B - 1) / (2 C)$ matching pairs: next to none if
 # classes are many. So one draws classes first. With $m$ images of each of $B / m$ classes
 #
@@ -196,7 +196,7 @@ page.say(corner_mean=mean_distance(corner), untrained_mean=mean_distance(untrain
 # {glue:text}`10-corner-mean:.2f`. So we let the data choose the start {cite:p}`c10-krahenbuhl2016data`:
 # `standardize_head` scales the last layer such that over some training images each of the $D$ numbers has mean 0 and
 # variance 1. Now the mean distance is {glue:text}`10-untrained-mean:.2f`, close to what points thrown on the sphere at
-# random would have. What this is good for we shall see.
+# random would have. The section on collapse shows the use of that.
 #
 # ## All losses are weights on pairs
 #
@@ -596,9 +596,9 @@ page.say(spread_128=float(drawn[128].std()), near_128=100 * near)
 # %% [markdown]
 # In 128 dimensions the standard deviation is {glue:text}`10-spread-128:.3f`, and {glue:text}`10-near-128:.2f` % of the
 # pairs are nearer than 1.2. So a *random* negative is at $\sqrt 2$, beyond any useful margin, and teaches nothing. The
-# *hardest* negative of the batch teaches the wrong thing: its difference vector is short, so what it points at is
-# mostly noise {cite:p}`c10-wu2017sampling`; and early in training, when all points lie in one corner, to push the
-# nearest negative away from a match that is just as near is a fight that ends where all distances are zero
+# *hardest* negative of the batch teaches the wrong thing: its difference vector is short, so its direction is mostly
+# noise {cite:p}`c10-wu2017sampling`; and early in training, when all points lie in one corner, to push the nearest
+# negative away from a match that is just as near is a fight that ends where all distances are zero
 # {cite:p}`c10-schroff2015facenet`.
 #
 # *Distance-weighted sampling* {cite:p}`c10-wu2017sampling` draws a negative at distance $d$ with a probability
@@ -1017,9 +1017,9 @@ page.say(chance_f1=pairwise_f1(labels, shuffled), clusters=len(labels.unique()))
 # ```
 #
 # with $w_g$ the share of class $g$ in the queries; $\nu_G$ is $G - 1$ for equal classes and less if a few large ones
-# decide. For the difference of two methods $\bar d$ is a difference, which each class makes once (so what the methods
-# have in common cancels), and each side has a $V_S$ of its own. `GroupMeans.of` keeps what is needed, `mean_interval`
-# and `mean_difference` do the rest. We check the first against the definition.
+# decide. For the difference of two methods $\bar d$ is a difference, which each class makes once (so the common part of
+# the methods cancels), and each side has a $V_S$ of its own. `GroupMeans.of` keeps what is needed, `mean_interval` and
+# `mean_difference` do the rest. We check the first against the definition.
 
 # %%
 from retrieval_geometry.evaluation import GroupMeans, mean_interval
@@ -1174,8 +1174,7 @@ figure
 # Could one not draw classes and models again with replacement, the pigeonhole bootstrap
 # {cite:p}`c10-owen2007pigeonhole`? With many models, yes; but to draw from three is to believe that there are no
 # others. Two limits remain. Means close to 0 or 1 over few classes are skewed, and the interval of such a mean is too
-# short (not so that of a difference). And what all classes and models have in common, the one data set, is in no
-# interval.
+# short (not so that of a difference). And the one data set, common to all classes and models, is in no interval.
 #
 # ### The best of ten
 #
