@@ -921,7 +921,9 @@ page.say(own_bound=f"{0.05 * math.log(16):.3f}")
 # ````
 
 # %%
-from retrieval_geometry.papers.rankmi.as_printed import sinkhorn_divergence_as_printed
+from retrieval_geometry.papers.wasserstein_dml.as_printed import (
+    sinkhorn_divergence_as_printed,
+)
 
 cloud = torch.randn(50, 16, 2, generator=generator).double()
 moved = cloud + torch.tensor([0.6, 0.8]).double()  # by one
@@ -1071,7 +1073,7 @@ page.say(
 # the *means*, with the same margin, and retrieve with it in both ways.
 
 # %%
-from retrieval_geometry.experiments.wasserstein import PooledMeasure
+from retrieval_geometry.papers.wasserstein_dml.experiments import PooledMeasure
 
 rival = load_embedding_network("glyph_cnn", dim=32, output="map", seed=seed)
 train(rival, PooledMeasure(WassersteinTripletLoss(margin=0.2), 1), learnt, config)
