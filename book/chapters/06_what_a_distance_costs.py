@@ -64,7 +64,7 @@ BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, BLACK = OKABE_ITO
 # multiplied by the number of pairs.
 
 # %%
-from retrieval_geometry.experiments.geometric_paper import TABLE1
+from retrieval_geometry.papers.geometric.printed import TABLE1
 
 METHODS = {
     "gmm-normal-kl": "GMM, normal KL",
@@ -153,12 +153,12 @@ page.say(rate=rate / 1e9, eigen_price=price["eigenvalues and eigenvectors"] / un
 
 # %%
 from retrieval_geometry.datasets import photo_textures
-from retrieval_geometry.experiments.data import cache_folder
+from retrieval_geometry.experiments import RunContext
 from retrieval_geometry.features import extract_descriptors, load_backbone
 
 textures = photo_textures()
 backbone = load_backbone("scattering")
-settings = {"progress": False, "cache": cache_folder()}
+settings = {"progress": False, "cache": RunContext().descriptors}
 x = extract_descriptors(textures, backbone, **settings).double()
 
 # %%

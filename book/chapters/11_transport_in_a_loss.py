@@ -921,7 +921,9 @@ page.say(own_bound=f"{0.05 * math.log(16):.3f}")
 # ````
 
 # %%
-from retrieval_geometry.losses.as_printed import sinkhorn_divergence_as_printed
+from retrieval_geometry.papers.wasserstein_dml.as_printed import (
+    sinkhorn_divergence_as_printed,
+)
 
 cloud = torch.randn(50, 16, 2, generator=generator).double()
 moved = cloud + torch.tensor([0.6, 0.8]).double()  # by one
@@ -1071,7 +1073,7 @@ page.say(
 # the *means*, with the same margin, and retrieve with it in both ways.
 
 # %%
-from retrieval_geometry.experiments.wasserstein import PooledMeasure
+from retrieval_geometry.papers.wasserstein_dml.experiments import PooledMeasure
 
 rival = load_embedding_network("glyph_cnn", dim=32, output="map", seed=seed)
 train(rival, PooledMeasure(WassersteinTripletLoss(margin=0.2), 1), learnt, config)
@@ -1127,7 +1129,7 @@ page.say(control_verdict=verdict)
 # {numref}`tab-11-table1` has the first column of the paper's table, ours, and W-triplet minus each other loss.
 
 # %%
-from retrieval_geometry.experiments.wasserstein_paper import TABLE1
+from retrieval_geometry.papers.wasserstein_dml.printed import TABLE1
 
 ten = list(TABLE1["CUB-200-2011"])
 others = [name for name in ten if name != "w-triplet"]
@@ -1142,7 +1144,7 @@ header = ["loss", "CUB, paper", "SOP, paper", "ours", "W-triplet minus it, ours"
 page.table("table1", header, rows, results=[bench])
 
 # %%
-from retrieval_geometry.experiments.wasserstein_claims import CLAIMS
+from retrieval_geometry.papers.wasserstein_dml.claims import CLAIMS
 from retrieval_geometry.reporting.claims import check_all
 from retrieval_geometry.reporting.tables import claims_table
 

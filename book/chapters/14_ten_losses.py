@@ -35,7 +35,8 @@ seed = 0
 import itertools
 from statistics import median
 
-from retrieval_geometry.experiments import rankmi_claims, wasserstein_claims
+from retrieval_geometry.papers.rankmi import claims as rankmi_claims
+from retrieval_geometry.papers.wasserstein_dml import claims as wasserstein_claims
 from retrieval_geometry.experiments.comparisons import (
     against_each,
     difference,
@@ -43,9 +44,9 @@ from retrieval_geometry.experiments.comparisons import (
     tally,
     transport_sides,
 )
-from retrieval_geometry.experiments.learning_methods import METHODS, TEN_LOSSES
-from retrieval_geometry.experiments.rankmi_paper import TABLES
-from retrieval_geometry.experiments.wasserstein_paper import TABLE1
+from retrieval_geometry.experiments.learning.methods import METHODS, TEN_LOSSES
+from retrieval_geometry.papers.rankmi.printed import TABLES
+from retrieval_geometry.papers.wasserstein_dml.printed import TABLE1
 from retrieval_geometry.page import Page
 from retrieval_geometry.reporting import tables
 from retrieval_geometry.reporting.claims import check_all

@@ -46,7 +46,7 @@ seed = 0
 # %%
 from collections import Counter
 
-from retrieval_geometry.experiments import claims
+from retrieval_geometry.experiments import claims, papers
 from retrieval_geometry.page import Page
 from retrieval_geometry.reporting.claims import check_all, needed, require_expected
 from retrieval_geometry.reporting.tables import evidence_list, verdicts_table
@@ -81,7 +81,7 @@ def show(paper):
     page.markdown(f"{paper}-evidence", evidence_list(judged))
 
 
-for paper in ("geometric", "wasserstein-dml", "rankmi"):
+for paper in papers():
     show(paper)
 
 # %%
