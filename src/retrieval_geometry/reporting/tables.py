@@ -83,7 +83,8 @@ def format_failures(fails: Any) -> list[str]:
     """
     from scipy.stats import binomtest
 
-    k, n = int(fails.sum()), int(np.size(fails))
+    fails = np.asarray(fails)
+    k, n = int(fails.sum()), fails.size
     low, high = binomtest(k, n).proportion_ci(method="wilson")
     return [text.replace(" ", NO_BREAK) for text in (f"{k} of {n}", f"{100 * low:.0f}–{100 * high:.0f} %")]
 
