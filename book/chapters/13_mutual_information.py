@@ -40,13 +40,14 @@ import torch
 from torch.nn import functional
 from torch.testing import assert_close
 
-from retrieval_geometry.losses import RankMILoss, StatisticsNetwork, as_printed
-from retrieval_geometry.losses import estimate_divergence, special_cases
-from retrieval_geometry.losses.as_printed import jensen_shannon, optimal_bound
+from retrieval_geometry.losses import RankMILoss, StatisticsNetwork, estimate_divergence
+from retrieval_geometry.losses import special_cases
 from retrieval_geometry.losses.sampling import distance_weights
 from retrieval_geometry.losses.statistics_network import divergence_bound, find_beta
 from retrieval_geometry.losses.statistics_network import negative_score, positive_score
 from retrieval_geometry.page import Page
+from retrieval_geometry.papers.rankmi import as_printed
+from retrieval_geometry.papers.rankmi.as_printed import jensen_shannon, optimal_bound
 from retrieval_geometry.reporting.drawing import BLACK, BLUE, SKY, VERMILION
 from retrieval_geometry.reporting.drawing import draw_heaps, draw_lines
 from retrieval_geometry.reporting.figures import new_figure
@@ -1214,7 +1215,7 @@ page.say(
 # can be compared is the *order*.
 
 # %%
-from retrieval_geometry.experiments.rankmi_paper import TABLES
+from retrieval_geometry.papers.rankmi.printed import TABLES
 
 ranked = sorted(bench.methods, key=lambda entry: -entry.metrics["R@1"].value)
 names = {entry.method: entry.label for entry in ranked}
@@ -1231,7 +1232,7 @@ header += ["RankMI minus it, R@1", "RankMI minus it, AP@R"]
 page.table("bench", header, rows, results=[bench])
 
 # %%
-from retrieval_geometry.experiments.rankmi_claims import CLAIMS
+from retrieval_geometry.papers.rankmi.claims import CLAIMS
 from retrieval_geometry.reporting.claims import check_all
 from retrieval_geometry.reporting.learning_tables import pairs_in_order
 
