@@ -13,7 +13,7 @@ from retrieval_geometry.datasets import (
     load_metric_learning,
 )
 from retrieval_geometry.datasets.metric_learning import BENCHMARKS
-from retrieval_geometry.experiments.data import find_weights
+from retrieval_geometry.experiments.data import cache_folder, find_weights
 from retrieval_geometry.experiments.profiles import check_profile
 from retrieval_geometry.features import load_embedding_network
 from retrieval_geometry.reporting.measured import Groups
@@ -97,7 +97,7 @@ def learning_setting(profile: str, data_root: str, device: str) -> LearningSetti
 
 
 def _glyphs(root: Path, device: str) -> LearningSetting:
-    train, test = class_split(glyphs(n_maps=1), 0.6, seed=0)
+    train, test = class_split(glyphs(n_maps=1, cache=cache_folder()), 0.6, seed=0)
     test = test.subset(range(0, len(test), 2))  # half the typefaces: as many classes in half the time
     return LearningSetting(
         name="glyphs",
