@@ -46,7 +46,7 @@ def test_a_table_notes_the_results_it_shows(shown: dict[str, Any]) -> None:
     result = make_result()
     page().table("best", ["loss", "of", "R@1"], [["a", "b", "0.1"]], words=2, results=[result, result])
     assert shown["tab-11-best"].data.splitlines()[1] == "| :--- | :--- | ---: |"
-    assert shown["sources of tab-11-best"] == [f"{result.experiment}-{result.profile}"]
+    assert shown["sources of tab-11-best"] == [f"results/{result.experiment}-{result.profile}"]
 
 
 def test_a_table_of_this_page_notes_none(shown: dict[str, Any]) -> None:

@@ -156,7 +156,7 @@ def _check_text(data_root: str) -> str:
 
 def _check_device(device: str) -> str:
     if device != "cpu":  # which is always there: torch need not be loaded
-        from retrieval_geometry.experiments.common import check_device
+        from retrieval_geometry._check import check_device
 
         check_device(device)
     return device

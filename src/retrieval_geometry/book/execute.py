@@ -18,7 +18,7 @@ from retrieval_geometry._cost import Cost, cost_so_far
 from retrieval_geometry._files import naming, write_whole
 from retrieval_geometry._sealed import FIELD, json_digest
 from retrieval_geometry.book.places import without_places
-from retrieval_geometry.book.sources import fence_problems
+from retrieval_geometry.book.sources import fence_problems, length_problems
 
 PARAMETERS = ("profile", "data_root", "device", "seed")
 
@@ -49,8 +49,8 @@ def execute_chapter(
         Seconds since this process began.
 
     Raises:
-        ValueError: a parameter is unknown or missing, the chapter has no parameters cell, or a fence swallows
-            a cell.
+        ValueError: a parameter is unknown or missing, the chapter has no parameters cell, a fence swallows
+            a cell, or a cell is too long.
         ChapterError: a cell failed.
         OSError: the notebook cannot be written.
     """
@@ -74,7 +74,7 @@ def _read_chapter(script: Path) -> Any:
     tagged = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
     if len(tagged) != 1:
         raise ValueError(f"{script.name} needs exactly one cell tagged 'parameters', found {len(tagged)}")
-    if faults := list(fence_problems(notebook)):
+    if faults := [*fence_problems(notebook), *length_problems(notebook)]:
         raise ValueError(f"{script.name}: {faults[0]}")
     notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
     return notebook

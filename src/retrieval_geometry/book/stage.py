@@ -18,6 +18,7 @@ import yaml
 from retrieval_geometry._cost import cost_so_far
 from retrieval_geometry.book import costs
 from retrieval_geometry.book.digests import digest_of_folder
+from retrieval_geometry.book.notes import Shown, shown_results, with_cost, with_origins
 from retrieval_geometry.book.project import Project
 from retrieval_geometry.reporting.results import Result
 
@@ -112,9 +113,14 @@ def stage(project: Project, results: Sequence[Result]) -> None:
     """Copy configuration, texts and executed chapters to the staging folder; only what changed is written."""
     contents = {name: source.read_bytes() for source, name in project.page_files().items()}
     contents["_config.yml"] = _config(project).encode()
+    repository = _github_url(project.root)
     for name in project.chapter_names():
         notebook = json.loads((project.executed / f"{name}.ipynb").read_text())
-        contents[f"notebooks/{name}.ipynb"] = (json.dumps(with_cost(notebook), indent=1) + "\n").encode()
+        shown = _shown(project, notebook)
+        page = with_cost(with_origins(notebook, shown, repository), shown)
+        contents[f"notebooks/{name}.ipynb"] = (json.dumps(page, indent=1) + "\n").encode()
+        for result in shown.values():
+            contents |= result.files()
     contents[f"{costs.PAGE}.md"] = costs.page(project, results).encode()
     present = {
         str(path.relative_to(project.staging))
@@ -130,25 +136,11 @@ def stage(project: Project, results: Sequence[Result]) -> None:
             target.write_bytes(content)
 
 
-def with_cost(notebook: dict[str, Any]) -> dict[str, Any]:
-    """Return the notebook with a note below its title: what this execution took."""
-    cost = notebook["metadata"]["cost"]
-    parameters = cost["parameters"]
-    note = (
-        f"Executed by this build in {cost['seconds']:.0f} s with at most "
-        f"{cost['peak_memory_mb'] / 1000:.1f} GB of memory (profile `{parameters['profile']}`, device "
-        f"`{parameters['device']}`, seed {parameters['seed']}, {cost['cpus']} CPUs, {cost['machine']})."
-    )
-    cell = {
-        "cell_type": "markdown",
-        "id": "cost",
-        "metadata": {},
-        "source": f":::{{div}} chapter-cost\n{note}\n:::",
-    }
-    first, *rest = notebook["cells"]
-    title, _, text = "".join(first["source"]).partition("\n")
-    opening = [{**first, "source": title}, cell, {**first, "id": "opening", "source": text}]
-    return {**notebook, "cells": [*opening, *rest]}
+def _shown(project: Project, notebook: dict[str, Any]) -> dict[str, Shown]:
+    """The results that a chapter shows, by their place."""
+    places = {place for places in shown_results(notebook).values() for place in places}
+    results = project.build / "results"
+    return {place: Shown.find(place, project.recorded, results) for place in sorted(places)}
 
 
 def _config(project: Project) -> str:
