@@ -62,7 +62,7 @@ def test_the_address_follows_from_origin(executed: Project, origin: str | None, 
 
 
 def test_pages_without_a_public_origin_have_no_buttons(executed: Project) -> None:
-    stage(executed)
+    stage(executed, ())
     config = yaml.safe_load((executed.staging / "_config.yml").read_text())
     assert not {"repository", "launch_buttons"} & config.keys()
     assert not config["html"]["use_repository_button"]
@@ -74,7 +74,7 @@ def test_pages_of_a_published_project_have_buttons_and_install_it(executed: Proj
     unpublished = pages_source(executed)
     git(executed, "remote", "add", "origin", "git@github.com:someone/book.git")
     assert pages_source(executed) != unpublished
-    stage(executed)
+    stage(executed, ())
     config = yaml.safe_load((executed.staging / "_config.yml").read_text())
     assert config["repository"]["url"] == ADDRESS
     assert config["launch_buttons"]["colab_url"]

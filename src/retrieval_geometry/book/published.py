@@ -35,11 +35,11 @@ def repository_url(root: Path) -> str | None:
 
 
 def with_install(cells: list[Any], url: str | None) -> list[Any]:
-    """The cells of a notebook and, if there is an address, one before the first code that installs from it."""
+    """The cells of a notebook and, with an address, one that installs from it before the first code."""
     cells = [cell for cell in cells if cell["id"] != "install"]
     if url is None:
         return cells
-    install = {
+    install: dict[str, Any] = {
         "cell_type": "code",
         "id": "install",
         "metadata": {"tags": ["remove-cell"]},

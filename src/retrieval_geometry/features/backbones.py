@@ -59,10 +59,10 @@ class NetworkBackbone(Backbone):
     D. The tokens of a vision transformer make a square map, its class token left out.
 
     Args:
-        trunk: what :func:`feature_extractor` returns.
+        trunk: the result of :func:`feature_extractor`.
         mean: of each colour, in [0, 1], taken from the images.
         std: of each colour, in [0, 1], which then divides them.
-        settings: what :class:`Backbone` takes.
+        settings: the arguments of :class:`Backbone`.
 
     Raises:
         ValueError: an output that is no feature map, or an input size that the network cannot take.
@@ -109,18 +109,22 @@ def load_backbone(
     device: str | torch.device = "cpu",
     input_size: int | None = None,
 ) -> Backbone:
-    """Make an extractor of local descriptors, in evaluation mode.
+    """Extractor of local descriptors ``(B, N, D)`` by name, in evaluation mode.
+
+    Source: [geometric] section 2.1 (VGG-M, Chatfield et al. 2014); the scattering is this package's own
+    choice. Used in chapters 1 and 2.
 
     Args:
         name: ``"scattering"`` (needs no weights), ``"vgg_m"`` (the network of [geometric]), or a
             classification network of torchvision such as ``"squeezenet1_1"``.
-        layer: whose output the descriptors are: any node of the network's graph; the default is the last
-            feature map. Several layers are averaged to the coarsest of their grids and concatenated.
+        layer: the node of the network's graph whose output the descriptors are; the default is the last
+        feature
+            map. Several layers are averaged to the coarsest of their grids and concatenated.
         weights: a torchvision name (``"IMAGENET1K_V1"``, ``"DEFAULT"``), the path of a weight file (a state
             dict; for VGG-M see :func:`convert_vgg_m`), or ``"random"``, drawn from a fixed seed. There is no
-            default: random descriptors should be nobody's surprise. A file may lack what the layer does not
-            need.
-        device: where the network goes.
+            default: random descriptors should be nobody's surprise. A file may lack weights that the layer
+            does not need.
+        device: of the network.
         input_size: the side S of the square images; by default 224, for the scattering 96. Before the crop
             the shorter side is 8 / 7 of it (256 for 224); the scattering takes all of it.
 

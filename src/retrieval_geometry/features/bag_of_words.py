@@ -17,11 +17,13 @@ if TYPE_CHECKING:
 
 
 class SiftBagOfWords:
-    """Describes an image by how often each of ``n_words`` typical SIFT descriptors occurs in it.
+    """Histograms of visual words: counts of ``n_words`` typical SIFT descriptors in an image.
+
+    Source: [geometric] section 3 (the baseline); Sivic and Zisserman 2003, Lowe 2004. Used in chapter 4.
 
     The words are the centres of a mini-batch k-means over the descriptors of the images given to :meth:`fit`.
-    SIFT (Lowe 2004) works on the grey image at its own size. It finds no keypoint in a flat image, whose
-    histogram is therefore zero: equal to that of other flat images, equally far from all others.
+    SIFT works on the grey image at its own size. It finds no keypoint in a flat image, whose histogram is
+    therefore zero: equal to that of other flat images, equally far from all others.
 
     Args:
         n_words: size of the vocabulary.

@@ -26,14 +26,19 @@ ROUNDING = 1e-5  # of the terms of a sum in single precision: what varies less d
 
 
 class GlyphCNN(Backbone):
-    """A small network for images of 32 x 32 pixels: five convolutions, 4 x 4 places, 128 channels.
+    """A small network for images ``(B, 3, 32, 32)``: five convolutions, 4 x 4 places, 128 channels.
 
-    0.25 million parameters.
+    Source: this package's own. Used in chapter 10.
+
+    It has 0.25 million parameters.
 
     Args:
         batch_norm: normalise over the batch, which learns faster in few steps. By default groups of channels
-            of one image are normalised, so that an embedding does not depend on its batch, nor on how many
-            processes share it.
+            of one image are normalised, so that an embedding does not depend on its batch, nor on the number
+            of processes that share it.
+
+    Raises:
+        ValueError: on call, images of another shape or dtype, or outside [0, 1].
     """
 
     dim = 128
@@ -53,7 +58,10 @@ class GlyphCNN(Backbone):
 
 
 class EmbeddingNetwork(nn.Module):
-    """Embeds images: a trunk, a linear map of its features to ``dim`` numbers, and length one if asked.
+    """Embedding network: a trunk, a linear map of its features to ``dim`` numbers, and length one if asked.
+
+    Source: Roth et al. 2020 (the vector); the map of local features is this package's own reading of
+    [wasserstein-dml]. Used in chapter 10.
 
     Images are ``(B, 3 or 1, H, W)``, uint8 or floating point in [0, 1]. The result is
 
@@ -108,12 +116,12 @@ class EmbeddingNetwork(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the network lies."""
+        """The device of the network."""
         return self.head.weight.device
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What the network is, besides its weights: for provenance and to tell checkpoints apart."""
+        """Settings of the network, without its weights: for provenance and to tell checkpoints apart."""
         names = ("dim", "output", "normalize", "freeze_trunk", "freeze_batch_norm")
         return {**self.trunk.identity, **{name: getattr(self, name) for name in names}}
 
@@ -126,7 +134,7 @@ class EmbeddingNetwork(nn.Module):
         return self.project(self.features(images))
 
     def features(self, images: Tensor) -> Tensor:
-        """Compute what the head works on: ``(B, n, channels)``, n = 1 where the map is averaged."""
+        """Compute the input of the head: ``(B, n, channels)``, n = 1 where the map is averaged."""
         scaled, dtype = _scaled(images), self.head.weight.dtype
         if images.dtype == torch.uint8:
             scaled = scaled.to(dtype)
@@ -136,7 +144,7 @@ class EmbeddingNetwork(nn.Module):
             return self.trunk.feature_map(scaled).flatten(2).mT
 
     def project(self, features: Tensor) -> Tensor:
-        """Turn what :meth:`features` gives, ``(B, n, channels)``, into embeddings."""
+        """Turn features ``(B, n, channels)``, those of :meth:`features`, into embeddings."""
         mapped = self.head(features)
         embedded = mapped.squeeze(1) if self.output == "vector" else mapped
         return functional.normalize(embedded, dim=-1) if self.normalize else embedded
@@ -176,8 +184,8 @@ class EmbeddingNetwork(nn.Module):
         """Bring an image of any size to uint8 ``(3, S + 2 margin, S + 2 margin)``, S the input size.
 
         The shorter side is resized to the trunk's ``resize_size`` and the middle cut out; an image of S x S
-        stays as it is. Where the image has nothing to show in the margin its edge is repeated. The middle S x
-        S pixels are what ``backbone.prepare`` shows.
+        stays as it is. Where the image does not reach into the margin its edge is repeated. The middle S x S
+        pixels are those of ``backbone.prepare``.
 
         Raises:
             ValueError: not a uint8 tensor ``(3, H, W)``.
@@ -214,7 +222,7 @@ class EmbeddingNetwork(nn.Module):
         return groups + ([{"params": trunk, "lr": lr * trunk_factor}] if trunk else [])
 
     def train(self, mode: bool = True) -> "EmbeddingNetwork":
-        """Set the mode of training; what is frozen stays in evaluation mode."""
+        """Set the mode of training; frozen parts stay in evaluation mode."""
         super().train(mode)
         if self.freeze_trunk:
             self.trunk.eval()
@@ -234,7 +242,9 @@ def load_embedding_network(
     seed: int = 0,
     **settings: Any,
 ) -> EmbeddingNetwork:
-    """Make a network for metric learning by the name of its trunk.
+    """Network for metric learning by the name of its trunk.
+
+    Source: this package's own. Used in chapter 10.
 
     Args:
         trunk: ``"glyph_cnn"`` or, with batch norm, ``"glyph_cnn_bn"`` (trained from nothing), or a network of
@@ -245,7 +255,7 @@ def load_embedding_network(
         weights: of a network of torchvision, as in :func:`load_backbone`: a path, a name, or ``"random"``.
         input_size: the side of its images, 224 by default; the small network has 32.
         seed: of the head and of the small network.
-        settings: what else :class:`EmbeddingNetwork` takes.
+        settings: further arguments of :class:`EmbeddingNetwork`.
 
     Raises:
         ValueError: as :func:`load_backbone`, or a layer, weights or a size for the small network.
