@@ -31,7 +31,8 @@ def git(project: Project, *arguments: str) -> None:
 def executed(project: Project) -> Project:
     """The small book as if its chapters had been executed."""
     project.executed.mkdir(parents=True)
-    cost: dict[str, Any] = {"seconds": 1, "peak_memory_mb": 1, "cpus": 1, "machine": "here"}
+    cost: dict[str, Any] = {"seconds": 1, "processor_seconds": 1, "peak_memory_mb": 1, "cpus": 1}
+    cost["machine"] = "here"
     cost["parameters"] = {"profile": "quick", "device": "cpu", "seed": 0}
     title = {"cell_type": "markdown", "id": "a", "metadata": {}, "source": "# Title\n\nText."}
     code = {"cell_type": "code", "id": "b", "metadata": {}, "source": "1", "outputs": []}
