@@ -211,7 +211,7 @@ x.shape, len(queries)
 
 # %%
 def augmented(g):
-    """Augmented moments and precisions of all images, flat: two matrices, a row for each."""
+    """Augmented moments and precisions, flat: two matrices, a row for each image."""
     precision = torch.cholesky_inverse(torch.linalg.cholesky(g.cov))
     mean, one = g.mean.unsqueeze(2), torch.ones(len(g), 1, 1, dtype=g.dtype)
     pull = precision @ mean
@@ -378,7 +378,7 @@ page.table("bits", [*header, "another nearest image"], rows)
 
 # %%
 def cross_term(p, q):
-    """Sum over a of weight times log sum over b of eq. 10, for all pairs of mixtures."""
+    """Sum over a of weight times log sum over b of eq. 10, for all pairs."""
     phi = torch.cat([p.variances + p.means**2, p.means], 2)
     psi = torch.cat([-0.5 / q.variances, q.means / q.variances], 2)
     offset = q.weights.log() - (q.means**2 / q.variances + q.variances.log()).sum(2) / 2
@@ -604,7 +604,7 @@ bounds = {}
 
 
 def check_bound(name, bound):
-    """Keep an upper bound of the fidelity, after a look whether it is one, for every pair of patches."""
+    """Keep an upper bound of the fidelity, after a look whether it is one."""
     assert (bound >= fidelity - 1e-9 * size).all()
     bounds[name] = bound
 
@@ -922,7 +922,7 @@ check_bound("super-fidelity", super_fidelity(queries, images))
 
 # %%
 def share_left(lower, distance, k=10):
-    """Share of the pairs whose lower bound is at most the k-th smallest distance of the query."""
+    """Share of the pairs whose lower bound is at most the k-th smallest distance."""
     kth = distance.kthvalue(k, dim=1, keepdim=True).values
     return float((lower <= kth * (1 + 1e-9)).double().mean())
 

@@ -1175,7 +1175,7 @@ from retrieval_geometry.evaluation import mean_difference, simultaneous_differen
 
 
 def verdicts(rng):
-    """Whether "the first is the best" is decided: against the best rival, and all at once."""
+    """Whether "the first is the best" is decided, in three ways."""
     hits = experiment(rng, models=3, methods=10)
     best = 1 + hits[1:].mean(axis=(1, 2)).argmax()
     tables = [KINDS[kind] for kind in ("queries and models", "classes and models")]
