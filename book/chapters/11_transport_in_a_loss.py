@@ -971,9 +971,9 @@ for entry in ablations.methods:
     rows.append([entry.label, format_metric(entry.metrics["R@1"]), *cells, seconds])
 header = ["W-triplet with", "R@1", "R@1 minus base", "AP@R minus base", "seconds"]
 page.table("ablations", header, rows, results=[ablations])
+page.markdown("provenance", provenance_table(ablations), results=[ablations])
 
 # %% tags=["remove-cell"]
-page.markdown("provenance", provenance_table(ablations), results=[ablations])
 of_r1 = {name: gap["R@1"] for name, gap in gaps.items()}
 worse = [name for name, gap in of_r1.items() if gap.high < 0]
 better = [name for name, gap in of_r1.items() if gap.low > 0]
@@ -1036,9 +1036,9 @@ for name, metric in itertools.product(transport.by_transport, ("R@1", "AP@R")):
     rows.append([f"{bench[name].label}, {metric}", *means, gap.numbers])
 header = ["", "by transport", "by the mean", "difference"]
 page.table("test-time", header, rows, results=[bench])
+page.markdown("bench-provenance", provenance_table(bench), results=[bench])
 
 # %% tags=["remove-cell"]
-page.markdown("bench-provenance", provenance_table(bench), results=[bench])
 page.say(transport_queries=transport.queries)
 page.say(
     **{f"transport-{name}": test_time[name, "R@1"] for name in transport.by_transport}

@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 STARTED = time.perf_counter()  # jobs of a build load this module before any library
@@ -20,6 +21,16 @@ class Cost:
     seconds: float
     processor_seconds: float
     peak_memory_mb: float
+
+
+def total(costs: Iterable[Cost]) -> Cost:
+    """The sums of their seconds, and the largest memory; of no costs nothing."""
+    costs = list(costs)
+    return Cost(
+        round(sum(cost.seconds for cost in costs), 1),
+        round(sum(cost.processor_seconds for cost in costs), 1),
+        max((cost.peak_memory_mb for cost in costs), default=0.0),
+    )
 
 
 def cost_so_far() -> Cost | None:
