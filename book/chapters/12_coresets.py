@@ -150,7 +150,8 @@ picture.contour(u, v, levels, levels=12, colors="lightgray", linewidths=0.8)
 picture.scatter(*cloud.mT, s=6, color=BLUE, alpha=0.7, lw=0)
 squares = {"color": VERMILION, "marker": "s", "edgecolor": "black", "lw": 0.6}
 picture.scatter(*subset.mT, s=40, **squares)
-picture.set(xticks=[], yticks=[], aspect="equal")
+picture.set(aspect="equal")
+picture.set_axis_off()
 histogram.hist(gaps.numpy(), bins=50, color=BLUE, alpha=0.7)
 histogram.axvline(bound, color=VERMILION, lw=2)
 histogram.set(xlabel="difference of the means", ylabel="functions")
@@ -241,7 +242,8 @@ for k in range(10):
 opened = {"facecolor": "white", "edgecolor": VERMILION, "marker": "s"}
 picture.scatter(*path[0].mT, s=28, **opened)
 picture.scatter(*path[-1].mT, s=34, zorder=3, **squares)
-picture.set(xticks=[], yticks=[], aspect="equal")
+picture.set(aspect="equal")
+picture.set_axis_off()
 for axes, (name, group) in zip(grid, by_size.items(), strict=True):
     curves = {way: group[way] for way in ("random", "subset", "moving")}
     looks = (PURPLE, GREEN, VERMILION), (":", "--", "-")
