@@ -91,6 +91,7 @@ rule html:
     input: html_inputs
     # Snakemake removes the output of a job that fails: a stamp, so that the pages of the last good build stay.
     output: PAGES
+    params: settings=lambda wildcards: arguments
     threads: workflow.cores
     message: "building the HTML pages"
-    shell: "{python:q} -m retrieval_geometry.book html"
+    shell: "{python:q} -m retrieval_geometry.book html {params.settings}"

@@ -12,7 +12,18 @@ ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "src" / "retrieval_geometry"
 # A module may import from its own layer and from those before it.
 LAYERS = [
-    {"_check", "_compiled", "_covariances", "_files", "_folders", "_sealed", "_sources", "_text", "_threads"},
+    {
+        "_check",
+        "_compiled",
+        "_cost",
+        "_covariances",
+        "_files",
+        "_folders",
+        "_sealed",
+        "_sources",
+        "_text",
+        "_threads",
+    },
     {"datasets", "image_models", "features"},
     {"distances"},
     {"losses", "coresets", "projections"},

@@ -33,14 +33,20 @@ def _times(project: Project) -> dict[str, int]:
     return {path.name: path.stat().st_mtime_ns for path in made}
 
 
-def test_build_rebuilds_only_what_changed(project: Project) -> None:
+def test_build_rebuilds_only_what_changed(project: Project, capfd: pytest.CaptureFixture[str]) -> None:
     assert build(project=project) == 0
+    costs = capfd.readouterr().out.splitlines()[-6:-1]
+    names = ["Job", "chapter 01_first", "chapter 02_second", "the pages", "all jobs"]
+    assert sorted(line.split("  ")[0] for line in costs) == sorted(names)
+    page = (project.html / "what_this_build_cost.html").read_text()
+    assert f'<td class="text-right"><p>{costs[-1].split()[2]}</p></td>' in page
     first = _times(project)
     assert sorted(first) == ["01_first.ipynb", "02_second.ipynb", "index.html"]
     assert check_pages(project.html) == []
 
     assert build(project=project) == 0
     assert _times(project) == first
+    assert capfd.readouterr().out.splitlines()[:-1] == []
 
     write_chapter(project, "02_second", "print('edited')")
     assert build(project=project) == 0

@@ -20,6 +20,7 @@ from retrieval_geometry.book.project import Project
 from retrieval_geometry.experiments.context import RunContext
 from retrieval_geometry.experiments.registry import experiments, find, recorded, why_stale
 from retrieval_geometry.reporting.provenance import library_versions
+from retrieval_geometry.reporting.results import Result
 
 PAGES = "build/html/.complete"
 """A file that holds the digests of what the pages were made from, and of the pages."""
@@ -141,6 +142,13 @@ def _why_pages(project: Project, again: Path | None, sources: Sources) -> str | 
     if source != pages_source(project, sources):
         return "what the pages are made from has changed"
     return None if pages == digest_of_folder(project.html) else "a page is missing or damaged"
+
+
+def results_of(project: Project, profile: str) -> list[Result]:
+    """The results that the chapters of the book show, one of each experiment."""
+    sources = Sources()
+    paths = {path for name in project.chapter_names() for path in _results(project, sources, name, profile)}
+    return [Result.read(path) for path in sorted(paths)]
 
 
 def result_of(experiment: str, profile: str) -> str:

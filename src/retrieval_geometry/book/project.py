@@ -82,8 +82,8 @@ class Project:
         Raises:
             ValueError: a chapter is in the table of contents but has no script, or the other way round.
         """
-        listed = [name.removeprefix("notebooks/") for name in _toc_files(self.root / "_toc.yml")]
-        listed = [name for name in listed if "/" not in name and name != "index"]
+        files = _toc_files(self.root / "_toc.yml")
+        listed = [name.removeprefix("notebooks/") for name in files if name.startswith("notebooks/")]
         present = {path.stem for path in self.chapters.glob("*.py")}
         if missing := [name for name in listed if name not in present]:
             raise ValueError(f"_toc.yml lists {missing}, but book/chapters holds no such script")

@@ -1,4 +1,4 @@
-"""Results as files, and what is made of them: tables, figures, claims."""
+"""Results as files, and tables, figures and claims made from them."""
 
 from retrieval_geometry._folders import project_root, recorded_dir, results_dir
 from retrieval_geometry.reporting.claims import (

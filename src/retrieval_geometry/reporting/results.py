@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from retrieval_geometry._cost import Cost
 from retrieval_geometry._files import write_whole
 from retrieval_geometry._folders import project_root, recorded_dir, results_dir
 from retrieval_geometry._sealed import FIELD, json_digest, parse_json
@@ -128,7 +129,8 @@ class Provenance:
     """What ran, on what, and what it cost. ``dirty`` means that the checkout differed from ``commit``.
 
     ``source`` is a digest of the code that the numbers follow from, ``folder`` one of the data folder's name,
-    ``finished`` the date and time at the end, in UTC (empty in older records).
+    ``finished`` the date and time at the end, in UTC (empty in older records). ``seconds`` are those of all
+    parts of the run, ``cost`` is that of the process that finished it.
     """
 
     package_version: str
@@ -144,6 +146,7 @@ class Provenance:
     source: str = ""
     folder: str = ""
     finished: str = ""
+    cost: Cost | None = None
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Formulas as a paper prints them where they are wrong, beside the corrected ones: for the errata only.
 
-Nothing in the package computes with what is here. Each function shows what a reader gets who types in the
-printed formula; the book and the tests show where that fails.
+Nothing in the package computes with them. Each function is a printed formula, typed in as it stands; the book
+and the tests show where it fails.
 """
 
 import math

@@ -1,7 +1,8 @@
 """Formulas of [rankmi] as printed where they are wrong, beside the corrected ones: for the errata only.
 
-Nothing in the package trains with what is here. Each function shows what a reader gets who types in the
-printed formula. The V of eq. 13 (erratum 3.4) is in :mod:`retrieval_geometry.losses.special_cases`.
+Nothing in the package trains with them. Each function is a printed formula, typed in as it stands; beside it
+stands the corrected one, or the name of the module that has it. The V of eq. 13 (erratum 3.4) is in
+:mod:`retrieval_geometry.losses.special_cases`.
 """
 
 import torch
@@ -30,6 +31,7 @@ def negative_pair_distribution(conditional: Tensor, prior: Tensor) -> Tensor:
         tensor([[0.0000, 0.2500],
                 [0.2500, 0.0000]])
     """
+    # All pairs less those of one class.
     joint = conditional * prior.unsqueeze(1)
     return torch.outer(joint.sum(dim=0), joint.sum(dim=0)) - joint.T @ joint
 
@@ -65,10 +67,11 @@ def jensen_shannon(p: Tensor, q: Tensor, step: float = 1.0) -> Tensor:
         A scalar in nats, from 0 to log 2.
 
     Example:
-        >>> jensen_shannon(torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0]))
-        tensor(0.6931)
+        >>> jensen_shannon(torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0])).round(decimals=2)  # log 2
+        tensor(0.6900)
     """
     middle = (p + q) / 2
+    # 0 log 0 = 0, also where both densities vanish.
     terms = [torch.xlogy(density, density / middle.clamp_min(1e-300)) for density in (p, q)]
     return (terms[0] + terms[1]).sum() * step / 2
 
@@ -77,7 +80,7 @@ def optimal_bound(p: Tensor, q: Tensor, step: float = 1.0) -> Tensor:
     r"""The largest value of the bound in [rankmi] eq. 2, at :math:`V = \log(p / q)` (erratum 3.2).
 
     It is 2 JSD, and the supremum over any family of functions, a network's say, is at most this: the ">=" of
-    eq. 2 is right. What is missing is the factor 2: the value may exceed JSD, which it is said to bound. (The
+    eq. 2 is right. The factor 2 is missing: the value may exceed JSD, which it is said to bound. (The
     JSD generator of f-GAN has the same factor.) For joint and product distribution it stays a lower bound of
     the mutual information, as 2 JSD(p, q) = KL(p | q) - 2 KL((p + q) / 2 | q).
 
@@ -94,7 +97,7 @@ def optimal_bound(p: Tensor, q: Tensor, step: float = 1.0) -> Tensor:
 
 
 def pair_losses(values: Tensor) -> tuple[Tensor, Tensor]:
-    r"""What a matching pair and another pair cost: -T and :math:`-\log(2 - e^T)` ([rankmi] eq. 6).
+    r"""Losses of a matching pair and of another pair: -T and :math:`-\log(2 - e^T)` ([rankmi] eq. 6).
 
     Args:
         values: V of the distance, any shape.
@@ -131,7 +134,7 @@ def distances_as_printed(embeddings: Tensor, labels: Tensor) -> tuple[Tensor, Te
         Distances of matching pairs, and of the others.
     """
     labels = check_labels(labels, len(embeddings)).to(embeddings.device)
-    gaps = embeddings.unsqueeze(1) - embeddings
+    gaps = embeddings.unsqueeze(1) - embeddings  # lines 6-8 have no i != j
     distances = gaps.square().sum(dim=2).sqrt()
     same = labels.unsqueeze(1) == labels
     return distances[same], distances[~same]

@@ -18,7 +18,7 @@ def sinkhorn_divergence_as_printed(x: Tensor, y: Tensor, p: int, epsilon: float)
     .. math:: W_\varepsilon(\mu, \nu) - \tfrac12 (W_\varepsilon(\mu, \mu) + W_\varepsilon(\nu, \nu)),
               \qquad W_\varepsilon = \mathrm{OT}_\varepsilon^{1/p}
 
-    What can be debiased is the p-th power. Corrected, :math:`S_\varepsilon^{1/p}` is the root of
+    Only the p-th power can be debiased. Corrected, :math:`S_\varepsilon^{1/p}` is the root of
     :func:`~retrieval_geometry.distances.sinkhorn_divergence`; both agree for p = 1. Eq. 3 prints arg min for
     the min that :math:`\mathrm{OT}_\varepsilon` is.
 
@@ -64,8 +64,8 @@ def wcraig_as_printed(
     r"""[wasserstein-dml] Algorithm 1 line by line, **wrong** (erratum 2.3).
 
     The ``while`` in front of :math:`F_w(S) < L(\{s_0\}) - \epsilon` is missing, so one element is chosen; the
-    initial :math:`s_0 = 0` is no element of V, so S starts empty; and what is returned is the subset S, which
-    the descent of the points :math:`x_i` never touches. (The choice is made with the similarities of
+    initial :math:`s_0 = 0` is no element of V, so S starts empty; and the algorithm returns the subset S,
+    which the descent of the points :math:`x_i` never touches. (The choice uses the similarities of
     :func:`~retrieval_geometry.coresets.craig`, as those of eq. 6 are infinite.) Corrected, these are two
     algorithms: :func:`~retrieval_geometry.coresets.wcraig` and
     :func:`~retrieval_geometry.coresets.wasserstein_coreset`.
@@ -89,7 +89,9 @@ def wcraig_as_printed(
     check_count(n_points, "n_points", at_most=len(x))
     points = x[torch.randperm(len(x), generator=generator)[:n_points]].clone()
     divergences = pairwise_sinkhorn_divergence(x.unsqueeze(1), x.unsqueeze(1))
+    # The lines of the choice: the condition without its loop adds one element.
     subset = facility_location(divergences.max() - divergences, 1)
+    # The descent of eq. 5: it moves points that S does not hold.
     for _ in range(steps):
         points.requires_grad_(True)
         value = sinkhorn_divergence(points.unsqueeze(0), x.unsqueeze(0)).sum()

@@ -19,9 +19,10 @@ from torch import Tensor
 from retrieval_geometry._check import check_choice, check_count, check_dense
 from retrieval_geometry._files import write_whole
 from retrieval_geometry.distances._blocks import join, take
-from retrieval_geometry.distances._bounds import Bounds, keep_all, kept_bounds
 from retrieval_geometry.distances._gaussians import check_gaussians
-from retrieval_geometry.distances.search import PRUNED, Ranking, detached, few_images, rank, rank_by_bounds
+from retrieval_geometry.distances.search._bounds import Bounds, store, stored_bounds
+from retrieval_geometry.distances.search._multi_step import Ranking, few_images
+from retrieval_geometry.distances.search._rank import PRUNED, detached, rank, rank_by_bounds
 from retrieval_geometry.image_models import Gaussian
 
 FORMAT = "retrieval_geometry.GalleryIndex"
@@ -69,8 +70,8 @@ class GalleryIndex:
         if not len(database):
             raise ValueError("database must hold at least one image, got none")
         self._images = detached(database)
-        self._bound = PRUNED[distance].bound.of(self._images)
-        self._kept = keep_all(self._bound, self._images)
+        self._bound = PRUNED[distance].bound.build(self._images)
+        self._stored = store(self._bound, self._images)
 
     def __len__(self) -> int:
         return len(self._images)
@@ -105,10 +106,10 @@ class GalleryIndex:
         if len(self) <= few_images(k):
             return rank(queries, self._images, self._distance, k)
 
-        def bounds(some: Gaussian, first: int) -> Bounds:
-            return kept_bounds(self._bound, some, self._images, self._kept, first)
+        def lower_bounds(some: Gaussian, first: int) -> Bounds:
+            return stored_bounds(self._bound, some, self._images, self._stored, first)
 
-        return rank_by_bounds(queries, self._images, self._distance, k, bounds)
+        return rank_by_bounds(queries, self._images, self._distance, k, lower_bounds)
 
     @torch.no_grad()
     def add(self, images: Gaussian) -> None:
@@ -127,8 +128,8 @@ class GalleryIndex:
         if not len(images):
             return
         images = detached(images)
-        both = [self._kept, keep_all(self._bound, images)]
-        self._kept = join(iter(both), len(self) + len(images))
+        both = [self._stored, store(self._bound, images)]
+        self._stored = join(iter(both), len(self) + len(images))
         self._images = _concatenated(self._images, images)
 
     @torch.no_grad()
@@ -155,7 +156,7 @@ class GalleryIndex:
         stays = torch.ones(len(self), dtype=torch.bool)
         stays[gone.cpu()] = False
         left = stays.nonzero().flatten().to(self._images.device)
-        self._images, self._kept = self._images[left], take(self._kept, left)
+        self._images, self._stored = self._images[left], take(self._stored, left)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the index, images included, as a safetensors file, whole or not at all.
@@ -192,7 +193,7 @@ class GalleryIndex:
         content = {name: tensor.to(device) for name, tensor in content.items()}
         index._images = Gaussian(content["images.mean"], content["images.cov"], content.get("images.factor"))
         index._bound = bound(bound.Frame(*(content[f"frame.{name}"] for name in bound.Frame._fields)))
-        index._kept = bound.Kept(*(content[f"kept.{name}"] for name in bound.Kept._fields))
+        index._stored = bound.Stored(*(content[_name_in_file(name)] for name in bound.Stored._fields))
         return index
 
     def _tensors(self) -> dict[str, Tensor]:
@@ -201,9 +202,16 @@ class GalleryIndex:
         parts: dict[str, dict[str, Any]] = {
             "images": {name: tensor for name, tensor in images.items() if tensor is not None},
             "frame": self._bound.frame._asdict(),
-            "kept": self._kept._asdict(),
         }
-        return {f"{part}.{name}": tensor for part, named in parts.items() for name, tensor in named.items()}
+        content = {
+            f"{part}.{name}": tensor for part, named in parts.items() for name, tensor in named.items()
+        }
+        return content | {_name_in_file(name): tensor for name, tensor in self._stored._asdict().items()}
+
+
+def _name_in_file(stored: str) -> str:
+    """The name that version 2 of the format gives to a tensor that is stored of the images."""
+    return "kept.lift" if stored == "padding" else f"kept.{stored}"
 
 
 def _rank_of_factor(g: Gaussian) -> str:

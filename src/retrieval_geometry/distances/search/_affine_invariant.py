@@ -5,14 +5,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from retrieval_geometry.distances._bounds import (
-    MARGIN,
-    Bound,
-    average_covariance,
-    gamma,
-    householder,
-    in_parts,
-)
 from retrieval_geometry.distances._gaussians import (
     SQUARING_LOSS,
     checked_cholesky,
@@ -20,6 +12,8 @@ from retrieval_geometry.distances._gaussians import (
     pack_symmetric,
     product_with_each,
 )
+from retrieval_geometry.distances.search._bounds import Bound, in_parts
+from retrieval_geometry.distances.search._rounding import MARGIN, average_covariance, gamma, householder
 from retrieval_geometry.image_models import Gaussian
 
 SINGULAR = 1e-15
@@ -36,7 +30,7 @@ class WhiteningFrame(NamedTuple):
     whitener: Tensor
 
 
-class LogsKept(NamedTuple):
+class StoredLogs(NamedTuple):
     """Covariances behind the common whitening."""
 
     packed: Tensor
@@ -49,8 +43,8 @@ class LogsKept(NamedTuple):
     """``(B,)`` float64: by this the distance may enlarge the rounding of an image."""
 
     @property
-    def kept(self) -> "LogsKept":
-        """All of it."""
+    def stored(self) -> "StoredLogs":
+        """An index stores all of it."""
         return self
 
 
@@ -70,7 +64,7 @@ class AffineInvariantBound(Bound):
     """
 
     Frame = WhiteningFrame
-    Kept = LogsKept
+    Stored = StoredLogs
 
     def __init__(self, frame: WhiteningFrame) -> None:
         super().__init__(frame)
@@ -80,35 +74,35 @@ class AffineInvariantBound(Bound):
         self._units = torch.linalg.vector_norm(factor, dim=1)
         self._condition = _norm(whitener * self._units) * _norm(factor / self._units.unsqueeze(1))
         self.bytes_per_image = 6 * dim * (dim + 1)
-        self.bytes_kept = 2 * dim * (dim + 1) + 24
+        self.bytes_stored = 2 * dim * (dim + 1) + 24
 
     @classmethod
-    def of(cls, images: Gaussian) -> "AffineInvariantBound":
+    def build(cls, images: Gaussian) -> "AffineInvariantBound":
         """The bound behind the whitening of the average covariance."""
         average = average_covariance(images)
         factor, info = torch.linalg.cholesky_ex(average)
         return cls(WhiteningFrame(torch.eye(len(average)).to(average) if info else inverse_factor(factor)))
 
-    def of_images(self, g: Gaussian, start: int) -> LogsKept:
+    def prepare_images(self, g: Gaussian, start: int) -> StoredLogs:
         """See :class:`Bound`."""
 
-        def rounded(part: Gaussian, first: int) -> LogsKept:
+        def single(part: Gaussian, first: int) -> StoredLogs:
             exact = self._logs(part, "q", first)
-            stored = exact.packed.float()
-            lost = torch.linalg.vector_norm(exact.packed - stored, dim=1)
-            return exact._replace(packed=stored, error=exact.error + lost * (1 + MARGIN))
+            rounded = exact.packed.float()
+            lost = torch.linalg.vector_norm(exact.packed - rounded, dim=1)
+            return exact._replace(packed=rounded, error=exact.error + lost * (1 + MARGIN))
 
-        return in_parts(rounded, g, start)
+        return in_parts(single, g, start)
 
-    def of_queries(self, g: Gaussian, start: int) -> LogsKept:
+    def prepare_queries(self, g: Gaussian, start: int) -> StoredLogs:
         """See :class:`Bound`."""
         return in_parts(lambda part, first: self._logs(part, "p", first), g, start)
 
-    def completed(self, g: Gaussian, kept: LogsKept) -> LogsKept:
+    def restore(self, g: Gaussian, stored: StoredLogs) -> StoredLogs:
         """See :class:`Bound`."""
-        return kept
+        return stored
 
-    def compare(self, queries: LogsKept, images: LogsKept) -> Tensor:
+    def lower_bounds(self, queries: StoredLogs, images: StoredLogs) -> Tensor:
         """See :class:`Bound`."""
         x, y = queries.packed, images.packed.double()
         own = x.square().sum(dim=1, keepdim=True) + y.square().sum(dim=1)
@@ -116,11 +110,11 @@ class AffineInvariantBound(Bound):
         errors = queries.error.unsqueeze(1) + images.error
         return (distances - errors) * (1 - MARGIN) - self._rounding_of_the_distance(queries, images)
 
-    def leading(self, queries: LogsKept) -> Tensor:
+    def leading_rows(self, queries: StoredLogs) -> Tensor:
         """See :class:`Bound`; this one is sharp enough."""
         return queries.packed[:, :0, None]
 
-    def _rounding_of_the_distance(self, queries: LogsKept, images: LogsKept) -> Tensor:
+    def _rounding_of_the_distance(self, queries: StoredLogs, images: StoredLogs) -> Tensor:
         """What the distance may err ``(P, Q)``: by its product, and by singular values or their squares."""
         dim = len(self.frame.whitener)
         product = torch.outer(queries.condition, images.condition)
@@ -130,7 +124,7 @@ class AffineInvariantBound(Bound):
         # The logarithm of 1 plus a relative error is no larger than the error only while that is small.
         return torch.where(relative <= 0.1, MARGIN * dim + 2 * relative, torch.inf)
 
-    def _logs(self, g: Gaussian, side: str, start: int) -> LogsKept:
+    def _logs(self, g: Gaussian, side: str, start: int) -> StoredLogs:
         lower = checked_cholesky(g, side, start)[1]
         dim = g.dim
         whitened = product_with_each(self.frame.whitener, lower)
@@ -146,7 +140,7 @@ class AffineInvariantBound(Bound):
         error = torch.where(known, error, torch.inf)
         if side == "p":
             condition = condition * self._growth(lower, inverse)
-        return LogsKept(packed, error, span, condition)
+        return StoredLogs(packed, error, span, condition)
 
     def _growth(self, lower: Tensor, inverse: Tensor) -> Tensor:
         """By how much solving with a triangular matrix may enlarge its rounding, ``(B,)``."""

@@ -5,17 +5,16 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from retrieval_geometry.distances._bounds import (
+from retrieval_geometry.distances._gaussians import pack_symmetric, product_with_each, squared_euclidean
+from retrieval_geometry.distances.search._bounds import Bound, in_parts
+from retrieval_geometry.distances.search._rounding import (
     MARGIN,
-    Bound,
     average_covariance,
     gamma,
     householder,
-    in_parts,
     no_bound_if_not_finite,
     root_unit,
 )
-from retrieval_geometry.distances._gaussians import pack_symmetric, product_with_each, squared_euclidean
 from retrieval_geometry.distances.wasserstein import FactorFeatures, factor_features, given_features
 from retrieval_geometry.image_models import Gaussian
 
@@ -33,11 +32,11 @@ class WassersteinFrame(NamedTuple):
     basis: Tensor
 
 
-class WassersteinKept(NamedTuple):
-    """What is kept of images, float64.
+class WassersteinStored(NamedTuple):
+    """What an index stores of images, float64.
 
     Each covariance is divided by the square of its own unit, so that nothing overflows at any scale, and
-    lifted by what rounding may have taken from it: a bound for more than the covariance is one for it.
+    padded by what rounding may have taken from it: what bounds more than the covariance bounds it.
     """
 
     mean: Tensor
@@ -47,26 +46,26 @@ class WassersteinKept(NamedTuple):
     unit: Tensor
     """``(B,)``, a power of two near the root of the trace; infinite where there is no bound."""
     total: Tensor
-    """``(B,)``, the trace of the lifted covariance in its unit, about 1."""
+    """``(B,)``, the trace of the padded covariance in its unit, about 1."""
     mixedness: Tensor
     """``(B,)``, the root of the squared trace less the trace of the square."""
     deviations: Tensor
     """``(B, D)``, standard deviations along the common basis."""
-    lift: Tensor
+    padding: Tensor
     """``(B,)``: the given covariance plus this multiple of the identity is at least what is compared."""
 
 
 class _Spread(NamedTuple):
-    kept: WassersteinKept
+    stored: WassersteinStored
     packed: Tensor
-    """``(B, D (D + 1) / 2)``, the lifted covariances."""
+    """``(B, D (D + 1) / 2)``, the padded covariances."""
 
 
 class _Dual(NamedTuple):
     """A part of the dual bound of some queries."""
 
     packed: Tensor
-    """``(B, D (D + 1) / 2)``, the matrices Y of the part, lifted likewise."""
+    """``(B, D (D + 1) / 2)``, the matrices Y of the part, padded as well."""
     trace: Tensor
     """``(B,)``, their traces."""
     weight: Tensor
@@ -75,10 +74,10 @@ class _Dual(NamedTuple):
 
 class _Query(NamedTuple):
     spread: _Spread
-    leading: Tensor
+    leading_rows: Tensor
     """``(B, r, D)``, the leading columns of the turned factor, as rows, in the unit of the descriptors."""
-    lead: _Dual
-    rest: _Dual
+    dual_leading: _Dual
+    dual_trailing: _Dual
     slack: Tensor
     """``(B,)``, what turning the factor may take from a fidelity, relative to the roots of the traces."""
 
@@ -97,14 +96,14 @@ class WassersteinBound(Bound):
       Cauchy and Schwarz :math:`\sum_i \| a_i^\top C \| \le (\sum_i w_i)^{1/2} (\operatorname{tr} Y
       \Sigma_q)^{1/2}` with :math:`Y = \sum_i a_i a_i^\top / w_i`, for any positive weights. A is turned,
       and w chosen, so that all is an equality for the average image; there Y is the transport map from the
-      average to the query. The leading rows and the rest are summed apart.
+      average to the query. The leading rows and the others are summed apart.
 
     The weights are those of the average plus a small multiple of the identity. A column of A in the null
     space of the average would have none; so :math:`\| a_i \| / w_i` is bounded, and Y with it.
     """
 
     Frame = WassersteinFrame
-    Kept = WassersteinKept
+    Stored = WassersteinStored
 
     def __init__(self, frame: WassersteinFrame) -> None:
         super().__init__(frame)
@@ -119,56 +118,57 @@ class WassersteinBound(Bound):
         identity = torch.eye(dim, dtype=basis.dtype, device=basis.device)
         self._defect = torch.linalg.matrix_norm(basis @ basis.mT - identity) + 2 * (dim + 2) * gamma(dim)
         self.bytes_per_image = 12 * dim * (dim + 1)
-        self.bytes_kept = 8 * (2 * dim + 5)
+        self.bytes_stored = 8 * (2 * dim + 5)
 
     @classmethod
-    def of(cls, images: Gaussian) -> "WassersteinBound":
+    def build(cls, images: Gaussian) -> "WassersteinBound":
         """The bound in the eigenvectors of the average covariance."""
         return cls(WassersteinFrame(*torch.linalg.eigh(average_covariance(images))))
 
-    def of_images(self, g: Gaussian, start: int) -> _Spread:
+    def prepare_images(self, g: Gaussian, start: int) -> _Spread:
         """See :class:`Bound`."""
         return in_parts(lambda part, first: self._spread(part, _features(part, "q", first)), g, start)
 
-    def of_queries(self, g: Gaussian, start: int) -> _Query:
+    def prepare_queries(self, g: Gaussian, start: int) -> _Query:
         """See :class:`Bound`."""
         return in_parts(self._query, g, start)
 
-    def completed(self, g: Gaussian, kept: WassersteinKept) -> _Spread:
+    def restore(self, g: Gaussian, stored: WassersteinStored) -> _Spread:
         """See :class:`Bound`."""
 
         def pack(part: Gaussian, start: int) -> Tensor:
             some = slice(start, start + len(part))
             if part.factor is None:
-                cov = _in_unit(_in_unit(part.cov.double(), kept.unit[some]), kept.unit[some])
-                return _lifted((cov + cov.mT) / 2, kept.lift[some])
-            factor = _in_unit(part.factor.double(), kept.unit[some])
-            return _lifted(factor @ factor.mT, kept.lift[some])
+                cov = _in_unit(_in_unit(part.cov.double(), stored.unit[some]), stored.unit[some])
+                return _padded((cov + cov.mT) / 2, stored.padding[some])
+            factor = _in_unit(part.factor.double(), stored.unit[some])
+            return _padded(factor @ factor.mT, stored.padding[some])
 
-        return _Spread(kept, in_parts(pack, g, 0))
+        return _Spread(stored, in_parts(pack, g, 0))
 
-    def compare(self, queries: _Query, images: _Spread) -> Tensor:
+    def lower_bounds(self, queries: _Query, images: _Spread) -> Tensor:
         """See :class:`Bound`."""
-        left, right = queries.spread.kept, images.kept
-        pinched, super_fidelity, dual, rest = self.fidelities(queries, images)
+        left, right = queries.spread.stored, images.stored
+        pinched, super_fidelity, dual, trailing = self.fidelities(queries, images)
         # fmin passes over what is no number.
         fidelity = torch.fmin(torch.fmin(pinched, super_fidelity), dual)
-        return torch.stack([_from_fidelity(left, right, fidelity), rest])
+        return torch.stack([_from_fidelity(left, right, fidelity), trailing])
 
     def fidelities(self, queries: _Query, images: _Spread) -> Tensor:
-        """Upper bounds ``(4, P, Q)`` of the fidelity: pinching, super-fidelity, duality; the rest of this."""
-        left, right = queries.spread.kept, images.kept
+        """Upper bounds ``(4, P, Q)`` of the fidelity: pinching, super-fidelity, duality; of the
+        last the trailing part."""
+        left, right = queries.spread.stored, images.stored
         totals = torch.outer(left.total, right.total)
         pinched = left.deviations @ right.deviations.mT + self._defect * totals.sqrt()
         products = queries.spread.packed @ images.packed.mT + self._rounding * totals
         super_fidelity = (products.clamp_min(0) + torch.outer(left.mixedness, right.mixedness)).sqrt()
-        rest = self._dual(queries.rest, images) + queries.slack.unsqueeze(1) * totals.sqrt()
-        dual = self._dual(queries.lead, images) + rest
-        return torch.stack([pinched, super_fidelity, dual, rest]) * torch.outer(left.unit, right.unit)
+        trailing = self._dual(queries.dual_trailing, images) + queries.slack.unsqueeze(1) * totals.sqrt()
+        dual = self._dual(queries.dual_leading, images) + trailing
+        return torch.stack([pinched, super_fidelity, dual, trailing]) * torch.outer(left.unit, right.unit)
 
-    def leading(self, queries: _Query) -> Tensor:
+    def leading_rows(self, queries: _Query) -> Tensor:
         """See :class:`Bound`."""
-        return queries.leading
+        return queries.leading_rows
 
     def _spread(self, g: Gaussian, features: FactorFeatures) -> _Spread:
         # Not the stored covariance, which float32 has rounded: the distance uses the factor.
@@ -176,32 +176,32 @@ class WassersteinBound(Bound):
         factor = _in_unit(features.factor, unit)
         n_rows, n_columns = factor.shape[1:]
         cov = factor @ factor.mT
-        lift = gamma(n_columns + 8) * _trace(cov)
+        padding = gamma(n_columns + 8) * _trace(cov)
         if g.factor is None:
             given = _in_unit(_in_unit(g.cov.double(), unit), unit)
             missing = torch.linalg.matrix_norm(cov - (given + given.mT) / 2)
-            lift = lift + missing * (1 + gamma(n_rows**2 + 8))
-        packed = _lifted(cov, lift)
+            padding = padding + missing * (1 + gamma(n_rows**2 + 8))
+        packed = _padded(cov, padding)
         total = _trace(cov)
         # The difference cancels for nearly rank-one images: rounding is added where it could lower the bound.
         squares = total.square() * (1 + 4 * self._rounding)
         mixedness = (squares - packed.square().sum(dim=1)).clamp_min(0).sqrt()
         deviations = product_with_each(self.frame.basis.mT, factor).square().sum(dim=2).sqrt()
         deviations = deviations * (1 + gamma(n_columns + 8)) + gamma(n_rows + 8) * total.sqrt().unsqueeze(1)
-        kept = WassersteinKept(features.mean, features.trace, unit, total, mixedness, deviations, lift)
-        return _Spread(kept, packed)
+        stored = WassersteinStored(features.mean, features.trace, unit, total, mixedness, deviations, padding)
+        return _Spread(stored, packed)
 
     def _query(self, g: Gaussian, start: int) -> _Query:
         features = _features(g, "p", start)
         spread = self._spread(g, features)
-        turned, slack = self._turned(_in_unit(features.factor, spread.kept.unit))
+        turned, slack = self._turned(_in_unit(features.factor, spread.stored.unit))
         # Lengths of rows for the average image. Any positive numbers will do; an empty column has any weight.
         weights = product_with_each(self._root.mT, turned).square().sum(dim=1).sqrt().clamp_min(1e-300)
         size = max(1, g.dim // LEADING)
         parts = ((turned[:, :, cut], weights[:, cut]) for cut in (slice(size), slice(size, None)))
-        lead, rest = (_dual_part(*part) for part in parts)
-        leading = turned[:, :, :size].mT * spread.kept.unit[:, None, None]
-        return _Query(spread, leading.contiguous(), lead, rest, slack)
+        dual_leading, dual_trailing = (_dual_part(*part) for part in parts)
+        leading_rows = turned[:, :, :size].mT * spread.stored.unit[:, None, None]
+        return _Query(spread, leading_rows.contiguous(), dual_leading, dual_trailing, slack)
 
     def _turned(self, factors: Tensor) -> tuple[Tensor, Tensor]:
         """Factors ``(B, D, R)`` with their columns turned, those of the largest weights first, and the slack.
@@ -223,7 +223,7 @@ class WassersteinBound(Bound):
     def _dual(self, part: _Dual, images: _Spread) -> Tensor:
         """Upper bounds ``(P, Q)`` of the sum of the norms of a part of the rows."""
         squares = part.packed @ images.packed.mT
-        squares += self._rounding * torch.outer(part.trace, images.kept.total)
+        squares += self._rounding * torch.outer(part.trace, images.stored.total)
         return (part.weight.unsqueeze(1) * squares.clamp_min(0)).sqrt()
 
 
@@ -231,7 +231,7 @@ def _dual_part(columns: Tensor, weights: Tensor) -> _Dual:
     matrices = (columns / weights.unsqueeze(1)) @ columns.mT
     trace = _trace(matrices)
     rounding = gamma(columns.shape[2] + 8)
-    packed = _lifted(matrices, rounding * trace)
+    packed = _padded(matrices, rounding * trace)
     return _Dual(packed, trace * (1 + matrices.shape[1] * rounding), weights.sum(dim=1) * (1 + rounding))
 
 
@@ -239,9 +239,9 @@ def _in_unit(matrices: Tensor, unit: Tensor) -> Tensor:
     return matrices / unit[:, None, None]
 
 
-def _lifted(matrices: Tensor, lift: Tensor) -> Tensor:
+def _padded(matrices: Tensor, padding: Tensor) -> Tensor:
     """Packed matrices plus multiples of the identity; the matrices are changed."""
-    matrices.diagonal(dim1=1, dim2=2).add_(lift.unsqueeze(1))
+    matrices.diagonal(dim1=1, dim2=2).add_(padding.unsqueeze(1))
     return pack_symmetric(matrices, torch.float64)
 
 
@@ -258,23 +258,23 @@ def _from_fidelity(left: Any, right: Any, fidelity: Tensor) -> Tensor:
 
 
 def sharper_wasserstein(
-    query: FactorFeatures, images: FactorFeatures, leading: Tensor, rest: Tensor
+    query: FactorFeatures, images: FactorFeatures, leading_rows: Tensor, trailing_fidelity: Tensor
 ) -> Tensor:
     """Lower bounds ``(Q,)`` of squared distances, from the nuclear norm of the leading rows.
 
-    The nuclear norm of a matrix is at most the sum of those of its leading rows and of the rest, and the rest
-    is bounded as before.
+    The nuclear norm of a matrix is at most the sum of those of its leading and of its other rows, and these
+    are bounded as before.
 
     Args:
         query: one image.
         images: Q images.
-        leading: ``(r, D)``, of :class:`Bounds`.
-        rest: ``(Q,)``, of :class:`Bounds`.
+        leading_rows: ``(r, D)``, of :class:`Bounds`.
+        trailing_fidelity: ``(Q,)``, of :class:`Bounds`.
     """
-    n_rows, dim = leading.shape
-    own = root_unit(leading.square().sum())
+    n_rows, dim = leading_rows.shape
+    own = root_unit(leading_rows.square().sum())
     units = root_unit(images.trace)
-    rows = product_with_each(leading / own, _in_unit(images.factor, units))
+    rows = product_with_each(leading_rows / own, _in_unit(images.factor, units))
     gram = rows @ rows.mT
     squares = torch.linalg.eigvalsh(gram)
     # A root of what rounding has made of a small eigenvalue might be too small.
@@ -282,7 +282,8 @@ def sharper_wasserstein(
     norms = (squares.clamp_min(0) + rounding.unsqueeze(1)).sqrt().sum(dim=1)
     # Both factors have norms below 2, so that the rows err by 4 gamma(dim) in theirs.
     norms = norms + 4 * n_rows**0.5 * gamma(dim)
-    return no_bound_if_not_finite(_from_fidelity(query, images, (norms * own * units + rest).unsqueeze(0))[0])
+    fidelity = norms * own * units + trailing_fidelity
+    return no_bound_if_not_finite(_from_fidelity(query, images, fidelity.unsqueeze(0))[0])
 
 
 def _features(g: Gaussian, side: str, start: int) -> FactorFeatures:
