@@ -1071,7 +1071,7 @@ page.say(
 # the *means*, with the same margin, and retrieve with it in both ways.
 
 # %%
-from retrieval_geometry.experiments.wasserstein import PooledMeasure
+from retrieval_geometry.papers.wasserstein_dml.experiments import PooledMeasure
 
 rival = load_embedding_network("glyph_cnn", dim=32, output="map", seed=seed)
 train(rival, PooledMeasure(WassersteinTripletLoss(margin=0.2), 1), learnt, config)
