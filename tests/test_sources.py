@@ -29,6 +29,7 @@ TREE = {
     "shapes/odd/star.py": "star = 5\n",
     "busy/__init__.py": "from retrieval_geometry.shapes import square\nSIDES = square()\n",
     "busy/work.py": "import torch\n",
+    **dict.fromkeys(("papers/__init__.py", "papers/one/__init__.py", "papers/two/__init__.py"), ""),
     "papers/one/claims.py": "from retrieval_geometry.tools import tool\n",
     "papers/one/paper.py": "PAPER = 1\n",
     "papers/two/claims.py": "CLAIMS = ()\n",
