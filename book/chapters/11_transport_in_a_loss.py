@@ -92,7 +92,7 @@ print("images, places, numbers:", tuple(untrained.shape))
 # - **atoms**: the one vector of an image is cut into pieces, and the pieces are the points;
 # - **histogram**: the softmax of the vector gives masses to $D$ positions on a line, one for each coordinate.
 #
-# Which is right? Ask what a change that ought to mean nothing does. The coordinates of an embedding have no order:
+# Which is right? Make a change that ought to mean nothing, and look. The coordinates of an embedding have no order:
 # the network could as well have learnt them in another one, *for all images alike*. The Euclidean distance does not
 # notice. And for each reading there is a shuffling of *one image alone* that it cannot see: it is the price of that
 # reading. The table has both, as the median relative change of the distances between 40 images.
@@ -124,7 +124,8 @@ def permuted(points):
 
 
 atoms, histogram = (
-    SinkhornDistance(measure=measure) for measure in ("atoms", "histogram")
+    SinkhornDistance(measure="atoms"),
+    SinkhornDistance(measure="histogram"),
 )
 readings = {
     "features": (SinkhornDistance(), maps, permuted(maps)),
@@ -223,7 +224,7 @@ contrastive = WassersteinContrastiveLoss(margin=1.0)(batch, labels)
 assert_close(contrastive, naive_contrastive(d, labels, 1.0))
 
 # %% [markdown]
-# A check at the end of the scale. If the map has a single place, a measure is a single point, there is only one plan,
+# A check at the extreme. If the map has a single place, a measure is a single point, there is only one plan,
 # and W-triplet must be the Euclidean triplet loss. It is:
 
 # %%
@@ -346,8 +347,7 @@ page.say(share_other=f"{100 * float(share_of_mean[~matching].median()):.0f}")
 
 # %% [markdown]
 # Between two images of one character the means make up {glue:text}`11-share-same` % of the transport distance in the
-# median, between different characters {glue:text}`11-share-other` %. What is left is what the mean vector has
-# forgotten.
+# median, between different characters {glue:text}`11-share-other` %. The mean vector has forgotten the rest.
 #
 # What do the plans look like? A plan is a table of who sends how much to whom. First a question with a known answer:
 # shift an image by eight pixels, the width of one place. A distance that compares each place with itself sees a
@@ -398,7 +398,7 @@ drawn = torch.randperm(len(first), generator=generator)[:1000]
 
 
 def mass_in_place(k):
-    """Mass that stays in its place, in per cent, on average over some pairs of images."""
+    """Mass that stays in its place, in per cent, the mean over some pairs of images."""
     plans = plans_between(features[first[k]], features[second[k]])
     return f"{100 * float(plans.diagonal(dim1=1, dim2=2).sum(1).mean()):.0f}"
 
@@ -458,7 +458,7 @@ figure
 #
 # ## Entropic transport: the dual
 #
-# Exact transport is a linear program, too dear for the paper; and its plan jumps when a point moves. So entropy is
+# Exact transport is a linear program, too expensive for the paper; and its plan jumps when a point moves. So entropy is
 # added. {doc}`03_divergences_and_distances` introduced it; in short, with masses $a_i$, $b_j$, costs
 # $C_{ij} = \norm{x_i - y_j}^p$ and a strength $\varepsilon > 0$ {cite:p}`c11-cuturi2013sinkhorn`,
 #
@@ -500,7 +500,7 @@ figure
 # \frac{\partial D}{\partial f_i} = a_i - \sum_j \pi_{ij}, \qquad \frac{\partial D}{\partial g_j} = b_j - \sum_i \pi_{ij} .
 # ```
 #
-# The gradient is what the marginals are off by. To maximise over $f$ alone, make the rows right: that is an equation
+# The gradient is the error of the marginals. To maximise over $f$ alone, make the rows right: that is an equation
 # for each $f_i$ by itself,
 #
 # ```{math}
@@ -599,7 +599,7 @@ spans = (cost.amax((1, 2)) - cost.amin((1, 2))).median()
 # ### Newton's method
 #
 # The rate says where the difficulty is: a direction in which the dual is nearly flat. A method that knows the curvature
-# walks through it. Eliminate $f$ by eq. {eq}`eq-11-half-step`. What is left is a concave function of $g$ alone, with
+# walks through it. Eliminate $f$ by eq. {eq}`eq-11-half-step`. A concave function of $g$ alone is left, with
 # gradient $b - c$, where $c$ are the column masses of the plan. Its second derivative is $-H / \varepsilon$ with
 #
 # ```{math}
@@ -886,16 +886,16 @@ page.say(own_bound=f"{0.05 * math.log(16):.3f}")
 # itself, and of the other two only the difference is left. The self terms of these images at $\varepsilon = 0.05$ are
 # {glue:text}`11-own-mean` on average with a standard deviation of {glue:text}`11-own-spread`. That is nearly a
 # constant, and it has nearly reached its bound $\varepsilon \log 16$ = {glue:text}`11-own-bound`: the features of an
-# image are so far apart that its plan with itself stays at home. So for a *triplet* loss debiasing hardly matters. For
-# W-contrastive, which asks for distances themselves, it does.
+# image are so far apart that the plan between an image and itself moves hardly any mass. So for a *triplet* loss
+# debiasing hardly matters. For W-contrastive, which asks for distances themselves, it does.
 #
 # ## Erratum 2.1: arg min, and roots before or after
 #
 # **As printed.** Eq. 3 sets the $p$-th power $W^p_{p,\eta}(\mu, \nu)$ equal to the *arg min* over all plans, and eq. 4
 # is $\mathrm{SD}_{p,\eta} = W_{p,\eta}(\mu, \nu) - \tfrac12 ( W_{p,\eta}(\mu, \mu) + W_{p,\eta}(\nu, \nu) )$.
 #
-# **Why it fails.** An arg min is a plan, a matrix: no number can be subtracted from it. What is meant is the min. That
-# one is harmless. In eq. 4 the missing power matters. What can be debiased is $W^p$, the cost, because the bias is an
+# **Why it fails.** An arg min is a plan, a matrix: no number can be subtracted from it. The min is meant. That
+# one is harmless. In eq. 4 the missing power matters. The cost $W^p$ can be debiased, because the bias is an
 # addition to the *cost* ({prf:ref}`thm-11-bias`). The root comes last:
 #
 # ```{math}
@@ -921,7 +921,9 @@ page.say(own_bound=f"{0.05 * math.log(16):.3f}")
 # ````
 
 # %%
-from retrieval_geometry.papers.rankmi.as_printed import sinkhorn_divergence_as_printed
+from retrieval_geometry.papers.wasserstein_dml.as_printed import (
+    sinkhorn_divergence_as_printed,
+)
 
 cloud = torch.randn(50, 16, 2, generator=generator).double()
 moved = cloud + torch.tensor([0.6, 0.8]).double()  # by one
@@ -1205,7 +1207,7 @@ page.say(standing=ranked.index("w-triplet") + 1, bench_data=bench.dataset.name)
 # - That W-triplet is the best of ten in most metrics is **{glue:text}`11-verdict-w-triplet-best`** here, that the
 #   triplet loss gains by it **{glue:text}`11-verdict-w-triplet-triplet`**, and that it takes much more time
 #   **{glue:text}`11-verdict-time`**. All of that is for retrieval by mean vectors.
-# - What one retrieves with matters more. By transport the same W-triplet model reaches
+# - The distance of the retrieval matters more. By transport the same W-triplet model reaches
 #   {glue:text}`11-transport-w-triplet` in R@1 over the mean. In the short runs of this page, W-triplet asked by
 #   transport minus the triplet loss on means asked by means is {glue:text}`11-control-crossed`, and a network trained
 #   on means gains {glue:text}`11-control-rival` by transport. Loss and retrieval belong together: a table that
