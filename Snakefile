@@ -59,28 +59,24 @@ rule book:
 
 rule part:
     input: experiment_inputs
-    output: temp("build/parts/{experiment}/{number}-{of}")
+    output: temp(touch("build/parts/{experiment}/{number}-{of}"))
     params: settings=lambda wildcards: arguments
     threads: 1
     priority: 1
     message: "running part {wildcards.number} of {wildcards.of} of {wildcards.experiment}"
-    shell:
-        "{python:q} -m retrieval_geometry run {wildcards.experiment:q} {params.settings} "
-        "--part {wildcards.number}/{wildcards.of} --output {output:q}"
+    shell: "{python:q} -m retrieval_geometry run {wildcards.experiment:q} {params.settings} --part {wildcards.number}/{wildcards.of}"
 
 
 rule experiment:
-    input: experiment_inputs, parts=parts_of
+    input: experiment_inputs, parts_of
     output: "build/results/{experiment}-" + profile + ".json"
-    params:
-        settings=lambda wildcards: arguments,  # a function: braces in it are left alone
-        parts=lambda wildcards, input: ["--parts", *input.parts] if input.parts else [],
+    params: settings=lambda wildcards: arguments  # a function: braces in it are left alone
     # One thread a job: small matrices gain nothing from more, and jobs side by side use the cores.
     threads: 1
     # Before the chapters that could begin at once: these fill the cores while the last experiment runs.
     priority: 1
     message: "running experiment {wildcards.experiment} (profile " + profile + ")"
-    shell: "{python:q} -m retrieval_geometry run {wildcards.experiment:q} {params.settings} --output {output:q} {params.parts:q}"
+    shell: "{python:q} -m retrieval_geometry run {wildcards.experiment:q} {params.settings} --output {output:q}"
 
 
 rule chapter:

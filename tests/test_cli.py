@@ -1,7 +1,6 @@
 import os
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +8,6 @@ import pytest
 from PIL import Image
 
 from retrieval_geometry import __version__, cli, experiments
-from retrieval_geometry._cost import Cost, read_cost
 from retrieval_geometry.experiments import Experiment
 from retrieval_geometry.reporting import Claim, Finding, Result, Verdict, result_path
 
@@ -249,27 +247,6 @@ def test_run_writes_where_it_is_told(tmp_path, monkeypatch, capsys):
     assert run("run", "geometric-table1", "--output", "deep/mine.json") == 0
     assert Result.read("deep/mine.json") == Result.read(result_path("geometric-table1", "quick"))
     assert "written to deep/mine.json" in capsys.readouterr().out
-
-
-def test_what_parts_have_cost_is_added(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    made = make_result(experiment="learning-bench")
-    made = replace(made, provenance=replace(made.provenance, cost=Cost(1.0, 2.0, 1e6)))
-    monkeypatch.setattr(Experiment, "run", lambda self, *_: made)
-    monkeypatch.setattr(Experiment, "run_part", lambda self, *_: None)
-    assert run("run", "learning-bench", "--part", "1/2", "--output", "parts/one") == 0
-    one = read_cost(Path("parts/one"))
-    assert one.processor_seconds > 0
-    assert run("run", "learning-bench", "--output", "whole.json", "--parts", "parts/one", "parts/one") == 0
-    found = Result.read("whole.json").provenance.cost
-    assert found.processor_seconds == pytest.approx(2 * one.processor_seconds + 2, abs=0.1)
-    assert found.peak_memory_mb == 1e6
-    Path("parts/one").write_text("{")
-    assert run("run", "learning-bench", "--parts", "parts/one") == 2
-    assert "parts/one holds no cost of a part" in capsys.readouterr().err
-    for share in ("0/2", "3/2", "1", "a/b"):
-        with pytest.raises(SystemExit):
-            run("run", "learning-bench", "--part", share)
 
 
 def test_build_hands_its_settings_on(monkeypatch):

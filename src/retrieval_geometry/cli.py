@@ -7,7 +7,6 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
@@ -90,13 +89,7 @@ def _add_run(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
     _add_settings(run)
     run.add_argument("--output", metavar="FILE", help="result file (default: where chapters look for it)")
     run.add_argument(
-        "--part",
-        type=_share,
-        metavar="I/N",
-        help="do only this share of the work, keep it for the run, and write to FILE what it cost",
-    )
-    run.add_argument(
-        "--parts", nargs="+", default=[], metavar="FILE", help="what parts of this run have cost already"
+        "--part", type=_share, metavar="I/N", help="do only this share of the work, and keep it for the run"
     )
     run.set_defaults(command=_run)
 
@@ -170,25 +163,18 @@ def _build(options: argparse.Namespace) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from retrieval_geometry._cost import read_cost, together, write_cost
     from retrieval_geometry.experiments import RunContext, find
 
     experiment = find(options.experiment)
     context = RunContext(options.profile, options.data_root, options.device, options.seed)
     if options.part:
         experiment.run_part(context, *options.part)
-        if options.output:
-            write_cost(Path(options.output))
         return 0
     output = Path(options.output) if options.output else context.result_of(experiment.name)
     if output.exists() and not output.is_file():
         found = "a folder" if output.is_dir() else "a device or a pipe"
         raise ValueError(f"--output must be a file, {output} is {found}")
-    parts = [read_cost(Path(file)) for file in options.parts]
     result = experiment.run(context)
-    if parts and result.provenance.cost:
-        cost = together([*parts, result.provenance.cost])
-        result = replace(result, provenance=replace(result.provenance, cost=cost))
     result.write(output)
     seconds = f"{result.provenance.seconds:.0f} s"
     _say(f"{experiment.name} ({options.profile}): {seconds}, written to {output}")

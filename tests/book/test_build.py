@@ -216,6 +216,5 @@ def test_all_that_is_stale_is_made_in_order_whatever_the_times_of_files(
     jobs = [line.split() for line in planned if "retrieval_geometry run" in line]
     assert [words[words.index("run") + 1] for words in jobs] == [runs[0], runs[0], *runs], planned
     assert ["--part" in words for words in jobs] == [True, True, False, False]
-    assert ["--parts" in words for words in jobs] == [False, False, True, False]
     assert sum("retrieval_geometry.book execute" in line for line in planned) == 2
     assert sum("retrieval_geometry.book html" in line for line in planned) == 1

@@ -1,5 +1,7 @@
 """Glyphs: which characters there are, that they differ, and that an id is an image."""
 
+from importlib import import_module
+
 import numpy as np
 import pytest
 import torch
@@ -81,3 +83,25 @@ def test_digits():
     assert pixels.shape == (50, 3, 8, 8)
     assert int(pixels.max()) == 255
     assert images.ids[7].startswith(images.classes[int(images.labels[7])])
+
+
+def test_what_the_cache_keeps_is_what_would_be_drawn(tmp_path, monkeypatch):
+    plain, kept = glyphs(size=8, n_maps=1, seed=3), glyphs(size=8, n_maps=1, seed=3, cache=tmp_path)
+    monkeypatch.setattr(import_module("retrieval_geometry.datasets.glyphs"), "choose_characters", None)
+    again = glyphs(size=8, n_maps=1, seed=3, cache=tmp_path)
+    for images in (kept, again):
+        assert (images.ids, images.classes, images.sha256) == (plain.ids, plain.classes, plain.sha256)
+        assert torch.equal(images.labels, plain.labels)
+        assert all(torch.equal(images.load(i), plain.load(i)) for i in range(0, len(images), 97))
+
+
+def test_a_damaged_cache_is_drawn_again(tmp_path, capfd):
+    glyphs(size=8, n_maps=1, cache=tmp_path)
+    [file] = tmp_path.iterdir()
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-200] + bytes([whole[-200] ^ 1]) + whole[-199:])
+    glyphs(size=8, n_maps=1, cache=tmp_path)
+    assert "it is made again" in capfd.readouterr().err
+    assert file.read_bytes() == whole
+    glyphs(size=8, n_maps=1, seed=1, cache=tmp_path)
+    assert len(list(tmp_path.iterdir())) == 2

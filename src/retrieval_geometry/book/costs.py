@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from retrieval_geometry._cost import Cost, together
+from retrieval_geometry._cost import Cost, total
 from retrieval_geometry.book.project import Project
 from retrieval_geometry.reporting.results import Result
 from retrieval_geometry.reporting.tables import markdown_table
@@ -87,7 +87,7 @@ def made_before(project: Project, results: Sequence[Result]) -> list[Job]:
 
 
 def _sum(jobs: Sequence[Job]) -> Job:
-    return Job(LAST[1], together(job.cost for job in jobs if job.cost is not None))
+    return Job(LAST[1], total(job.cost for job in jobs if job.cost is not None))
 
 
 def _cells(job: Job) -> tuple[str, str, str, str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import ImageFont
+from PIL import Image, ImageDraw, ImageFont
 from scipy.ndimage import gaussian_filter
 
 FACES = (
@@ -64,10 +64,12 @@ def glyph_mask(face: str, character: str, pixels: int) -> np.ndarray:
 
     A character without ink gives an empty array.
     """
-    ink = _typeface(face, pixels).getmask(character, mode="L")
-    mask = np.array(ink, dtype=np.uint8).reshape(ink.size[::-1])
-    rows, columns = (np.flatnonzero(mask.max(axis=axis, initial=0) > 0) for axis in (1, 0))
-    return mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] if len(rows) else mask[:0, :0]
+    typeface = _typeface(face, pixels)
+    left, top, right, bottom = map(int, typeface.getbbox(character))
+    image = Image.new("L", (max(right - left, 0), max(bottom - top, 0)))
+    ImageDraw.Draw(image).text((-left, -top), character, fill=255, font=typeface)
+    x, y, width, height = cv2.boundingRect(np.asarray(image)) if 0 not in image.size else (0, 0, 0, 0)
+    return np.asarray(image)[y : y + height, x : x + width]
 
 
 def font_file(face: str) -> Path:

@@ -1,15 +1,22 @@
 """Glyphs: hundreds of classes for zero-shot retrieval that need no download."""
 
 import hashlib
+import json
+import os
 import unicodedata
+from dataclasses import dataclass
 from functools import lru_cache, partial
+from importlib.metadata import version
+from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
 from torch import Tensor
 
-from retrieval_geometry._check import check_count
+from retrieval_geometry._check import check_count, check_path
+from retrieval_geometry._sealed import Kind
+from retrieval_geometry._sources import combined, loaded_sources
 from retrieval_geometry.datasets._typefaces import FACES, choose_characters, font_file, glyph_mask
 from retrieval_geometry.datasets.image_set import ImageSet
 
@@ -18,7 +25,13 @@ MAPS = {"fill": 0.6, "shrink": 0.85, "grow": 1.1, "degrees": 12.0, "shear": 0.15
 the ends of all the ranges still lies inside its image."""
 
 
-def glyphs(size: int = 32, n_maps: int = 3, seed: int = 0) -> ImageSet:
+Faces = dict[str, tuple[str, ...]]  # of characters
+GLYPHS = Kind("file of glyphs", 1, "it is made again")
+
+
+def glyphs(
+    size: int = 32, n_maps: int = 3, seed: int = 0, cache: str | os.PathLike[str] | None = None
+) -> ImageSet:
     """Unicode characters rendered in the typefaces that matplotlib ships; a character is a class.
 
     Source: this package's own. Used in chapter 10.
@@ -36,10 +49,13 @@ def glyphs(size: int = 32, n_maps: int = 3, seed: int = 0) -> ImageSet:
         size: the side of an image in pixels.
         n_maps: images of one outline.
         seed: of the maps; an image depends on it and on its id alone.
+        cache: a folder that keeps the characters and all images for the next call, ``size * size`` bytes an
+            image. A damaged file is made again, and a line on stderr says so.
 
     Raises:
         ValueError: ``size`` is below 8, or ``n_maps`` below 1.
         FileNotFoundError: matplotlib is installed without its typefaces.
+        OSError: a file of the cache cannot be read or written.
 
     Example:
         >>> images = glyphs()
@@ -48,19 +64,18 @@ def glyphs(size: int = 32, n_maps: int = 3, seed: int = 0) -> ImageSet:
     """
     check_count(size, "size", at_least=8)
     check_count(n_maps, "n_maps")
-    characters = choose_characters()
-    ids, labels = [], []
-    for label, (character, faces) in enumerate(characters.items()):
-        ids += [f"{_code(character)}/{face}/{i}" for face in faces for i in range(n_maps)]
-        labels += [label] * (len(faces) * n_maps)
+    drawn = None if cache is None else _Drawn.kept(check_path(cache, "cache"), size, n_maps, seed)
+    characters = choose_characters() if drawn is None else drawn.characters
+    ids = _ids(characters, n_maps)
+    sizes = torch.tensor([len(faces) * n_maps for faces in characters.values()])
     parts = [_fonts_sha256(), size, n_maps, seed, sorted(MAPS.items()), ids]
     return ImageSet(
         name="glyphs",
-        labels=torch.tensor(labels),
+        labels=torch.arange(len(sizes)).repeat_interleave(sizes),
         classes=tuple(f"{_code(character)} {unicodedata.name(character)}" for character in characters),
         ids=tuple(ids),
         sha256=hashlib.sha256(repr(parts).encode()).hexdigest(),
-        read=partial(_draw, size, seed),
+        read=partial(_draw, size, seed) if drawn is None else drawn.read,
     )
 
 
@@ -86,6 +101,60 @@ def handwritten_digits() -> ImageSet:
         sha256=hashlib.sha256(pixels.tobytes() + labels.tobytes()).hexdigest(),
         read=_read_digit,
     )
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """All glyphs of some settings.
+
+    Args:
+        characters: with the faces that show them.
+        pixels: ``(n, size, size)`` uint8.
+        place: of each id.
+    """
+
+    characters: Faces
+    pixels: Tensor
+    place: dict[str, int]
+
+    @classmethod
+    def kept(cls, folder: Path, size: int, n_maps: int, seed: int) -> "_Drawn":
+        """Those in a folder; they are drawn and put there where it has none that today's code would draw."""
+        about = _about(size, n_maps, seed)
+        file = folder / f"{about}.glyphs"
+        content = GLYPHS.recover(file, about)
+        if content is None:
+            characters = choose_characters()
+            images = [_draw(size, seed, name)[0] for name in _ids(characters, n_maps)]
+            content = json.dumps(characters).encode() + b"\n" + torch.stack(images).numpy().tobytes()
+            GLYPHS.write(file, content, about)
+        head, _, images_bytes = content.partition(b"\n")
+        characters = {name: tuple(faces) for name, faces in json.loads(head).items()}
+        pixels = torch.frombuffer(bytearray(images_bytes), dtype=torch.uint8).view(-1, size, size)
+        place = {name: i for i, name in enumerate(_ids(characters, n_maps))}
+        return cls(characters, pixels, place)
+
+    def read(self, image_id: str) -> Tensor:
+        """One image, uint8 ``(3, size, size)``."""
+        grey = self.pixels[self.place[image_id]]
+        return grey.expand(3, *grey.shape).contiguous()
+
+
+def _about(size: int, n_maps: int, seed: int) -> str:
+    """A digest of all that glyphs follow from: settings, typefaces, the code here and in libraries."""
+    sources = loaded_sources()
+    code = sources.digest(sources.closure(sources.file(__name__)))
+    libraries = [version(name) for name in ("pillow", "opencv-python-headless", "numpy", "scipy")]
+    return combined([f"{size} {n_maps} {seed}", *_fonts_sha256(), code, *libraries])
+
+
+def _ids(characters: Faces, n_maps: int) -> list[str]:
+    return [
+        f"{_code(character)}/{face}/{i}"
+        for character, faces in characters.items()
+        for face in faces
+        for i in range(n_maps)
+    ]
 
 
 def _code(character: str) -> str:

@@ -20,6 +20,7 @@ from retrieval_geometry._folders import recorded_dir
 from retrieval_geometry._sources import Sources, combined, literal, loaded_sources
 from retrieval_geometry._threads import cpu_threads
 from retrieval_geometry.experiments.context import RunContext
+from retrieval_geometry.experiments.part_costs import keep_cost, with_parts
 from retrieval_geometry.reporting.provenance import library_versions
 from retrieval_geometry.reporting.results import Result, ResultError, recorded_run
 
@@ -67,7 +68,9 @@ class Experiment:
         run: Callable[[RunContext], Result] = pkgutil.resolve_name(self.function)
         with cpu_threads(1 if self.trains else None):
             result = run(context)
-        return replace(result, provenance=replace(result.provenance, source=source, folder=context.folder))
+        cost = with_parts(result.provenance.cost, self._costs(context))
+        made = replace(result.provenance, source=source, folder=context.folder, cost=cost)
+        return replace(result, provenance=made)
 
     def run_part(self, context: RunContext, number: int, of: int) -> None:
         """Do a share of the work and keep it in the cache, where :meth:`run` finds it.
@@ -81,6 +84,11 @@ class Experiment:
             raise ValueError(f"part must be a number of 1 to {of}, got {number}")
         with cpu_threads(1 if self.trains else None):
             pkgutil.resolve_name(self.parts)(context, number, of)
+        keep_cost(self._costs(context), f"{number}-{of}")
+
+    def _costs(self, context: RunContext) -> Path:
+        """Where the costs of parts are kept until the result is made."""
+        return context.cache / "costs" / f"{self.name}-{context.profile}"
 
     def source(self, sources: Sources | None = None, folder: Path | None = None) -> str:
         """A digest of what its numbers follow from: code, and the recorded results that the code reads.

@@ -130,7 +130,7 @@ class Provenance:
 
     ``source`` is a digest of the code that the numbers follow from, ``folder`` one of the data folder's name,
     ``finished`` the date and time at the end, in UTC (empty in older records). ``seconds`` are those of all
-    parts of the run, ``cost`` is that of the process that finished it.
+    parts of the run, ``cost`` is that of the processes that made it.
     """
 
     package_version: str

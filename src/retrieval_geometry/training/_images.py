@@ -43,16 +43,19 @@ class PreparedImages:
                 yield self._held[batch]
             return
         queue: deque[list[Future[Tensor]]] = deque()
-        with ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as pool:  # decoders work outside the lock
+        workers = min(16, os.cpu_count() or 1)
+        with ThreadPoolExecutor(workers) as pool:  # decoders work outside the lock
             try:
                 for batch in indices:
-                    queue.append([pool.submit(self._read, i) for i in batch.tolist()])
+                    shares = batch.tensor_split(min(workers, len(batch)))
+                    queue.append([pool.submit(self._read, share) for share in shares])
                     if len(queue) > AHEAD:
-                        yield torch.stack([future.result() for future in queue.popleft()])
+                        yield torch.cat([future.result() for future in queue.popleft()])
                 while queue:
-                    yield torch.stack([future.result() for future in queue.popleft()])
+                    yield torch.cat([future.result() for future in queue.popleft()])
             finally:
                 pool.shutdown(cancel_futures=True)
 
-    def _read(self, index: int) -> Tensor:
-        return self._network.prepare(self._images.load(index), self._margin)
+    def _read(self, indices: Tensor) -> Tensor:
+        images = map(self._images.load, indices.tolist())
+        return torch.stack([self._network.prepare(image, self._margin) for image in images])

@@ -98,7 +98,7 @@ def learning_setting(context: RunContext) -> LearningSetting:
 
 
 def _glyphs(context: RunContext) -> LearningSetting:
-    train, test = class_split(glyphs(n_maps=1), 0.6, seed=0)
+    train, test = class_split(glyphs(n_maps=1, cache=context.cache / "glyphs"), 0.6, seed=0)
     test = test.subset(range(0, len(test), 2))  # half the typefaces: as many classes in half the time
     return LearningSetting(
         name="glyphs",
