@@ -32,7 +32,8 @@ import importlib.util
 
 if importlib.util.find_spec("retrieval_geometry") is None:
     get_ipython().run_line_magic(  # noqa: F821
-        "pip", "install --quiet git+https://github.com/retrieval-geometry/geometry-of-image-retrieval"
+        "pip",
+        "install --quiet git+https://github.com/retrieval-geometry/geometry-of-image-retrieval",
     )
 
 # %% tags=["parameters"]
@@ -89,7 +90,7 @@ def seconds_of(work, repeats=3):
 # the number of pairs.
 
 # %% tags=["remove-output"]
-from retrieval_geometry.experiments.geometric_paper import TABLE1
+from retrieval_geometry.papers.geometric.printed import TABLE1
 
 QUERIES, DATABASE = 94, 3760
 pairs = QUERIES * DATABASE
@@ -137,14 +138,20 @@ price = {name: seconds_of(each) for name, each in work.items()}
 unit = price["product of two matrices"]
 
 # %% tags=["remove-output"]
-rows = [[name, format_seconds(cost), f"{cost / unit:.1f}"] for name, cost in price.items()]
+rows = [
+    [name, format_seconds(cost), f"{cost / unit:.1f}"] for name, cost in price.items()
+]
 glue(
     "tab-06-prices",
     Markdown(markdown_table(["Of a 256 × 256 matrix", "time", "in products"], rows)),
     display=False,
 )
 single = matrix.float()
-glue("06-rate", 2 * size * size * 2 * size / seconds_of(lambda: single @ single.mT) / 1e9, display=False)
+glue(
+    "06-rate",
+    2 * size * size * 2 * size / seconds_of(lambda: single @ single.mT) / 1e9,
+    display=False,
+)
 glue("06-eigen-price", price["eigenvalues and eigenvectors"] / unit, display=False)
 
 # %% [markdown]
@@ -170,12 +177,14 @@ glue("06-eigen-price", price["eigenvalues and eigenvectors"] / unit, display=Fal
 
 # %%
 from retrieval_geometry.datasets import photo_textures
-from retrieval_geometry.experiments.data import cache_folder
+from retrieval_geometry.experiments import RunContext
 from retrieval_geometry.features import extract_descriptors, load_backbone
 
 textures = photo_textures()
 backbone = load_backbone("scattering")
-x = extract_descriptors(textures, backbone, progress=False, cache=cache_folder()).double()
+x = extract_descriptors(
+    textures, backbone, progress=False, cache=RunContext().descriptors
+).double()
 images = fit_gaussian(x)
 shrunk = fit_gaussian(x, shrinkage=0.05)
 asked = torch.arange(0, len(textures), 22)
@@ -273,15 +282,21 @@ assert_close(divergence, product_kl(shrunk_queries, shrunk), rtol=1e-6, atol=1e-
 # %%
 def single_precision_error(kl, offset):
     """Largest error in single precision over the median, with all means moved by some standard deviations."""
-    moved = Gaussian(shrunk.mean + offset * shrunk.cov.diagonal(dim1=1, dim2=2).mean().sqrt(), shrunk.cov)
+    moved = Gaussian(
+        shrunk.mean + offset * shrunk.cov.diagonal(dim1=1, dim2=2).mean().sqrt(),
+        shrunk.cov,
+    )
     rounded = moved.to(torch.float32)
-    exact = distances.symmetric_kl(rounded[asked].to(torch.float64), rounded.to(torch.float64))
+    exact = distances.symmetric_kl(
+        rounded[asked].to(torch.float64), rounded.to(torch.float64)
+    )
     return (kl(rounded[asked], rounded) - exact).abs().max() / exact.median()
 
 
 offsets = (0.0, 3.0, 30.0)
 plain, centred = (
-    [single_precision_error(kl, o) for o in offsets] for kl in (product_kl, distances.symmetric_kl)
+    [single_precision_error(kl, o) for o in offsets]
+    for kl in (product_kl, distances.symmetric_kl)
 )
 assert plain[2] > 10 * centred[2]
 glue("06-kl-flops", 2 * 513 * 514 / 1e6, display=False)
@@ -308,14 +323,19 @@ def rounded_to(x, bits):
 
 
 whitener = torch.linalg.solve_triangular(
-    torch.linalg.cholesky(shrunk.cov.mean(0)), torch.eye(shrunk.dim, dtype=x.dtype), upper=False
+    torch.linalg.cholesky(shrunk.cov.mean(0)),
+    torch.eye(shrunk.dim, dtype=x.dtype),
+    upper=False,
 )
 centred_means = (shrunk.mean - shrunk.mean.mean(0)) @ whitener.mT
 behind = Gaussian(centred_means, whitener @ shrunk.cov @ whitener.mT)
 identity = torch.eye(shrunk.dim + 1, dtype=x.dtype)
 holed = identity.clone()
 holed[-1, -1] = 0
-deviations = [part - one.flatten() for part, one in zip(augmented(behind), (identity, holed), strict=True)]
+deviations = [
+    part - one.flatten()
+    for part, one in zip(augmented(behind), (identity, holed), strict=True)
+]
 traces = sum(part @ identity.flatten() for part in deviations)
 
 
@@ -335,8 +355,15 @@ for name, bits in (("single", 23), ("TF32", 10), ("bfloat16", 7)):
     worst = ((found - divergence).abs() / divergence.median()).max()
     changed = ((found + not_itself).argmin(1) != nearest).double().mean()
     rows.append([name, str(bits), f"{worst:.0e}", f"{100 * changed:.0f} %"])
-assert_close(rounded_kl(52), divergence, rtol=1e-6, atol=1e-6 * float(divergence.median()))
-header = ["Rounded to", "bits", "largest error over the median", "another nearest image"]
+assert_close(
+    rounded_kl(52), divergence, rtol=1e-6, atol=1e-6 * float(divergence.median())
+)
+header = [
+    "Rounded to",
+    "bits",
+    "largest error over the median",
+    "another nearest image",
+]
 glue("tab-06-bits", Markdown(markdown_table(header, rows)), display=False)
 
 # %% [markdown]
@@ -422,7 +449,12 @@ few = fit_gaussian(x[:, :40])  # 40 of the 144 descriptors: fewer than the 87 di
 product = few.factor[0].mT @ few.factor[200]
 exact = torch.linalg.svdvals(product).sum()
 direct = torch.linalg.svdvals(product.float()).sum()
-squared = torch.linalg.eigvalsh(product.float() @ product.float().mT).clamp_min(0).sqrt().sum()
+squared = (
+    torch.linalg.eigvalsh(product.float() @ product.float().mT)
+    .clamp_min(0)
+    .sqrt()
+    .sum()
+)
 glue("06-thin", (512 / 169) ** 3, display=False)
 glue("06-direct", f"{(direct - exact).abs() / exact:.0e}", display=False)
 glue("06-squared", f"{(squared - exact).abs() / exact:.0e}", display=False)
@@ -449,7 +481,10 @@ def naive_w2(p, q):
     return (p.mean[0] - q.mean[0]).square().sum() + spread.trace()
 
 
-assert_close(distances.wasserstein2_squared(images[0], images[200])[0, 0], naive_w2(images[0], images[200]))
+assert_close(
+    distances.wasserstein2_squared(images[0], images[200])[0, 0],
+    naive_w2(images[0], images[200]),
+)
 
 # %% [markdown]
 # ## Riemann and Stein: whiten once
@@ -464,18 +499,28 @@ assert_close(distances.wasserstein2_squared(images[0], images[200])[0, 0], naive
 def naive_affine_invariant(p, q):
     values, vectors = torch.linalg.eigh(p.cov[0])
     whitener = (vectors * values.rsqrt()) @ vectors.mT
-    return torch.linalg.eigvalsh(whitener @ q.cov[0] @ whitener).log().square().sum().sqrt()
+    return (
+        torch.linalg.eigvalsh(whitener @ q.cov[0] @ whitener)
+        .log()
+        .square()
+        .sum()
+        .sqrt()
+    )
 
 
 def naive_kl(p, q):
-    precisions = [torch.cholesky_inverse(torch.linalg.cholesky(g.cov[0])) for g in (p, q)]
+    precisions = [
+        torch.cholesky_inverse(torch.linalg.cholesky(g.cov[0])) for g in (p, q)
+    ]
     traces = (precisions[0] * q.cov[0]).sum() + (precisions[1] * p.cov[0]).sum()
     shift = p.mean[0] - q.mean[0]
     return (traces - 2 * p.dim + shift @ (precisions[0] + precisions[1]) @ shift) / 4
 
 
 pair = shrunk[0], shrunk[200]
-assert_close(distances.affine_invariant_distance(*pair)[0, 0], naive_affine_invariant(*pair))
+assert_close(
+    distances.affine_invariant_distance(*pair)[0, 0], naive_affine_invariant(*pair)
+)
 assert_close(distances.symmetric_kl(*pair)[0, 0], naive_kl(*pair), rtol=1e-6, atol=1e-6)
 
 # %% [markdown]
@@ -485,15 +530,35 @@ assert_close(distances.symmetric_kl(*pair)[0, 0], naive_kl(*pair), rtol=1e-6, at
 # %% tags=["hide-input", "remove-output"]
 trials = {
     "symmetric KL": (naive_kl, distances.symmetric_kl, shrunk),
-    "2-Wasserstein, full rank": (naive_w2, distances.wasserstein2_squared, Gaussian(images.mean, images.cov)),
+    "2-Wasserstein, full rank": (
+        naive_w2,
+        distances.wasserstein2_squared,
+        Gaussian(images.mean, images.cov),
+    ),
     "2-Wasserstein, 40 descriptors": (naive_w2, distances.wasserstein2_squared, few),
-    "affine-invariant": (naive_affine_invariant, distances.affine_invariant_distance, shrunk),
+    "affine-invariant": (
+        naive_affine_invariant,
+        distances.affine_invariant_distance,
+        shrunk,
+    ),
 }
 rows = []
 for name, (naive, fast, g) in trials.items():
-    slow_time = seconds_of(lambda naive=naive, g=g: [naive(g[0], g[j]) for j in (50, 150, 250)], 1) / 3
+    slow_time = (
+        seconds_of(
+            lambda naive=naive, g=g: [naive(g[0], g[j]) for j in (50, 150, 250)], 1
+        )
+        / 3
+    )
     fast_time = seconds_of(lambda fast=fast, g=g: fast(g[:30], g[30:60]), 1) / 900
-    rows.append([name, format_seconds(slow_time), format_seconds(fast_time), f"{slow_time / fast_time:,.0f}"])
+    rows.append(
+        [
+            name,
+            format_seconds(slow_time),
+            format_seconds(fast_time),
+            f"{slow_time / fast_time:,.0f}",
+        ]
+    )
 live = markdown_table(["Distance, D = 87", "as printed", "package", "ratio"], rows)
 glue("tab-06-live", Markdown(live), display=False)
 
@@ -658,7 +723,9 @@ check_bound("pinching", deviations[asked] @ deviations.mT)
 # and it would be exactly right for a database image that is average. For the others it errs only in how they differ from it.
 
 # %%
-whitener = (axes_of_average / torch.linalg.eigvalsh(average).sqrt()) @ axes_of_average.mT
+whitener = (
+    axes_of_average / torch.linalg.eigvalsh(average).sqrt()
+) @ axes_of_average.mT
 flat = images.cov.flatten(1)
 rows = []
 for cov in queries.cov:
@@ -700,7 +767,9 @@ check_bound("dual", torch.stack(rows))
 
 # %%
 seen = torch.ones(images.dim).index_fill(0, torch.arange(30), 0)
-blind = Gaussian(images.mean, seen[:, None] * images.cov * seen)  # 30 channels are empty
+blind = Gaussian(
+    images.mean, seen[:, None] * images.cov * seen
+)  # 30 channels are empty
 blind_average = blind.cov.mean(0)
 assert blind_average[:30].abs().max() == 0
 eps = 1e-12
@@ -711,12 +780,16 @@ blind_truth = distances.wasserstein2_squared(
 )
 for row, factor in enumerate(queries.factor):
     columns = factor @ torch.linalg.eigh(factor.mT @ regular @ factor).eigenvectors
-    columns = columns[:, columns.norm(dim=0) > 1e-9 * columns.norm()]  # what is left out has no length
+    columns = columns[
+        :, columns.norm(dim=0) > 1e-9 * columns.norm()
+    ]  # what is left out has no length
     weights = (columns * (regular @ columns)).sum(0).sqrt()
     y = (columns / weights) @ columns.mT
     bound = (weights.sum() * (blind.cov.flatten(1) @ y.flatten())).sqrt()
     assert bound.isfinite().all()
-    assert (blind_size[row] - 2 * bound <= blind_truth[row] + 1e-6 * blind_size[row]).all()
+    assert (
+        blind_size[row] - 2 * bound <= blind_truth[row] + 1e-6 * blind_size[row]
+    ).all()
 
 # %% [markdown]
 # ### Leading rows
@@ -743,7 +816,9 @@ for row, factor in enumerate(queries.factor):
 # %%
 first = images.dim // 8
 rows, half = [], root(average)
-for factor in torch.linalg.cholesky(queries.cov + 1e-9 * trace.mean() * torch.eye(images.dim)):
+for factor in torch.linalg.cholesky(
+    queries.cov + 1e-9 * trace.mean() * torch.eye(images.dim)
+):
     left_axes, weights, _ = torch.linalg.svd(factor.mT @ half)
     turned = factor @ left_axes
     leading = torch.linalg.svdvals(turned[:, :first].mT @ images.factor).sum(1)
@@ -774,7 +849,9 @@ check_bound("leading rows", torch.stack(rows))
 purity = flat.square().sum(1)
 mixedness = (trace.square() - purity).clamp_min(0).sqrt()
 overlap = flat[asked] @ flat.mT
-check_bound("super-fidelity", (overlap + torch.outer(mixedness[asked], mixedness)).sqrt())
+check_bound(
+    "super-fidelity", (overlap + torch.outer(mixedness[asked], mixedness)).sqrt()
+)
 
 # %% [markdown]
 # ### Rounding
@@ -829,8 +906,22 @@ known = shapes > 1e-9
 rows = [["means alone", "the mean", f"{share_left(gap, wanted):.1%}", "–", "–"]]
 for name, need in needs.items():
     tightness = (lower[name][known] / shapes[known]).median()
-    rows.append([name, need, f"{left[name]:.1%}", f"{left_shapes[name]:.1%}", f"{tightness:.2f}"])
-header = ["Bound", "needs of an image", "left, W2", "left, shapes only", "bound / truth, shapes"]
+    rows.append(
+        [
+            name,
+            need,
+            f"{left[name]:.1%}",
+            f"{left_shapes[name]:.1%}",
+            f"{tightness:.2f}",
+        ]
+    )
+header = [
+    "Bound",
+    "needs of an image",
+    "left, W2",
+    "left, shapes only",
+    "bound / truth, shapes",
+]
 table = markdown_table(header, rows).replace("---:", ":---", 1)
 glue("tab-06-bounds", Markdown(table), display=False)
 glue("06-left", 100 * left["the best of all"], display=False)
@@ -857,11 +948,19 @@ figure = new_figure(7.4, 2.5)
 shown = ("traces", "ordered spectra", "super-fidelity", "dual")
 unit = float(shapes.median())
 for name, colour, axes in zip(
-    shown, (SKY, GREEN, VERMILION, BLUE), figure.subplots(1, 4, sharey=True), strict=True
+    shown,
+    (SKY, GREEN, VERMILION, BLUE),
+    figure.subplots(1, 4, sharey=True),
+    strict=True,
 ):
     axes.plot([0, 4], [0, 4], color="black", lw=0.8)
     axes.scatter(
-        shapes.flatten()[::3] / unit, lower[name].flatten()[::3] / unit, s=2, color=colour, lw=0, alpha=0.5
+        shapes.flatten()[::3] / unit,
+        lower[name].flatten()[::3] / unit,
+        s=2,
+        color=colour,
+        lw=0,
+        alpha=0.5,
     )
     axes.set(xlim=(0, 4), ylim=(0, 4), xlabel="distance", box_aspect=1)
     axes.text(0.2, 3.5, name, fontsize=9, color=colour)
@@ -880,7 +979,14 @@ figure = new_figure(7.2, 3.2)
 axes = figure.subplots()
 scale = float(shapes[row].median())
 axes.plot(place, best[order] / scale, color=VERMILION, lw=2, label="lower bound")
-axes.plot(place[computed], shapes[row][order][computed] / scale, "o", color=BLUE, ms=4, label="computed")
+axes.plot(
+    place[computed],
+    shapes[row][order][computed] / scale,
+    "o",
+    color=BLUE,
+    ms=4,
+    label="computed",
+)
 axes.plot(
     place[~computed],
     shapes[row][order][~computed] / scale,
@@ -890,8 +996,14 @@ axes.plot(
     ms=3,
     label="never computed",
 )
-axes.axhline(float(threshold) / scale, color="black", ls="--", lw=1, label="tenth distance")
-axes.set(ylim=(0, 3), xlabel="patches in the order of their bounds", ylabel="squared distance")
+axes.axhline(
+    float(threshold) / scale, color="black", ls="--", lw=1, label="tenth distance"
+)
+axes.set(
+    ylim=(0, 3),
+    xlabel="patches in the order of their bounds",
+    ylabel="squared distance",
+)
 axes.legend(frameon=False, ncols=2, loc="upper left")
 axes.spines[["top", "right"]].set_visible(False)
 figure
@@ -907,7 +1019,11 @@ answer = distances.rank(queries, images, "wasserstein2", k=10)
 full = distances.wasserstein2(queries, images).sort(dim=1, stable=True)
 assert torch.equal(answer.indices, full.indices[:, :10])
 assert torch.equal(answer.distances, full.values[:, :10])
-glue("06-evaluated", 100 * float(answer.evaluated.double().mean()) / len(images), display=False)
+glue(
+    "06-evaluated",
+    100 * float(answer.evaluated.double().mean()) / len(images),
+    display=False,
+)
 
 # %% [markdown]
 # It computed {glue:text}`06-evaluated:.1f` % of the distances. The same holds for covariances alone:
@@ -915,9 +1031,15 @@ glue("06-evaluated", 100 * float(answer.evaluated.double().mean()) / len(images)
 # %%
 no_means = distances.covariance_only
 answer = distances.rank(no_means(queries), no_means(images), "wasserstein2", k=10)
-full = distances.wasserstein2(no_means(queries), no_means(images)).sort(dim=1, stable=True)
+full = distances.wasserstein2(no_means(queries), no_means(images)).sort(
+    dim=1, stable=True
+)
 assert torch.equal(answer.indices, full.indices[:, :10])
-glue("06-evaluated-shapes", 100 * float(answer.evaluated.double().mean()) / len(images), display=False)
+glue(
+    "06-evaluated-shapes",
+    100 * float(answer.evaluated.double().mean()) / len(images),
+    display=False,
+)
 
 # %% [markdown]
 # with {glue:text}`06-evaluated-shapes:.1f` %.
@@ -961,15 +1083,28 @@ def fidelity_bounds(g, n_queries):
         "traces": torch.outer(trace[first], trace).sqrt(),
         "ordered spectra": spectra[first] @ spectra.mT,
         "pinching": deviations[first] @ deviations.mT,
-        "super-fidelity": (flat[first] @ flat.mT + torch.outer(mixed[first], mixed)).sqrt(),
-        "dual": torch.stack([(w * (flat @ y.flatten())).sqrt() for w, y in zip(weights, maps, strict=True)]),
+        "super-fidelity": (
+            flat[first] @ flat.mT + torch.outer(mixed[first], mixed)
+        ).sqrt(),
+        "dual": torch.stack(
+            [
+                (w * (flat @ y.flatten())).sqrt()
+                for w, y in zip(weights, maps, strict=True)
+            ]
+        ),
     }
-    return {name: (trace[first, None] + trace - 2 * bound).clamp_min(0) for name, bound in fidelities.items()}
+    return {
+        name: (trace[first, None] + trace - 2 * bound).clamp_min(0)
+        for name, bound in fidelities.items()
+    }
 
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Share of the distances that each bound leaves to compute for an exact top ten, against the steepness s of the spectrum (variances fall like k to the power -s). On flat spectra all bounds but the dual one are useless; on steep ones super-fidelity is as good.", "name": "fig-06-slow"}, "image": {"alt": "Five curves over the exponent. Four start at one hundred per cent and fall only beyond an exponent of one; the dual bound stays near five per cent and rises a little at the end."}}
 powers = (0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0)
-shares = {name: [] for name in ("traces", "ordered spectra", "pinching", "super-fidelity", "dual")}
+shares = {
+    name: []
+    for name in ("traces", "ordered spectra", "pinching", "super-fidelity", "dual")
+}
 for power in powers:
     turned = turned_images(power, generator=torch.Generator().manual_seed(seed))
     truth = distances.wasserstein2_squared(turned[:20], turned)
@@ -979,19 +1114,31 @@ for power in powers:
 figure = new_figure(7.2, 3.2)
 axes = figure.subplots()
 styles = zip(
-    shares.items(), (SKY, GREEN, ORANGE, VERMILION, BLUE), MARKERS, ("-", "--", "-.", ":", "-"), strict=False
+    shares.items(),
+    (SKY, GREEN, ORANGE, VERMILION, BLUE),
+    MARKERS,
+    ("-", "--", "-.", ":", "-"),
+    strict=False,
 )
 for (name, values), colour, marker, style in styles:
-    axes.plot(powers, values, color=colour, marker=marker, ls=style, lw=1.8, ms=5, label=name)
+    axes.plot(
+        powers, values, color=colour, marker=marker, ls=style, lw=1.8, ms=5, label=name
+    )
 axes.axhline(100 * 10 / 200, color="black", lw=0.8)
-axes.set(ylim=(0, 105), xlabel="steepness s of the spectrum", ylabel="distances left, %")
+axes.set(
+    ylim=(0, 105), xlabel="steepness s of the spectrum", ylabel="distances left, %"
+)
 axes.legend(frameon=False, fontsize=9, loc="center left", bbox_to_anchor=(1.0, 0.5))
 axes.spines[["top", "right"]].set_visible(False)
 figure
 
 # %% tags=["remove-cell"]
 glue("06-flat-dual", shares["dual"][0], display=False)
-glue("06-flat-others", min(values[0] for name, values in shares.items() if name != "dual"), display=False)
+glue(
+    "06-flat-others",
+    min(values[0] for name, values in shares.items() if name != "dual"),
+    display=False,
+)
 
 # %% [markdown]
 # {numref}`fig-06-slow` is the reason why `rank` carries several bounds. At $s = 0$ the dual bound leaves {glue:text}`06-flat-dual:.0f` % of the distances to compute, the best of
@@ -1025,12 +1172,18 @@ glue("06-flat-others", min(values[0] for name, values in shares.items() if name 
 # %%
 riemann = distances.affine_invariant_distance(shrunk_queries, shrunk)
 lower_triangle = torch.linalg.cholesky(shrunk.cov.mean(0))
-common = torch.linalg.solve_triangular(lower_triangle, torch.eye(shrunk.dim), upper=False)
+common = torch.linalg.solve_triangular(
+    lower_triangle, torch.eye(shrunk.dim), upper=False
+)
 whitened = Gaussian(shrunk.mean, common @ shrunk.cov @ common.mT)
 candidates = {
     "log-Euclidean": distances.log_euclidean_distance(shrunk_queries, shrunk),
-    "log-Euclidean behind the whitening": distances.log_euclidean_distance(whitened[asked], whitened),
-    "root of 8 times Stein": (8 * distances.stein_divergence(shrunk_queries, shrunk)).sqrt(),
+    "log-Euclidean behind the whitening": distances.log_euclidean_distance(
+        whitened[asked], whitened
+    ),
+    "root of 8 times Stein": (
+        8 * distances.stein_divergence(shrunk_queries, shrunk)
+    ).sqrt(),
 }
 for bound in candidates.values():
     assert (bound <= riemann * (1 + 1e-9) + 1e-6).all()
@@ -1038,10 +1191,16 @@ for bound in candidates.values():
 # %% tags=["hide-input", "remove-output"]
 known = riemann > 1e-6
 rows = [
-    [name, f"{(bound[known] / riemann[known]).median():.3f}", f"{share_left(bound, riemann):.1%}"]
+    [
+        name,
+        f"{(bound[known] / riemann[known]).median():.3f}",
+        f"{share_left(bound, riemann):.1%}",
+    ]
     for name, bound in candidates.items()
 ]
-table = markdown_table(["Lower bound of the affine-invariant distance", "bound / truth", "left"], rows)
+table = markdown_table(
+    ["Lower bound of the affine-invariant distance", "bound / truth", "left"], rows
+)
 glue("tab-06-riemann", Markdown(table), display=False)
 
 # %% [markdown]
@@ -1060,7 +1219,11 @@ answer = distances.rank(shrunk_queries, shrunk, "affine_invariant", k=10)
 full = riemann.sort(dim=1, stable=True)
 assert torch.equal(answer.indices, full.indices[:, :10])
 assert torch.equal(answer.distances, full.values[:, :10])
-glue("06-evaluated-riemann", 100 * float(answer.evaluated.double().mean()) / len(images), display=False)
+glue(
+    "06-evaluated-riemann",
+    100 * float(answer.evaluated.double().mean()) / len(images),
+    display=False,
+)
 
 # %% [markdown]
 # It computed {glue:text}`06-evaluated-riemann:.1f` % of the distances.
@@ -1089,11 +1252,19 @@ def best_peer(row):
 
 
 def factor(value):
-    return "–" if value is None else f"{value:,.0f}×" if value >= 10 else f"{value:.1f}×"
+    return (
+        "–" if value is None else f"{value:,.0f}×" if value >= 10 else f"{value:.1f}×"
+    )
 
 
 def error(side):
-    return "–" if side is None or side.error is None else f"{side.error:.0e}" if side.error else "0"
+    return (
+        "–"
+        if side is None or side.error is None
+        else f"{side.error:.0e}"
+        if side.error
+        else "0"
+    )
 
 
 def name_of(row):
@@ -1105,8 +1276,15 @@ def name_of(row):
 def pair_cells(row):
     peer, ours = best_peer(row), row.ours
     share = "–" if row.gemm_share is None else f"{row.gemm_share:.0%}"
-    peer_cells = ("–", "–") if peer is None else (peer.name, format_seconds(peer.time.seconds))
-    times = [format_seconds(ours.time.seconds), *peer_cells, factor(row.ratio), factor(row.mark)]
+    peer_cells = (
+        ("–", "–") if peer is None else (peer.name, format_seconds(peer.time.seconds))
+    )
+    times = [
+        format_seconds(ours.time.seconds),
+        *peer_cells,
+        factor(row.ratio),
+        factor(row.mark),
+    ]
     return [f"{name_of(row)} ({row.unit})", *times, error(ours), error(peer), share]
 
 
@@ -1188,7 +1366,9 @@ glue("tab-06-search", Markdown(table), display=False)
 # %% tags=["hide-input", "remove-output"]
 def missed_marks(table):
     short = [row for row in table if row.mark and row.ratio and row.ratio < row.mark]
-    return "; ".join(f"{name_of(row)} ({factor(row.ratio)} of {factor(row.mark)})" for row in short)
+    return "; ".join(
+        f"{name_of(row)} ({factor(row.ratio)} of {factor(row.mark)})" for row in short
+    )
 
 
 marked = [row for row in rows_by_key.values() if row.mark]
@@ -1237,16 +1417,27 @@ for key, curve in curves.items():
     for side, style in (("ours", "-"), ("peer", "--")):
         if side in curve.seconds:
             times = [1e3 * seconds for seconds in curve.seconds[side]]
-            (line,) = panels[panel].loglog(curve.sizes, times, style, marker="o", ms=3, lw=1.5, color=colour)
+            (line,) = panels[panel].loglog(
+                curve.sizes, times, style, marker="o", ms=3, lw=1.5, color=colour
+            )
             handles.setdefault(label, line)
-    panels[panel].set_xticks(curve.sizes[::2], [f"{size:,}" for size in curve.sizes[::2]])
-for panel, name in zip(panels, ("dimensions", "components", "images in the database"), strict=True):
+    panels[panel].set_xticks(
+        curve.sizes[::2], [f"{size:,}" for size in curve.sizes[::2]]
+    )
+for panel, name in zip(
+    panels, ("dimensions", "components", "images in the database"), strict=True
+):
     panel.set_xlabel(name)
     panel.minorticks_off()
     panel.spines[["top", "right"]].set_visible(False)
 panels[0].set_ylabel("milliseconds")
 figure.legend(
-    handles.values(), handles.keys(), loc="outside upper center", ncols=4, frameon=False, fontsize=9
+    handles.values(),
+    handles.keys(),
+    loc="outside upper center",
+    ncols=4,
+    frameon=False,
+    fontsize=9,
 )
 figure
 
@@ -1266,8 +1457,19 @@ rows = []
 for key, power in theory.items():
     curve = curves[key]
     peer = curve.exponents.get("peer")
-    measured = [f"{curve.exponents['ours']:.1f}", "–" if peer is None else f"{peer:.1f}"]
-    rows.append([curve.work, curve.over, f"{curve.sizes[0]:,} to {curve.sizes[-1]:,}", power, *measured])
+    measured = [
+        f"{curve.exponents['ours']:.1f}",
+        "–" if peer is None else f"{peer:.1f}",
+    ]
+    rows.append(
+        [
+            curve.work,
+            curve.over,
+            f"{curve.sizes[0]:,} to {curve.sizes[-1]:,}",
+            power,
+            *measured,
+        ]
+    )
 header = ["Work", "over", "sizes", "operations", "ours", "library"]
 glue("tab-06-growth", Markdown(markdown_table(header, rows)), display=False)
 search_curve = curves["search_wasserstein-database"]
@@ -1302,7 +1504,10 @@ def all_in(side):
     return side.time.seconds + prepare * (QUERIES + DATABASE) / pairs
 
 
-full_rank, riemannian = "search_wasserstein2_full_rank", "search_affine_invariant_full_rank"
+full_rank, riemannian = (
+    "search_wasserstein2_full_rank",
+    "search_affine_invariant_full_rank",
+)
 sources = {
     "gmm-normal-kl": ("GMM, normal KL", "symmetric_kl", None),
     "gmm-variational-kl": ("GMM, variational KL", "variational_kl", None),
@@ -1313,14 +1518,23 @@ sources = {
     "sift-bow-euclidean": ("SIFT words, Euclidean", "bag_of_words", None),
 }
 typical = recorded.settings["descriptors"]
-thin = ("descriptors, Wasserstein", "wasserstein_low_rank", f"search_wasserstein_{typical}")
+thin = (
+    "descriptors, Wasserstein",
+    "wasserstein_low_rank",
+    f"search_wasserstein_{typical}",
+)
 rows = []
 for method, (label, key, search) in [*sources.items(), (None, thin)]:
     row = rows_by_key[key]
     printed = TABLE1[method]["seconds"] if method else None
     library = best_peer(row).time.seconds if best_peer(row) else None
     found = rows_by_key[search].ours.time.seconds if search else None
-    rows.append([label, *(format_seconds(t) for t in (printed, library, all_in(row.ours), found))])
+    rows.append(
+        [
+            label,
+            *(format_seconds(t) for t in (printed, library, all_in(row.ours), found)),
+        ]
+    )
 header = ["Method", "paper", "best library", "package", "exact search"]
 glue("tab-06-times", Markdown(markdown_table(header, rows)), display=False)
 

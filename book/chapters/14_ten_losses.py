@@ -44,11 +44,7 @@ seed = 0
 # %%
 from IPython.display import Markdown
 from myst_nb import glue
-from retrieval_geometry.experiments import (
-    load_or_run,
-    rankmi_claims,
-    wasserstein_claims,
-)
+from retrieval_geometry.experiments import load_or_run
 from retrieval_geometry.experiments.comparisons import (
     against_each,
     tally,
@@ -56,9 +52,11 @@ from retrieval_geometry.experiments.comparisons import (
     other_side,
     transport_sides,
 )
-from retrieval_geometry.experiments.learning_methods import METHODS, TEN_LOSSES
-from retrieval_geometry.experiments.rankmi_paper import TABLES
-from retrieval_geometry.experiments.wasserstein_paper import TABLE1
+from retrieval_geometry.experiments.learning.methods import METHODS, TEN_LOSSES
+from retrieval_geometry.papers.rankmi import claims as rankmi_claims
+from retrieval_geometry.papers.rankmi.printed import TABLES
+from retrieval_geometry.papers.wasserstein_dml import claims as wasserstein_claims
+from retrieval_geometry.papers.wasserstein_dml.printed import TABLE1
 from retrieval_geometry.reporting import tables
 from retrieval_geometry.reporting.figures import new_figure
 from retrieval_geometry.reporting.results import load_recorded

@@ -58,7 +58,7 @@ from collections import Counter
 
 from IPython.display import Markdown
 from myst_nb import glue
-from retrieval_geometry.experiments import claims, load_or_run
+from retrieval_geometry.experiments import claims, load_or_run, papers
 from retrieval_geometry.reporting.claims import check_all, needed, require_expected
 from retrieval_geometry.reporting.results import load_recorded
 from retrieval_geometry.reporting.tables import evidence_list, verdicts_table
@@ -95,7 +95,7 @@ def show(paper):
     glue(f"90-{paper}-evidence", Markdown(evidence_list(judged(paper))), display=False)
 
 
-for paper in ("geometric", "wasserstein-dml", "rankmi"):
+for paper in papers():
     show(paper)
 for name, rows in (("here", here), ("real", real)):
     counts = Counter(str(row.verdict) for row in rows)

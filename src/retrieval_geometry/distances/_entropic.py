@@ -17,8 +17,6 @@ import warnings
 import torch
 from torch import Tensor
 
-from retrieval_geometry.distances._entropic_kernels import solve_plans
-
 SCALING_RANGE = 60.0
 """Largest (max cost - min cost) / epsilon for which exp(-cost / epsilon) is scaled directly, in float32."""
 
@@ -54,6 +52,8 @@ def _compiled(
     cost: Tensor, a: Tensor, b: Tensor, epsilon: float, tolerance: float, symmetric: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Potentials and plans by the compiled loops, and by the steps below where those fail."""
+    from retrieval_geometry.distances._entropic_kernels import solve_plans  # numba is slow to import
+
     # The kernel exp(-C / eps), with the least cost at 1: no row of it underflows within the range.
     least = cost.amin(dim=(1, 2), keepdim=True)
     plan = ((least - cost) / epsilon).exp_()

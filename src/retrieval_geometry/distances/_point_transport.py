@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from retrieval_geometry.distances._entropic import optimal_potentials
-from retrieval_geometry.distances._entropic_kernels import add_pulls, point_costs
 from retrieval_geometry.distances._gaussians import safe_sqrt
 
 SPAN_LIMIT = 1e12
@@ -133,6 +132,8 @@ def _add_pulls(
 ) -> None:
     """Add sum_j w_ij (x_i - y_j) of each pair of sets, times its ``grad``, to the gradient of each x_i."""
     if x.device.type == "cpu":
+        from retrieval_geometry.distances._entropic_kernels import add_pulls  # numba is slow to import
+
         add_pulls(
             *(t.detach().contiguous().numpy() for t in (x, y, left, right)),
             weights.numpy(),
@@ -152,6 +153,8 @@ def _add_pulls(
 def pair_costs(x: Tensor, y: Tensor, left: Tensor, right: Tensor, p: int, symmetric: bool) -> Tensor:
     """Distances to the power p ``(B, n, m)`` in float64 of the points of each pair of sets; no gradient."""
     if x.device.type == "cpu":
+        from retrieval_geometry.distances._entropic_kernels import point_costs
+
         cost = torch.empty(len(left), x.shape[1], y.shape[1], dtype=torch.float64)
         arrays = (t.detach().contiguous().numpy() for t in (x, y, left, right))
         point_costs(*arrays, p == 2, symmetric, cost.numpy())

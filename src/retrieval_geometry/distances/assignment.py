@@ -1,7 +1,6 @@
 """Exact transport between sets of equally many, equally heavy points: an assignment."""
 
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from retrieval_geometry.distances._point_transport import chunk_size, pair_costs
@@ -91,6 +90,8 @@ def _matched_costs(x: Tensor, y: Tensor, left: Tensor, right: Tensor, p: int) ->
 
 
 def _matched_cost(x: Tensor, y: Tensor, left: Tensor, right: Tensor, p: int) -> Tensor:
+    from scipy.optimize import linear_sum_assignment  # slow to import
+
     costs = pair_costs(x, y, left, right, p, symmetric=False).cpu().numpy()
     # Hungarian method, one pair of sets after the other: SciPy's has no batches.
     matches = torch.stack([torch.from_numpy(linear_sum_assignment(cost)[1]) for cost in costs])

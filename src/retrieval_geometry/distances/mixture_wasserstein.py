@@ -2,7 +2,6 @@
 
 import math
 
-import ot
 import torch
 from torch import Tensor
 
@@ -85,6 +84,8 @@ def _transport_block(a: tuple[Tensor, Tensor], b: tuple[Tensor, Tensor]) -> Tens
 
 def _exact_transport(a: Tensor, b: Tensor, cost: Tensor) -> Tensor:
     """Exact transport cost; its gradient is the optimal plan for the cost, the dual for the masses."""
+    import ot  # slow to import
+
     # The simplex knows no scale: costs of the size of one, by a power of two.
     largest = float(cost.detach().amax())
     unit = 2.0 ** math.floor(math.log2(largest)) if largest > 0 else 1.0

@@ -175,6 +175,7 @@ def factor_features(g: Gaussian, side: str, start: int, centred: bool) -> Factor
 def given_features(g: Gaussian, factor: Tensor, side: str, start: int) -> FactorFeatures:
     """Images with their factors as they are given, checked; see :func:`factor_features`."""
     factor = check_finite(factor, "the factor", image_namer(side, start)).double()
+    factor = factor.contiguous()  # the last bits of a product depend on the order in memory
     trace = _squared_norms(factor)
     _check_factor(g, factor.detach(), trace.detach(), side, start)
     return FactorFeatures(g.mean.double(), factor, trace, None)

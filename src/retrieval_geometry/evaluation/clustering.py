@@ -2,8 +2,6 @@
 
 import numpy as np
 from numpy.typing import ArrayLike
-from sklearn.metrics import normalized_mutual_info_score
-from sklearn.metrics.cluster import contingency_matrix
 from torch import Tensor
 
 from retrieval_geometry._check import check_dense
@@ -31,6 +29,8 @@ def normalized_mutual_information(classes: Labels, clusters: Labels) -> float:
         >>> normalized_mutual_information([0, 0, 1, 1], [5, 5, 3, 3])
         1.0
     """
+    from sklearn.metrics import normalized_mutual_info_score  # slow to import
+
     found = _check_labels(classes, clusters)
     return float(normalized_mutual_info_score(*found, average_method="arithmetic"))
 
@@ -52,6 +52,8 @@ def pairwise_f1(classes: Labels, clusters: Labels) -> float:
         >>> pairwise_f1([0, 0, 1, 1], [0, 0, 0, 1])
         0.4
     """
+    from sklearn.metrics.cluster import contingency_matrix
+
     table = contingency_matrix(*_check_labels(classes, clusters), sparse=True)
     # A cell of the table holds the items of one class and one cluster: pairs inside cells share both.
     both = _n_pairs(table.data)

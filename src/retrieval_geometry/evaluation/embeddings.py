@@ -5,7 +5,6 @@ from functools import partial
 from typing import NamedTuple
 
 import torch
-from sklearn.cluster import KMeans
 from torch import Tensor
 from torch.nn import functional
 
@@ -161,6 +160,8 @@ def _r_precision(ranked: Tensor, labels: Tensor, n_relevant: Tensor) -> Tensor:
 
 
 def _clustering_metrics(queries: Tensor, labels: Tensor, metric: str, seed: int) -> dict[str, Measure]:
+    from sklearn.cluster import KMeans  # slow to import
+
     points = scaled_to_one(queries.detach().cpu(), dim=1 if metric == "cosine" else None)
     if metric == "cosine":
         points = functional.normalize(points, dim=1)

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.stats import t
+from scipy.special import stdtrit
 from torch import Tensor
 
 from retrieval_geometry._check import check_count, check_dense, check_number, check_seed
@@ -140,7 +140,7 @@ def seed_interval(values: Values, confidence: float = 0.95) -> Interval:
     if check_number(confidence, "confidence", above=0, at_most=1) == 1:
         raise ValueError("confidence must be below 1: Student's interval would have no end")
     mean, deviation = float(numbers.mean()), float(numbers.std(ddof=1))
-    reach = float(t.ppf((1 + confidence) / 2, len(numbers) - 1)) * deviation / math.sqrt(len(numbers))
+    reach = float(stdtrit(len(numbers) - 1, (1 + confidence) / 2)) * deviation / math.sqrt(len(numbers))
     return Interval(mean, mean - reach, mean + reach)
 
 

@@ -1,4 +1,7 @@
-"""Backbones by name: the scattering, VGG-M, and any classification network of torchvision."""
+"""Backbones by name: the scattering, VGG-M, and any classification network of torchvision.
+
+torchvision takes seconds to import, so only what asks for one of its networks does it.
+"""
 
 import difflib
 import math
@@ -8,11 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torchvision
 from torch import Tensor, nn
 from torch.nn import functional
-from torchvision.models import get_model, get_model_weights, list_models
-from torchvision.models.feature_extraction import create_feature_extractor, get_graph_node_names
 
 from retrieval_geometry._check import check_count, check_device, check_kind
 from retrieval_geometry.features.base import Backbone
@@ -177,6 +177,8 @@ def feature_extractor(network: nn.Module, layers: Sequence[str], name: str) -> n
     if not layers or len(set(layers)) != len(layers):
         raise ValueError(f"layer must name one layer or several different ones, got {list(layers)}")
     network.eval()
+    from torchvision.models.feature_extraction import create_feature_extractor, get_graph_node_names
+
     nodes = get_graph_node_names(network, suppress_diff_warning=True)[1]
     known = {node.rsplit(".", cut)[0] for node in nodes for cut in range(node.count(".") + 1)}
     for layer in layers:
@@ -201,6 +203,9 @@ def _without_in_place(trunk: Any) -> nn.Module:
 
 def _build(name: str, input_size: int) -> nn.Module:
     """Make a network with random weights from a fixed seed."""
+    import torchvision
+    from torchvision.models import get_model, list_models
+
     names = list_models(module=torchvision.models)
     if name not in [*names, "vgg_m"]:
         raise ValueError(f"there is no backbone {name!r}{_near(str(name), ['scattering', 'vgg_m', *names])}")
@@ -223,6 +228,8 @@ def _load_weights(
     network: nn.Module, needed: set[str], name: str, weights: str | os.PathLike[str] | None, size: int
 ) -> Weights:
     """Find the weights and copy them into the network."""
+    from torchvision.models import get_model_weights
+
     known = [] if name == "vgg_m" else list(get_model_weights(name).__members__)
     choices = ", ".join([*known, "the path of a file", "or 'random'"])
     if weights is None:

@@ -4,7 +4,6 @@ from itertools import chain
 
 import torch
 from torch import Tensor, nn
-from torchvision.transforms.v2 import functional as transforms
 
 from retrieval_geometry._check import (
     check_count,
@@ -14,18 +13,7 @@ from retrieval_geometry._check import (
     check_kind,
     check_shape,
 )
-
-MAX_ASPECT = 8
-"""Of an image that is longer than so many times its shorter side, the middle of that length is seen."""
-
-
-def middle(image: Tensor) -> Tensor:
-    """Cut the ends off an image ``(3, H, W)`` that is longer than :data:`MAX_ASPECT` times its shorter side.
-
-    Resized by its shorter side, one of 1 x 300,000 pixels would take 33 GB.
-    """
-    longest = MAX_ASPECT * min(image.shape[1:])
-    return transforms.center_crop(image, [min(length, longest) for length in image.shape[1:]])
+from retrieval_geometry.features._resizing import cut_middle, resize_shorter_side
 
 
 class Backbone(nn.Module):
@@ -83,8 +71,8 @@ class Backbone(nn.Module):
         """Fit an image to the network: uint8 RGB ``(3, H, W)`` of any size to float32 ``(3, S, S)``.
 
         The shorter side is resized to ``resize_size`` (bilinear, antialiased) and the middle cut out; an
-        image that has the right size already passes through untouched. Of a very long image the middle is
-        taken first (:data:`MAX_ASPECT`).
+        image that has the right size already passes through untouched. Of an image that is longer than eight
+        times its shorter side the middle is taken first.
 
         Raises:
             ValueError: not a uint8 tensor of shape ``(3, H, W)``.
@@ -94,8 +82,8 @@ class Backbone(nn.Module):
         check_shape(image, "image", (3, "height", "width"))
         if image.shape[1:] != (self.input_size, self.input_size):
             # Through float: what is resized in uint8 is rounded once more.
-            image = transforms.resize(middle(image).float(), [self.resize_size], antialias=True)
-            image = transforms.center_crop(image, [self.input_size, self.input_size])
+            image = resize_shorter_side(image.float(), self.resize_size)
+            image = cut_middle(image, self.input_size, self.input_size)
         return image.float().clamp(0, 255) / 255
 
     def forward(self, images: Tensor) -> Tensor:

@@ -7,7 +7,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
-from torchvision.transforms.v2 import functional as transforms
 
 from retrieval_geometry._check import (
     check_choice,
@@ -18,8 +17,9 @@ from retrieval_geometry._check import (
     check_seed,
     check_shape,
 )
+from retrieval_geometry.features._resizing import cut_middle, resize_shorter_side
 from retrieval_geometry.features.backbones import load_backbone
-from retrieval_geometry.features.base import Backbone, middle
+from retrieval_geometry.features.base import Backbone
 
 GLYPH_TRUNKS = ("glyph_cnn", "glyph_cnn_bn")
 ROUNDING = 1e-5  # of the terms of a sum in single precision: what varies less does not vary
@@ -197,13 +197,13 @@ class EmbeddingNetwork(nn.Module):
         size = self.input_size
         if image.shape[1:] != (size, size):
             # Through float, as the backbone does: what is resized in uint8 is rounded on the way.
-            resized = transforms.resize(middle(image).float(), [self.trunk.resize_size], antialias=True)
+            resized = resize_shorter_side(image.float(), self.trunk.resize_size)
             image = resized.round().clamp(0, 255).to(torch.uint8)
         side = size + 2 * margin
-        image = transforms.center_crop(image, [min(side, length) for length in image.shape[1:]])
+        image = cut_middle(image, *(min(side, length) for length in image.shape[1:]))
         top, left = ((side - length) // 2 for length in image.shape[1:])
-        borders = [left, top, side - image.shape[2] - left, side - image.shape[1] - top]
-        return transforms.pad(image, borders, padding_mode="edge") if any(borders) else image
+        borders = [left, side - image.shape[2] - left, top, side - image.shape[1] - top]
+        return functional.pad(image, borders, mode="replicate") if any(borders) else image
 
     def parameter_groups(self, lr: float, trunk_factor: float = 1.0) -> list[dict[str, Any]]:
         """Group the parameters that are trained, for an optimiser.

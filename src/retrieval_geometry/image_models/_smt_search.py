@@ -1,7 +1,7 @@
 """The search for the rotations of one image, and the choice of order and shrinkage on held-out descriptors.
 
 Matrices are numpy float64 here, because they go to compiled loops; batches of them are torch float64 on the
-CPU.
+CPU. The loops are imported where they are called: numba is slow to import.
 """
 
 from collections.abc import Sequence
@@ -12,13 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from retrieval_geometry.image_models._smt_kernels import (
-    Floats,
-    Integers,
-    greedy_rotations,
-    held_out_curve,
-    rotate_rows,
-)
+from retrieval_geometry._compiled import Floats, Integers
 
 FOLDS = 3
 SHRINKAGES = torch.linspace(0.01, 1, 100, dtype=torch.float64)  # zero is left out: it can be singular
@@ -44,6 +38,8 @@ class Path(NamedTuple):
 
     def rotate(self, points: Floats, order: int) -> Floats:
         """Rotate ``(D, n)`` points by the first ``order`` rotations."""
+        from retrieval_geometry.image_models._smt_kernels import rotate_rows
+
         rotated = np.array(points, order="C")
         rotate_rows(rotated, self.pairs[:order], self.angles[:order])
         return rotated
@@ -54,6 +50,8 @@ def search(cov: Floats, floor: float, order: int) -> Path:
 
     A direction at the floor counts as constant: it has no correlations, at the start as later.
     """
+    from retrieval_geometry.image_models._smt_kernels import greedy_rotations
+
     dim = len(cov)
     start = np.maximum(np.diag(cov), floor)
     scale = np.sqrt(start)
@@ -99,6 +97,8 @@ def search_all(points: Tensor, floors: Floats, orders: Sequence[int], pool: Exec
 
 def likelihood_curve(path: Path, held: Tensor, order: int) -> Floats:
     """Return the mean log-likelihood of held-out ``(m, D)`` after 0, 1, ..., ``order`` rotations."""
+    from retrieval_geometry.image_models._smt_kernels import held_out_curve
+
     curve = np.empty(order + 1)
     points = np.array(held.mT.numpy(), order="C")
     held_out_curve(points, path.start.copy(), path.pairs, path.angles, path.changed, curve)

@@ -18,7 +18,6 @@ from tqdm import tqdm
 
 from retrieval_geometry._check import ImageError, ImageName, check_count, check_generator, check_number
 from retrieval_geometry.image_models._descriptors import check_descriptors, check_variance, check_varied
-from retrieval_geometry.image_models._smt_kernels import rotate_rows
 from retrieval_geometry.image_models._smt_search import (
     FOLDS,
     choose_shrinkage,
@@ -61,6 +60,8 @@ class Rotations:
         Raises:
             ValueError: a dimension that does not hold all coordinates of the pairs.
         """
+        from retrieval_geometry.image_models._smt_kernels import rotate_rows  # numba is slow to import
+
         check_count(dim, "dim", at_least=int(self.pairs.max()) + 1 if len(self) else 1)
         transposed = np.eye(dim)
         rotate_rows(transposed, self.pairs.numpy(), self.angles.numpy())

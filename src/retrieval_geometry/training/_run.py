@@ -3,10 +3,9 @@
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from tqdm import tqdm
@@ -19,6 +18,9 @@ from retrieval_geometry.training._objective import describe, unchanged
 from retrieval_geometry.training._state import digest, seed_step, step_generator
 from retrieval_geometry.training.config import Augmentation, TrainingConfig
 from retrieval_geometry.training.embedding import trunk_features
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 FREE_SETTINGS = ("steps", "checkpoint_every", "accelerator")
 """Settings that may change when a run goes on from a checkpoint."""
@@ -45,7 +47,7 @@ class Run:
 
     def __init__(
         self,
-        fabric: Fabric,
+        fabric: "Fabric",
         network: EmbeddingNetwork,
         objective: nn.Module,
         images: ImageSet,
@@ -195,8 +197,10 @@ class Run:
         return {**settings, "network": self.network.identity, "images": content}
 
 
-def start_fabric(config: TrainingConfig) -> Fabric:
+def start_fabric(config: TrainingConfig) -> "Fabric":
     """One process, or the processes that ``torchrun`` has started."""
+    from lightning_fabric import Fabric  # slow to import
+
     world = int(os.environ.get("WORLD_SIZE", "1"))
     local = int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if world > 1 else 1
     fabric = Fabric(
