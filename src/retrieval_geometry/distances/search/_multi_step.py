@@ -41,9 +41,10 @@ class _Found(NamedTuple):
 
 
 class Ranking(_Found):
-    """What :func:`rank` returns: the pair ``(distances, indices)``, both ``(P, k)``, nearest first.
+    """The result of :func:`rank`: the pair ``(distances, indices)``, both ``(P, k)``, nearest first.
 
-    ``evaluated`` ``(P,)`` says for how many images of the database each query needed the distance itself.
+    Used in chapters 1 and 6. ``evaluated`` ``(P,)`` is the number of images of the database for which a query
+    needed the distance itself.
     """
 
     evaluated: Tensor
