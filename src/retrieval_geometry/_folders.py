@@ -1,4 +1,4 @@
-"""Folders of results, caches and recorded results: in a checkout below ``build`` and ``book``, else elsewhere.
+"""Folders of results, caches and recorded results: in a checkout below ``build`` and ``book``.
 
 Nothing is ever kept in the folder that one happens to be in.
 """
