@@ -22,7 +22,7 @@ WRAPPERS = ("state_dict", "model_state_dict", "model", "network", "net", "weight
 """Keys under which checkpoints keep a state dict, the usual first."""
 
 PREFIXES = ("module.", "model.", "_orig_mod.")
-"""What DistributedDataParallel, trainers and torch.compile put before the names."""
+"""Prefixes that DistributedDataParallel, trainers and torch.compile give to names."""
 
 WEIGHTS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 
@@ -120,7 +120,7 @@ def _is_state(value: object) -> bool:
 
 
 def _fault(name: str, value: Tensor) -> str:
-    """What an entry is that is no weight; empty for one."""
+    """The kind of an entry that is no weight; empty for a weight."""
     if value.is_meta:
         return "a tensor without values (meta)"
     if value.layout != torch.strided:

@@ -57,7 +57,7 @@ class Models:
         means: for each metric the value of each model.
         by_group: for each metric of single queries, for each model, the mean over each group of queries.
         losses: of the first model, the objective at the first step and then ten times along the run.
-        trained: False for a network that was taken as it is: another seed would give the same again.
+        trained: False for a network that was taken as it is: another seed would change nothing.
     """
 
     means: dict[str, tuple[float, ...]]
@@ -177,7 +177,7 @@ class Result:
         return next((entry for entry in self.methods if entry.method == method), None)
 
     def told(self, kind: type[T]) -> T:
-        """What this experiment says beyond its table, of the type that the caller reads.
+        """Details of this experiment beyond its table, of the type that the caller reads.
 
         Raises:
             ResultError: it says something else; the message names both.
@@ -309,7 +309,7 @@ def _read_as(experiment: str, profile: str, path: Path) -> Result:
 
 
 def _remedy(path: Path) -> str:
-    """What to do about a bad file: a recorded run is in git, and takes data and hours to make."""
+    """The remedy for a bad file: a recorded run is in git, and takes data and hours to make."""
     if path.resolve().parent == recorded_dir().resolve():
         if project_root() is None:
             return "install the package again"

@@ -75,7 +75,7 @@ class Bound(ABC):
 
 
 def store(bound: Bound, images: Gaussian) -> Any:
-    """What an index stores of a database.
+    """Stored numbers of a database in an index.
 
     Raises:
         ValueError: an image is none that the distance takes; it is named.

@@ -10,10 +10,10 @@ For each query::
     6       nearest <- the k nearest of nearest and the next images, twice as many as before
     7   return nearest
 
-An image is within reach while its bound does not exceed the k-th distance in ``nearest``. What line 5 leaves
-out cannot be among the k nearest, so that the result is that of the full sort. Bounds are rooted and rounded
-to the dtype of the result as the distances are: neither decreases, and a bound above the k-th distance still
-belongs to an image whose distance is above it.
+An image is within reach while its bound does not exceed the k-th distance in ``nearest``. Images that line 5
+leaves out cannot be among the k nearest, so that the result is that of the full sort. Bounds are rooted and
+rounded to the dtype of the result as the distances are: neither decreases, and a bound above the k-th
+distance still belongs to an image whose distance is above it.
 
 All queries of a block take each line together: an image is prepared once a round, for every query that asks
 for it. Not every distance has a sharper bound (line 4), dearer than a product and cheaper than a distance.

@@ -1,4 +1,4 @@
-"""What rounding may do to a bound, and how to keep out of its way."""
+"""Margins of bounds against rounding."""
 
 import torch
 from torch import Tensor

@@ -48,7 +48,7 @@ STANDARDIZED = 256
 
 @dataclass(frozen=True)
 class LearningRun:
-    """What one trained model reached.
+    """The metrics of one trained model.
 
     Args:
         values: for each retrieval metric its value for every query; for each clustering metric its values.
@@ -162,7 +162,7 @@ def run_once(
 
 
 def run_name(method: LearningMethod, value: float, seed: int) -> str:
-    """What the model of a method is remembered by."""
+    """The key of a method's model in the cache."""
     return f"{method.name}-{value:g}-seed{seed}"
 
 
