@@ -56,14 +56,14 @@ class Experiment:
         return self.function.partition(":")[0]
 
     def run(self, context: RunContext | None = None) -> Result:
-        """Run it; see the function for what each profile means.
+        """Run it; the function says what each profile means.
 
         Raises:
             ValueError: a profile that it does not have, or an unknown device.
             FileNotFoundError: data or weights of the profile are missing; the message says where to get them.
         """
         context = context or RunContext()
-        source = self.source()  # before the code is loaded: what is edited meanwhile is not what ran
+        source = self.source()  # before the code is loaded: later edits did not run
         run: Callable[[RunContext], Result] = pkgutil.resolve_name(self.function)
         with cpu_threads(1 if self.trains else None):
             result = run(context)

@@ -28,7 +28,7 @@ WEIGHTS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 
 
 class Weights(NamedTuple):
-    """A state dict, what provenance calls it, and the sha256 of the file it came from."""
+    """A state dict, its name in provenance, and the sha256 of its file."""
 
     state: StateDict
     name: str
@@ -158,7 +158,7 @@ def torchvision_weights(name: str, member: str) -> Weights | None:
 
 
 def load_into(network: nn.Module, needed: set[str], weights: Weights, name: str) -> None:
-    """Copy weights into a network; what the wanted layer does not need may be absent from them.
+    """Copy weights into a network; weights that the wanted layer does not need may be absent.
 
     Args:
         network: gets the weights.

@@ -37,7 +37,7 @@ class ResultError(ValueError):
     """A result file that cannot be used.
 
     Attributes:
-        fault: what is wrong with it; the message adds what to do about it.
+        fault: the fault of the file; the message adds the remedy.
     """
 
     def __init__(self, fault: str, remedy: str = "") -> None:

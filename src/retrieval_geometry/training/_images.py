@@ -47,6 +47,7 @@ class PreparedImages:
             try:
                 for batch in indices:
                     queue.append([pool.submit(self._read, i) for i in batch.tolist()])
+                    # Later batches decode while this one is used.
                     if len(queue) > AHEAD:
                         yield torch.stack([future.result() for future in queue.popleft()])
                 while queue:

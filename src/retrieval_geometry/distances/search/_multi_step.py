@@ -102,7 +102,7 @@ def search(
     indices = torch.empty(len(queries), k, dtype=torch.long, device=queries.device)
     evaluated = torch.zeros(len(queries), dtype=torch.long)
     with progress(len(queries) * len(images)) as bar:
-        # What is prepared of a query is a matrix in float64; what it remembers, two bounds and an order.
+        # A prepared query is a matrix in float64; its search remembers two bounds and an order.
         for cut in blocks(len(queries), 10 * images.dim**2 + 24 * len(images)):
             bounds = lower_bounds(queries[cut], cut.start)  # line 1
             found = _Block(queries[cut], images, k, method, comparison, bounds).run(bar)
@@ -204,7 +204,7 @@ class _Block:
     ) -> dict[int, Tensor]:
         """A function of each query and the images that it asks for; every image is prepared once.
 
-        It is called with the query's index, the images' indices, and what was prepared of both.
+        It is called with the query's index, the images' indices, and both in prepared form.
         """
         found = {i: torch.empty(len(c), dtype=dtype, device=c.device) for i, c in wanted.items()}
         asked = torch.cat(list(wanted.values())).unique()

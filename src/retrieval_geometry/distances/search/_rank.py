@@ -84,7 +84,7 @@ def rank(queries: Any, database: Any, distance: str = "wasserstein2", k: int = 1
 
 
 def _check_database(database: object) -> None:
-    """Refuse what is no batch of images, and has perhaps no length."""
+    """Refuse a database that is no batch of images, and has perhaps no length."""
     if not isinstance(database, Gaussian | GaussianMixture | Tensor):
         raise ValueError(
             f"database must hold images as the distance wants them, got {type(database).__name__}"

@@ -1,4 +1,4 @@
-"""A database that is searched again and again: what the bounds need of it is computed once, and can be saved.
+"""A database that is searched again and again: its part of the bounds is computed once, and can be saved.
 
 The file is a safetensors file: tensors, and a header with the format, its version and a SHA-256 over all that
 the file says. Nothing in it is ever executed.

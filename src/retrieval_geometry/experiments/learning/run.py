@@ -67,7 +67,7 @@ class LearningRun:
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained network with its objective; what is needed to look at it more closely."""
+    """A trained network with its objective, for a closer look."""
 
     network: EmbeddingNetwork
     objective: nn.Module
@@ -151,7 +151,7 @@ def _values(
 def run_once(
     name: str, work: Callable[[], LearningRun], checkpoints: Checkpoints, progress: str
 ) -> LearningRun:
-    """Do the work unless an interrupted run has done it, and say what it reached."""
+    """Do the work unless an interrupted run has done it; return its metrics."""
     checkpoints = checkpoints.made_by(work)
     found = checkpoints.get(name, LearningRun)
     if found is None:
