@@ -126,7 +126,7 @@ GAUSSIAN: dict[str, Callable[[_Normal, _Normal], Any]] = {
     "wasserstein2": lambda p, q: mp.sqrt(_wasserstein2_squared(p, q)),
     "wasserstein2_squared": _wasserstein2_squared,
     "affine_invariant": lambda p, q: mp.sqrt(_square(_relative_logs(p, q))),
-    # log (1 + l) / 2 - log l / 2 is log cosh of half the logarithm of l.
+    # log((1 + l) / 2) - log(l) / 2 = log cosh(log(l) / 2).
     "stein": lambda p, q: mp.fsum(mp.log(mp.cosh(x / 2)) for x in _relative_logs(p, q)),
     "log_euclidean": lambda p, q: mp.sqrt(_square(p.function(_log) - q.function(_log))),
     "euclidean_mean": lambda p, q: mp.sqrt(_square(p.mean - q.mean)),
