@@ -77,9 +77,9 @@ def test_transport_between_point_sets(p: int, dtype: torch.dtype) -> None:
     (x, a), (y, b) = ([t.to(dtype) for t in measures(2, n, 3, n)] for n in (4, 5))
     sets = [[t[i].double().numpy() for t in (x, y, a, b)] for i in range(2)]
     masses = [[*pair[:2], *(m / m.sum() for m in pair[2:])] for pair in sets]
-    expected = [definitions.sinkhorn_divergence(*pair, p, 0.5) for pair in masses]
-    agrees(sinkhorn_divergence(x, y, a, b, p, 0.5), expected, dtype)
-    agrees(pairwise_sinkhorn_divergence(x, y, a, b, p, 0.5).diagonal(), expected, dtype)
+    expected = [definitions.sinkhorn_divergence(*pair, p, 2.0) for pair in masses]
+    agrees(sinkhorn_divergence(x, y, a, b, p, 2.0), expected, dtype)
+    agrees(pairwise_sinkhorn_divergence(x, y, a, b, p, 2.0).diagonal(), expected, dtype)
     costs = [
         [definitions.exact_transport_cost(*(t.double().numpy() for t in (u, v)), p) for v in x] for u in x
     ]
