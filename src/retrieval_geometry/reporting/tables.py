@@ -67,6 +67,12 @@ def format_seconds(seconds: float | None) -> str:
     return f"{_two_digits(seconds / 1e-9)} ns"
 
 
+def format_power(value: float) -> str:
+    """A number as its first digit and its power of ten: ``6e-8``, ``1e6``."""
+    digit, power = f"{float(value):.0e}".split("e")
+    return f"{digit}e{int(power)}"
+
+
 def retrieval_table(
     results: Sequence[Result],
     paper: PaperNumbers | None = None,
