@@ -152,16 +152,12 @@ page.say(class_pairs=matching_pairs(batch), random_pairs=np.mean(at_random))
 
 
 # %%
-def held(images):
-    """The same images, drawn once and kept in memory."""
-    stack = stack_images(images, load_embedding_network())
-    place = {name: i for i, name in enumerate(images.ids)}
-    return replace(images, read=lambda name: stack[place[name]])
+from retrieval_geometry.reporting.learning_toys import held
 
-
-train_images, test_images = held(train_images), held(test_images)
+untouched = load_embedding_network()
+train_images, test_images = (held(part, untouched) for part in sides)
 every_twentieth = train_images.subset(range(0, len(train_images), 20))
-some = stack_images(every_twentieth, load_embedding_network())
+some = stack_images(every_twentieth, untouched)
 
 
 # %%
@@ -236,10 +232,8 @@ page.say(corner_mean=mean_distance(corner), untrained_mean=mean_distance(untrain
 # loss, without a formula. Proxies, if the loss has them, are points like the others.
 
 # %%
-PROXIES = {
-    "proxynca": "loss.proxies",
-    "proxyanchor": "loss.proxies",
-    "arcface": "loss.W",
+PROXIES = dict.fromkeys(("proxynca", "proxyanchor"), "loss.proxies") | {
+    "arcface": "loss.W"
 }
 
 
@@ -312,12 +306,8 @@ with warnings.catch_warnings():
 # %%
 for name in BASELINES:
     turned = points_at(toy_distances if name in PROXIES else toy_distances[:24, :24])
-    assert_close(
-        value(name, turned, labels, 6),
-        value(name, toy, labels, 6),
-        rtol=1e-4,
-        atol=1e-6,
-    )
+    again, before = (value(name, points, labels, 6) for points in (turned, toy))
+    assert_close(again, before, rtol=1e-4, atol=1e-6)
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "The family portrait. For one batch, the weight of each pair (its distance's derivative of the loss, relative to the largest) against its distance, for fourteen losses. Blue circles: matching pairs; orange triangles: others. Above zero a pair is pulled together, below it is pushed apart. The last three compare images with proxies.", "name": "fig-10-family"}, "image": {"alt": "Fourteen scatter plots of weight against distance. Contrastive and margin show flat steps; the triplet losses staircases; lifted, multi-similarity and SupCon smooth curves with scatter; histogram and FastAP bumps; the proxy losses steep curves."}}
 order = "contrastive margin triplet lifted genlifted npair supcon multisimilarity"
@@ -515,9 +505,7 @@ drawing.draw_heat(panels[0], d, cuts=range(4, 24, 4), cmap="cividis")
 panels[0].set_xlabel("distances", fontsize=9)
 for axes, name in zip(panels[1:], shown, strict=True):
     relative = weights[name] / weights[name].abs().max()
-    drawing.draw_heat(
-        axes, relative, cuts=range(4, 24, 4), cmap="RdBu", vmin=-1, vmax=1
-    )
+    drawing.draw_heat(axes, relative, range(4, 24, 4), cmap="RdBu", vmin=-1, vmax=1)
     axes.set_xlabel(BASELINES[name].title, fontsize=9)
 figure
 
@@ -613,11 +601,10 @@ points = functional.normalize(torch.randn(112, 128, generator=generator))
 pair_distances = torch.cdist(points, points)
 others = torch.arange(112)[:, None] // 2 != torch.arange(112) // 2
 chances = distance_weights(pair_distances, others, dim=128)
+chosen = chances.multinomial(8, generator=generator)
 drawn_negatives = {
     "random": pair_distances[others],
-    "distance-weighted": pair_distances.gather(
-        1, chances.multinomial(8, generator=generator)
-    ),
+    "distance-weighted": pair_distances.gather(1, chosen),
     "hardest": pair_distances.masked_fill(~others, 9).amin(dim=1),
 }
 
@@ -682,10 +669,9 @@ def span(dim):
     return float(far - near)
 
 
-rows = [
-    [str(dim), f"{span(dim):.0f}", *(f"{k:.0f}" for k in both)]
-    for dim, both in kept.items()
-]
+rows = []
+for dim, both in kept.items():
+    rows.append([str(dim), f"{span(dim):.0f}", *(f"{k:.0f}" for k in both)])
 header = ["dimensions", "span of the logarithms", "one maximum for the batch"]
 page.table("trap", [*header, "a maximum for each row"], rows)
 page.say(floor=-math.log(2.0**-149), span_128=span(128), span_512=span(512))
@@ -741,9 +727,8 @@ for start in ("corner", "spread"):
 # %% tags=["remove-cell"]
 runs = [(f"{start}-{name}", seen) for (start, name), seen in spreads.items()]
 page.say(**{f"lowest-{name}": f"{min(seen):.2g}" for name, seen in runs})
-page.say(
-    **{f"last-{name}": f"{seen[-1]:.2g}" for name, seen in runs if "corner" in name}
-)
+from_corner = [(name, seen) for name, seen in runs if name.startswith("corner")]
+page.say(**{f"last-{name}": f"{seen[-1]:.2g}" for name, seen in from_corner})
 page.say(corner_start=f"{spreads['corner', 'hardest'][0]:.2g}")
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Mean distance within the batch in the first 40 steps of the triplet loss, with two rules for the negative and two starts. The margin is 0.2.", "name": "fig-10-collapse"}, "image": {"alt": "Four curves on a logarithmic axis. The two from the spread start begin near 1.4, the two from the corner begin lower; those with the hardest negatives run below those with distance-weighted ones."}}

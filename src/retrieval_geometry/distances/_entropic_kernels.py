@@ -5,6 +5,7 @@ method. Problems that these loops do not solve are left to the steps there.
 """
 
 import math
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +18,13 @@ NEWTON_STEPS = 30
 
 @compiled(FREE_ORDER)
 def point_costs(
-    x: NDArray, y: NDArray, left: Integers, right: Integers, squared: bool, symmetric: bool, out: Floats
+    x: NDArray[Any],
+    y: NDArray[Any],
+    left: Integers,
+    right: Integers,
+    squared: bool,
+    symmetric: bool,
+    out: Floats,
 ) -> None:
     """Distances ``out (B, n, m)`` of the points of x[left[k]] and y[right[k]], or their squares.
 
@@ -57,7 +64,13 @@ def point_costs(
 
 @compiled(FREE_ORDER)
 def add_pulls(
-    x: NDArray, y: NDArray, left: Integers, right: Integers, weights: NDArray, grad: Floats, grad_x: NDArray
+    x: NDArray[Any],
+    y: NDArray[Any],
+    left: Integers,
+    right: Integers,
+    weights: NDArray[Any],
+    grad: Floats,
+    grad_x: NDArray[Any],
 ) -> None:
     """Add grad[k] sum_j weights[k, i, j] (x_i - y_j), for the pair of sets k, to the gradient of x_i.
 
