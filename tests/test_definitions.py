@@ -30,7 +30,7 @@ from retrieval_geometry.losses.special_cases import quadruplet_loss
 from tests import definitions
 from tests.distances.common import DTYPES, TOLERANCE, gaussians, measures, mixtures, normal, source
 
-LABELS = [0, 0, 1, 1, 2]
+LABELS = [0, 0, 1, 1, 2, 2]
 
 pytestmark = pytest.mark.parametrize("dtype", DTYPES)
 
