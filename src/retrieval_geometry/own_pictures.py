@@ -32,7 +32,7 @@ CHUNK = 128
 
 @dataclass(frozen=True)
 class Found:
-    """What a search has found.
+    """The result of a search.
 
     Attributes:
         nearest: name (its path below the folder) and distance of each picture, the nearest first.

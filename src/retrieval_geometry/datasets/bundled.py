@@ -126,10 +126,12 @@ def _patch_corners(photo: Photograph, side: int) -> tuple[tuple[int, int], ...]:
     pixels = _decode(photo)
     height, width = pixels.shape[:2]
     rows, columns = height // side, width // side
+    # The grid in the middle: what is cut off is shared by all sides.
     top, left = (height - rows * side) // 2, (width - columns * side) // 2
     grid = [(top + r * side, left + c * side) for r in range(rows) for c in range(columns)]
     grid = [(y, x) for y, x in grid if pixels[y : y + side, x : x + side].mean(axis=2).std() >= FLAT]
     if len(grid) > MAX_PATCHES:
+        # Evenly spread, or large photographs would be represented by their upper parts.
         grid = [grid[i] for i in np.linspace(0, len(grid) - 1, MAX_PATCHES).round().astype(int)]
     return tuple(grid)
 

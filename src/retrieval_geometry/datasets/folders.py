@@ -95,6 +95,7 @@ def image_set_from(
         raise ValueError(f"{place} holds no image{_reasons(skipped)}")
     owners = [composed(image_id.rpartition("/")[0].partition("/")[0]) if classes else "" for image_id in ids]
     known = sorted(set(owners))
+    # Names as well as bytes: labels follow from the names.
     content = [f"{composed(image_id)} {checked[wrapper + image_id][0]}\n" for image_id in ids]
     return ImageSet(
         name=name,

@@ -175,6 +175,7 @@ def _draw(size: int, seed: int, image_id: str) -> Tensor:
     """Draw one image, uint8 ``(3, size, size)``, at twice its size and then averaged: smooth edges."""
     code, face, _ = image_id.split("/")
     mask = _mask(face, chr(int(code[2:], 16)), 3 * size)
+    # By the id alone: an image is the same in every subset and in every order.
     digest = hashlib.sha256(f"{seed} {image_id}".encode()).digest()
     rng = np.random.default_rng(int.from_bytes(digest[:8], "little"))
     drawn = cv2.warpAffine(mask, _random_map(rng, mask.shape, 2 * size), (2 * size, 2 * size))
@@ -189,6 +190,7 @@ def _random_map(rng: np.random.Generator, shape: tuple[int, ...], side: int) -> 
     scale = MAPS["fill"] * side / max(shape) * rng.uniform(MAPS["shrink"], MAPS["grow"])
     angle = np.deg2rad(rng.uniform(-1, 1) * MAPS["degrees"])
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    # Shear, then rotation, then scale, about the centre of the mask.
     linear = scale * turn @ np.array([[1.0, rng.uniform(-1, 1) * MAPS["shear"]], [0.0, 1.0]])
     target = side / 2 + rng.uniform(-1, 1, 2) * MAPS["shift"] * side
     centre = np.array([shape[1], shape[0]]) / 2

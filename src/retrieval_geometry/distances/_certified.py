@@ -1,6 +1,6 @@
 """Values with a bound of their rounding: some pairs keep them, the others are computed again.
 
-A product for all pairs rounds by what the two images are in a common frame, and the frame belongs to the
+The rounding of a product for all pairs follows the two images in a common frame, and the frame belongs to the
 batch. A pair keeps such a value only if the bound is small beside it; all others are computed again, each
 from its two images alone.
 """
@@ -26,7 +26,7 @@ def product_rounding(dtype: torch.dtype, n_terms: int) -> float:
 
 def doubtful(values: Tensor, errors: Tensor, dtype: torch.dtype, absolute: float = 0.0) -> Tensor:
     """Where values ``(P, Q)`` may be off by more than the relative and the absolute tolerance; NaN is."""
-    # Comparisons with NaN are false: what is no number is doubtful, and so is a bound that is none.
+    # Comparisons with NaN are false: a value that is no number is doubtful, and so is a bound.
     values, errors = values.detach(), errors.detach()
     return ~((errors <= TOLERANCE[dtype] * values.abs() + absolute) & values.isfinite())
 

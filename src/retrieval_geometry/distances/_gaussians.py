@@ -15,7 +15,7 @@ from retrieval_geometry._covariances import check_symmetric, cholesky_factor
 from retrieval_geometry.image_models import Gaussian
 
 BAND = 128
-"""Rows of a triangular matrix that are multiplied at a time, with what lies above the diagonal left out."""
+"""Rows of a triangular matrix that are multiplied at a time, without the zeros above the diagonal."""
 
 SQUARING_LOSS = 1e-12
 """Eigenvalues of a Gram matrix below this share of the largest say too little of the singular values."""

@@ -92,7 +92,7 @@ def divergences_of_one(p: Gaussian, q: Gaussian, symmetric: bool) -> tuple[Tenso
             found = torch.stack([values, torch.zeros_like(values)])
         return found.unsqueeze(1 if alone == "p" else 2)
 
-    # On a CPU, an image at a time: what is computed of it stays near its cache.
+    # On a CPU, an image at a time: its matrices stay near the cache.
     share = MEMORY_BUDGET // 2**21 if p.device.type == "cpu" else 4
     values, errors = all_pairs(p, q, prepare, compare, 8 * p.dim**2 * share, torch.float64)
     return values, errors

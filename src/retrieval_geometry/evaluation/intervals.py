@@ -62,7 +62,7 @@ def bootstrap_interval(
     """
     numbers = _check_values(values, "values")
     check_count(n_resamples, "n_resamples")
-    centre = numbers[0]  # what all values have in common is not rounded
+    centre = numbers[0]  # the common part of all values is not rounded
     sums, sizes = numbers - centre, None
     if groups is not None:
         group = label_groups(groups, len(numbers))[1]

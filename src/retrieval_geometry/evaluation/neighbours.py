@@ -100,7 +100,7 @@ def _search(
     distances, indices = _first(lengths, candidates, k, own)
     if candidates.shape[1] < len(gallery):
         everything = torch.arange(len(gallery))[None]
-        settled = distances[:, -1] * (1 + 2.0**-31) < reach  # no tie with what is left out
+        settled = distances[:, -1] * (1 + 2.0**-31) < reach  # no tie with the others
         for query in (~settled).nonzero()[:, 0].tolist():
             row = _lengths(gallery - queries[query], faint)[None]
             left_out = None if own is None else own[query : query + 1]

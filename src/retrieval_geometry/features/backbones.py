@@ -169,7 +169,7 @@ def load_backbone(
 
 
 def feature_extractor(network: nn.Module, layers: Sequence[str], name: str) -> nn.Module:
-    """Cut a network down to what some layers need; it then returns a dict of their outputs.
+    """Cut a network down to the parts that some layers need; it then returns a dict of their outputs.
 
     Raises:
         ValueError: no layers, the same twice, or one that the network has not; near matches are given.
@@ -189,7 +189,7 @@ def feature_extractor(network: nn.Module, layers: Sequence[str], name: str) -> n
 
 
 def _without_in_place(trunk: Any) -> nn.Module:
-    """Make a traced network keep what it has computed: a later layer must not overwrite a wanted output."""
+    """A traced network without in-place layers: a later layer must not overwrite a wanted output."""
     for module in trunk.modules():
         if hasattr(module, "inplace"):
             module.inplace = False

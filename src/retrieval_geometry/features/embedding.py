@@ -22,7 +22,7 @@ from retrieval_geometry.features.backbones import load_backbone
 from retrieval_geometry.features.base import Backbone
 
 GLYPH_TRUNKS = ("glyph_cnn", "glyph_cnn_bn")
-ROUNDING = 1e-5  # of the terms of a sum in single precision: what varies less does not vary
+ROUNDING = 1e-5  # of the terms of a sum in single precision: smaller variations are none
 
 
 class GlyphCNN(Backbone):
@@ -140,6 +140,7 @@ class EmbeddingNetwork(nn.Module):
             scaled = scaled.to(dtype)
         elif images.dtype != dtype:
             raise ValueError(f"images are {images.dtype}, but the network is {dtype}; convert one with .to")
+        # A frozen trunk keeps no activations: memory for the head alone.
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.freeze_trunk):
             return self.trunk.feature_map(scaled).flatten(2).mT
 
@@ -168,7 +169,7 @@ class EmbeddingNetwork(nn.Module):
             raise ValueError(f"images must be at least two to have a variance, got {len(images)}")
         norms = [module for module in self.modules() if isinstance(module, _BatchNorm) and module.training]
         usual = [norm.momentum for norm in norms]
-        for norm in norms:  # what batch norm remembers for evaluation is these images, not a tenth of them
+        for norm in norms:  # batch norm shall remember all of these images, not a tenth of them
             norm.momentum = 1.0
         features = self.features(images).flatten(0, 1)
         mapped = self.head(features)
@@ -196,7 +197,7 @@ class EmbeddingNetwork(nn.Module):
         check_count(margin, "margin", at_least=0)
         size = self.input_size
         if image.shape[1:] != (size, size):
-            # Through float, as the backbone does: what is resized in uint8 is rounded on the way.
+            # Through float, as the backbone does: resizing in uint8 rounds on the way.
             resized = resize_shorter_side(image.float(), self.trunk.resize_size)
             image = resized.round().clamp(0, 255).to(torch.uint8)
         side = size + 2 * margin

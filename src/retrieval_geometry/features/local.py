@@ -67,6 +67,7 @@ def extract_descriptors(
     was_training = backbone.training
     backbone.eval()
     try:
+        # The witness: cached descriptors must agree with it, or another network made them.
         first = _describe(images, range(1), backbone)[0]
         folder = None if cache is None else check_path(cache, "cache") / cache_key(images, backbone)
         result = first.new_empty(len(images), *first.shape)

@@ -40,7 +40,7 @@ def check_variance(variance: Tensor, x: Tensor, start: int = 0, name: str = "x")
         variance: ``(B,)``, of each image, the mean over its dimensions.
         x: the descriptors; an image that does not vary at all is no fault here.
         start: index of the first image in the batch.
-        name: what the message calls them.
+        name: of the descriptors, in the message.
 
     Raises:
         ImageError: a variance outside :data:`VARIANCES`.

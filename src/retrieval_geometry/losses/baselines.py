@@ -240,7 +240,7 @@ class BaselineLoss(nn.Module):
     It takes embeddings ``(B, D)`` and labels ``(B,)`` and gives a scalar.
 
     Attributes:
-        config: what it was made from.
+        config: its entry of :data:`BASELINES`.
         loss: the loss; its parameters, if any, are trained at ``config.parameter_lr``.
         miner: None where all pairs take part.
         settings: the hyper-parameters and the seed; some are only the start of a parameter.
@@ -296,7 +296,7 @@ def baseline_loss(
 
     Source: Roth et al. 2020, or the paper that ``BASELINES[name].source`` names. Derived in chapter 10.
 
-    A batch without what a loss compares (one class only, or one image of each) has the loss that
+    A batch without pairs to compare (one class only, or one image of each) has the loss that
     pytorch-metric-learning gives it, which is finite and has a finite gradient.
 
     Args:

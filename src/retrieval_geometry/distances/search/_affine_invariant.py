@@ -115,7 +115,7 @@ class AffineInvariantBound(Bound):
         return queries.packed[:, :0, None]
 
     def _rounding_of_the_distance(self, queries: StoredLogs, images: StoredLogs) -> Tensor:
-        """What the distance may err ``(P, Q)``: by its product, and by singular values or their squares."""
+        """Error bounds ``(P, Q)``: by the product, and by singular values or their squares."""
         dim = len(self.frame.whitener)
         product = torch.outer(queries.condition, images.condition)
         span = queries.span.unsqueeze(1) + images.span

@@ -1,4 +1,4 @@
-"""What rounding may do to a bound, and how to keep out of its way."""
+"""Margins of bounds against rounding."""
 
 import torch
 from torch import Tensor
@@ -33,7 +33,7 @@ def householder(n: int) -> float:
 
 
 def no_bound_if_not_finite(lower: Tensor) -> Tensor:
-    """Lower bounds with 0 in place of NaN and infinity: what overflowed says nothing."""
+    """Lower bounds with 0 in place of NaN and infinity: a bound that overflowed says nothing."""
     return lower.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0).clamp_min(0)
 
 

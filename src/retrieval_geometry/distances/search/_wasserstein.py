@@ -33,7 +33,7 @@ class WassersteinFrame(NamedTuple):
 
 
 class WassersteinStored(NamedTuple):
-    """What an index stores of images, float64.
+    """Stored numbers of images in an index, float64.
 
     Each covariance is divided by the square of its own unit, so that nothing overflows at any scale, and
     padded by what rounding may have taken from it: what bounds more than the covariance bounds it.

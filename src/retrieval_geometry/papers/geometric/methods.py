@@ -21,7 +21,7 @@ class Method:
 
     Args:
         name: stable name in results and claims.
-        label: what tables and figures call it.
+        label: its name in tables and figures.
         model: key of :data:`MODELS`, or "sift-bow".
         distance: name in the registry of distances, or "euclidean" between vectors.
         covariance_only: whether the means are set to zero first.
