@@ -1,7 +1,7 @@
 """Build HEAD once more in a clean folder, and compare with the last build and the recorded results.
 
     python -m tests.reproduce                   what `make reproduce` runs
-    python -m tests.reproduce --threads 2       with two threads in each experiment and chapter
+    python -m tests.reproduce --threads 2       with two threads in each experiment
 
 Nothing of the last build is used. What differs, times excepted, is printed cell by cell; exit status 1 says
 that something did.
@@ -25,7 +25,7 @@ FOLDER = "reproduction"
 def main(arguments: Sequence[str] | None = None) -> int:
     """Build, compare, and return 1 if the build fails or anything differs."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--threads", type=int, default=1, help="of each experiment and chapter (default: 1)")
+    parser.add_argument("--threads", type=int, default=1, help="of each experiment (default: 1)")
     parser.add_argument("--cores", type=int, help="to use (default: all)")
     options = parser.parse_args(arguments)
     project = Project.find()

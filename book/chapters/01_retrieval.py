@@ -30,7 +30,8 @@ import importlib.util
 
 if importlib.util.find_spec("retrieval_geometry") is None:
     get_ipython().run_line_magic(  # noqa: F821
-        "pip", "install --quiet git+https://github.com/retrieval-geometry/geometry-of-image-retrieval"
+        "pip",
+        "install --quiet git+https://github.com/retrieval-geometry/geometry-of-image-retrieval",
     )
 
 # %% tags=["parameters"]
@@ -148,7 +149,9 @@ rows = [
     [photo.name, photo.subject, photo.author, photo.licence, str(int(count))]
     for photo, count in zip(PHOTOGRAPHS, class_sizes, strict=True)
 ]
-table = markdown_table(["Class", "Shows", "Author or source", "Licence", "Patches"], rows)
+table = markdown_table(
+    ["Class", "Shows", "Author or source", "Licence", "Patches"], rows
+)
 table = table.replace("| ---: | ---: | ---: | ---: |", "| :--- | :--- | :--- | ---: |")
 glue("tab-01-photographs", Markdown(table), display=False)
 
@@ -167,12 +170,14 @@ glue("tab-01-photographs", Markdown(table), display=False)
 # compare the averages by Euclidean distance.
 
 # %%
-from retrieval_geometry.experiments.data import cache_folder, load_setting
+from retrieval_geometry.experiments import RunContext
+from retrieval_geometry.papers.geometric.data import load_setting
 from retrieval_geometry.features import extract_descriptors, load_backbone
 
-setting = load_setting(profile, data_root, seed)
+context = RunContext(profile, data_root, device, seed)
+setting = load_setting(context)
 backbone = load_backbone(**setting.backbone, device=device)
-x = extract_descriptors(images, backbone, progress=False, cache=cache_folder())
+x = extract_descriptors(images, backbone, progress=False, cache=context.descriptors)
 means = x.mean(dim=1)
 distance = torch.cdist(means, means)
 x.shape, distance.shape
@@ -212,7 +217,9 @@ for name, row in zip(shown, figure.subplots(6, 11), strict=True):
         axes.imshow(images.load(i).permute(1, 2, 0).numpy())
         axes.set(xticks=[], yticks=[])
         wrong = images.labels[i] != images.labels[query]
-        axes.spines[:].set(lw=3 if wrong else 0, color=OKABE_ITO[1], ls="--", capstyle="butt")
+        axes.spines[:].set(
+            lw=3 if wrong else 0, color=OKABE_ITO[1], ls="--", capstyle="butt"
+        )
     row[0].set_ylabel(name.split("/")[0], fontsize=9)
 figure
 
@@ -274,7 +281,11 @@ for row, label in enumerate(order):
     jitter = rng.uniform(-0.28, 0.28, len(values))
     axes.plot(values, row + jitter, ".", color=OKABE_ITO[5], ms=4)
     axes.plot(values.mean(), row, "o", color=OKABE_ITO[0], ms=7)
-axes.axvline((class_sizes[images.labels].double().mean() - 1) / (len(images) - 1), color="black", ls="--")
+axes.axvline(
+    (class_sizes[images.labels].double().mean() - 1) / (len(images) - 1),
+    color="black",
+    ls="--",
+)
 axes.set_yticks(range(len(order)), [images.classes[label] for label in order])
 axes.set(xlabel="precision at 10", xlim=(-0.02, 1.02))
 axes.spines[["top", "right"]].set_visible(False)
@@ -325,9 +336,17 @@ for name in CONVENTIONS:
 rows = []
 for name in CONVENTIONS:
     cut = name not in ("full", "R")
-    cells = [f"{value:.3f}" if cut else "–" for value in our_ap[name][:2]] + [f"{our_ap[name][2]:.3f}"]
+    cells = [f"{value:.3f}" if cut else "–" for value in our_ap[name][:2]] + [
+        f"{our_ap[name][2]:.3f}"
+    ]
     rows.append([name, f"{toy_ap[name]:.3f}", *cells])
-header = ["Convention", "toy ranking, k = 10", "ours, k = 1", "ours, k = 5", "ours, k = 10"]
+header = [
+    "Convention",
+    "toy ranking, k = 10",
+    "ours, k = 1",
+    "ours, k = 5",
+    "ours, k = 10",
+]
 glue("tab-01-conventions", Markdown(markdown_table(header, rows)), display=False)
 glue("c01-toy-low", min(toy_ap.values()), display=False)
 glue("c01-toy-high", max(toy_ap.values()), display=False)
@@ -503,7 +522,11 @@ figure
 best, second = paper["GMM-Wasserstein"], paper["GMM-Normal KL"]
 missed = 101 - len({round(100 * count / N_QUERIES) for count in range(N_QUERIES + 1)})
 glue("c01-missed", missed, display=False)
-glue("c01-paper-width", float(np.mean([one.width for one in paper.values()])), display=False)
+glue(
+    "c01-paper-width",
+    float(np.mean([one.width for one in paper.values()])),
+    display=False,
+)
 glue("c01-se-94", float(np.sqrt(0.53 * 0.47 / N_QUERIES)), display=False)
 glue("c01-best-low", best.low, display=False)
 glue("c01-best-high", best.high, display=False)
@@ -528,11 +551,17 @@ better, worse = (binom.pmf(counts, N_QUERIES, p) for p in (0.62, 0.53))
 upset = float(sum(worse[k] * better[: k + 1].sum() for k in counts))
 figure = new_figure(7.0, 2.8)
 axes = figure.subplots()
-axes.fill_between(counts / N_QUERIES, better, step="mid", color=OKABE_ITO[0], alpha=0.25)
+axes.fill_between(
+    counts / N_QUERIES, better, step="mid", color=OKABE_ITO[0], alpha=0.25
+)
 axes.step(counts / N_QUERIES, better, where="mid", color=OKABE_ITO[0])
 axes.fill_between(counts / N_QUERIES, worse, step="mid", color=OKABE_ITO[1], alpha=0.25)
 axes.step(counts / N_QUERIES, worse, where="mid", color=OKABE_ITO[1], ls="--")
-axes.set(xlabel="Top-1 in an experiment with 94 queries", ylabel="probability", xlim=(0.3, 0.85))
+axes.set(
+    xlabel="Top-1 in an experiment with 94 queries",
+    ylabel="probability",
+    xlim=(0.3, 0.85),
+)
 axes.spines[["top", "right"]].set_visible(False)
 figure
 
@@ -613,12 +642,18 @@ figure = new_figure(7.4, 3.6)
 axes = figure.subplots()
 n = len(names)
 both = np.where(np.tri(n, dtype=bool), ratios[0.0], ratios[0.5])
-axes.imshow(np.where(both > 1.96, 1.0, 0.0), cmap="Blues", vmin=0, vmax=4, aspect="auto")
+axes.imshow(
+    np.where(both > 1.96, 1.0, 0.0), cmap="Blues", vmin=0, vmax=4, aspect="auto"
+)
 for i, j in np.argwhere(~np.eye(n, dtype=bool)):
     weight = "bold" if both[i, j] > 1.96 else "normal"
     axes.text(j, i, f"{both[i, j]:.1f}", ha="center", va="center", weight=weight)
 axes.set_yticks(range(n), names)
-axes.set_xticks(range(n), [name.replace("-", "-\n", 1).replace(" ", "\n") for name in names], fontsize=9)
+axes.set_xticks(
+    range(n),
+    [name.replace("-", "-\n", 1).replace(" ", "\n") for name in names],
+    fontsize=9,
+)
 axes.spines[:].set_visible(False)
 figure
 
@@ -664,18 +699,31 @@ print(f"[{everyone.low:.3f}, {everyone.high:.3f}]")
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Top-1 that an experiment with two queries per class would have reported, over 2,000 draws of the queries. Blue, solid: mean of the descriptors. Orange, dashed: their spread.", "name": "fig-01-draws"}, "image": {"alt": "Two overlapping histograms of Top-1, the one of the spread lying a little lower; both about 0.2 wide."}}
 rng = np.random.default_rng(seed)
-members = [(images.labels == label).nonzero()[:, 0].numpy() for label in range(len(images.classes))]
+members = [
+    (images.labels == label).nonzero()[:, 0].numpy()
+    for label in range(len(images.classes))
+]
 draws = np.array(
-    [np.concatenate([rng.choice(group, 2, replace=False) for group in members]) for _ in range(2000)]
+    [
+        np.concatenate([rng.choice(group, 2, replace=False) for group in members])
+        for _ in range(2000)
+    ]
 )
 edges = np.arange(0.5, 37) / 36
 figure = new_figure(7.0, 2.8)
 axes = figure.subplots()
-for values, colour, style in ((top1, OKABE_ITO[0], "-"), (other_top1, OKABE_ITO[1], "--")):
+for values, colour, style in (
+    (top1, OKABE_ITO[0], "-"),
+    (other_top1, OKABE_ITO[1], "--"),
+):
     reported = values.numpy()[draws].mean(axis=1)
     axes.hist(reported, edges, histtype="stepfilled", color=colour, alpha=0.25)
     axes.hist(reported, edges, histtype="step", color=colour, ls=style, lw=1.5)
-axes.set(xlabel="Top-1 of a draw with two queries per class", ylabel="draws", xlim=(0.55, 1.02))
+axes.set(
+    xlabel="Top-1 of a draw with two queries per class",
+    ylabel="draws",
+    xlim=(0.55, 1.02),
+)
 axes.spines[["top", "right"]].set_visible(False)
 figure
 
@@ -683,7 +731,11 @@ figure
 a, b = (values.numpy()[draws].mean(axis=1) for values in (top1, other_top1))
 glue("c01-n-drawn", draws.shape[1], display=False)
 glue("c01-not-ahead", 100 * float((a <= b).mean()), display=False)
-glue("c01-needed", int(np.ceil((1.96 / 0.03) ** 2 * (0.62 * 0.38 + 0.59 * 0.41) / 100) * 100), display=False)
+glue(
+    "c01-needed",
+    int(np.ceil((1.96 / 0.03) ** 2 * (0.62 * 0.38 + 0.59 * 0.41) / 100) * 100),
+    display=False,
+)
 
 # %% [markdown]
 # With {glue:text}`c01-n-drawn` queries the method that is worse over all queries comes out level or ahead in
@@ -719,8 +771,15 @@ columns = {
 rows = []
 for name, one in entries.items():
     cells = [bootstrap_interval(metric(one), seed=seed) for metric in columns.values()]
-    rows.append([name, *[f"{cell.value:.2f} [{cell.low:.2f}, {cell.high:.2f}]" for cell in cells]])
-glue("tab-01-first", Markdown(markdown_table(["Method", *columns], rows)), display=False)
+    rows.append(
+        [
+            name,
+            *[f"{cell.value:.2f} [{cell.low:.2f}, {cell.high:.2f}]" for cell in cells],
+        ]
+    )
+glue(
+    "tab-01-first", Markdown(markdown_table(["Method", *columns], rows)), display=False
+)
 cosine_gain = paired_bootstrap_difference(
     precision_at_k(entries["mean, cosine"], images.labels, 1), top1, seed=seed
 )

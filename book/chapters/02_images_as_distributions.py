@@ -32,7 +32,8 @@ import importlib.util
 
 if importlib.util.find_spec("retrieval_geometry") is None:
     get_ipython().run_line_magic(  # noqa: F821
-        "pip", "install --quiet git+https://github.com/retrieval-geometry/geometry-of-image-retrieval"
+        "pip",
+        "install --quiet git+https://github.com/retrieval-geometry/geometry-of-image-retrieval",
     )
 
 # %% tags=["parameters"]
@@ -95,7 +96,9 @@ middle = waves.shape[-1] // 2
 for number in range(12):
     row, column = divmod(number, 4)
     wave = waves[number, middle - 12 : middle + 12, middle - 12 : middle + 12]
-    for side, (picture, colours) in enumerate([(wave, "gray"), (maps[0, 3 + number].cpu(), "viridis")]):
+    for side, (picture, colours) in enumerate(
+        [(wave, "gray"), (maps[0, 3 + number].cpu(), "viridis")]
+    ):
         axes = figure.add_subplot(grid[row, 4 + 2 * column + side])
         axes.imshow(picture.numpy(), cmap=colours)
         axes.axis("off")
@@ -156,7 +159,9 @@ share = float(variances[-2:].sum() / variances.sum())
 # %% tags=["remove-cell"]
 def colours_of(points):
     """Colour each descriptor by its three leading principal components."""
-    leading = (points - points.mean(0)) @ torch.linalg.svd(points - points.mean(0)).Vh[:3].T
+    leading = (points - points.mean(0)) @ torch.linalg.svd(points - points.mean(0)).Vh[
+        :3
+    ].T
     low, high = leading.quantile(0.02, dim=0), leading.quantile(0.98, dim=0)
     return ((leading - low) / (high - low)).clamp(0, 1).numpy()
 
@@ -166,7 +171,9 @@ def ellipse(axes, mean, cov, radius=2.0, **style):
     values, vectors = np.linalg.eigh(np.asarray(cov))
     width, height = 2 * radius * np.sqrt(np.maximum(values[::-1], 0))
     angle = np.degrees(np.arctan2(vectors[1, 1], vectors[0, 1]))
-    axes.add_patch(Ellipse(np.asarray(mean), width, height, angle=angle, fill=False, **style))
+    axes.add_patch(
+        Ellipse(np.asarray(mean), width, height, angle=angle, fill=False, **style)
+    )
 
 
 glue("c02-share", 100 * share, display=False)
@@ -176,7 +183,9 @@ figure = new_figure(7.5, 2.6)
 left, middle, right = figure.subplots(1, 3)
 left.imshow(patch.permute(1, 2, 0).numpy())
 middle.imshow(colours_of(one).reshape(12, 12, 3))
-right.scatter(*shadow.T.numpy(), c=colours_of(one), s=18, edgecolor="black", linewidth=0.3)
+right.scatter(
+    *shadow.T.numpy(), c=colours_of(one), s=18, edgecolor="black", linewidth=0.3
+)
 ellipse(right, [0, 0], plane.T @ gaussian.cov[0] @ plane, color="black", lw=1.5)
 right.set(xlabel="first principal direction", ylabel="second")
 right.set_aspect("equal", "datalim")
@@ -257,12 +266,13 @@ factor.shape
 # what a network has learnt; in the others it is the network of the experiments.
 
 # %%
-from retrieval_geometry.experiments.data import load_setting
+from retrieval_geometry.experiments import RunContext
+from retrieval_geometry.papers.geometric.data import load_setting
 
 if profile == "quick":
     network = load_backbone("squeezenet1_1", weights="random", device=device)
 else:
-    backbone = load_setting(profile, data_root, seed).backbone
+    backbone = load_setting(RunContext(profile, data_root, device, seed)).backbone
     network = load_backbone(**backbone, device=device)
 positions = [images.ids.index(name) for name in ("motorcycle/10", "brick/03")]
 pair = images.subset(positions)
@@ -299,7 +309,9 @@ glue("c02-grey-constant", int((grey.std(dim=0) < 1e-6).sum()), display=False)
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Rank of the covariance against the number of descriptors it is made of. The dashed line is the bound N - 1.", "name": "fig-02-rank"}, "image": {"alt": "Three curves that follow the line of rank N minus one: the scattering of a colour patch until it levels off, that of a grey patch levelling off earlier, the network to the end."}}
 figure = new_figure(7.0, 3.0)
 axes = figure.subplots()
-axes.plot([1, len(deep)], [0, len(deep) - 1], color="grey", ls="--", lw=1, label="N - 1")
+axes.plot(
+    [1, len(deep)], [0, len(deep) - 1], color="grey", ls="--", lw=1, label="N - 1"
+)
 for (name, found), colour, marker in zip(ranks.items(), OKABE_ITO, "os^", strict=False):
     axes.plot(counts[: len(found)], found, marker=marker, color=colour, label=name)
 axes.set(xlabel="descriptors N", ylabel="rank of the covariance")
@@ -449,12 +461,20 @@ assert (np.diff(likelihoods) >= -1e-9).all()
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "The cloud of the previous figure with mixtures of 3, 8 and 64 diagonal components, as they appear in the plane (two standard deviations). Of the 64 many have shrunk to a point: orange crosses mark components with fewer than two descriptors.", "name": "fig-02-mixtures"}, "image": {"alt": "Three scatter plots of one cloud; with three and eight components the ellipses cover groups of points, with 64 most ellipses are tiny and many points carry an orange cross."}}
 figure = new_figure(7.5, 2.9)
-for axes, k in zip(figure.subplots(1, 3, sharex=True, sharey=True), (3, 8, 64), strict=True):
+for axes, k in zip(
+    figure.subplots(1, 3, sharex=True, sharey=True), (3, 8, 64), strict=True
+):
     model = fit_mixture(one[None], k, torch.Generator().manual_seed(seed))
-    axes.scatter(*shadow.T.numpy(), c=colours_of(one), s=14, edgecolor="black", linewidth=0.2)
-    for weight, mean, variance in zip(model.weights[0], model.means[0], model.variances[0], strict=True):
+    axes.scatter(
+        *shadow.T.numpy(), c=colours_of(one), s=14, edgecolor="black", linewidth=0.2
+    )
+    for weight, mean, variance in zip(
+        model.weights[0], model.means[0], model.variances[0], strict=True
+    ):
         centre = (mean - gaussian.mean[0]) @ plane
-        ellipse(axes, centre, plane.T @ torch.diag(variance) @ plane, color="black", lw=1)
+        ellipse(
+            axes, centre, plane.T @ torch.diag(variance) @ plane, color="black", lw=1
+        )
         if weight * len(one) < 1.99:
             axes.plot(*centre.numpy(), "x", color=OKABE_ITO[1], ms=6, mew=1.5)
     axes.set_xlabel(f"K = {k}")
@@ -503,13 +523,23 @@ rows = [
         str(k),
         f"{k * (2 * dim + 1) - 1:,}",
         f"{score['few']:.1f}",
-        *[f"{score[column]:.0f}".replace("-", "−") for column in ("train", "test", "collapsed")],
+        *[
+            f"{score[column]:.0f}".replace("-", "−")
+            for column in ("train", "test", "collapsed")
+        ],
     ]
     for k, score in scores.items()
 ]
 from retrieval_geometry.reporting.tables import markdown_table
 
-header = ["K", "parameters", "with fewer than two points", "training", "test", "test, collapsed"]
+header = [
+    "K",
+    "parameters",
+    "with fewer than two points",
+    "training",
+    "test",
+    "test, collapsed",
+]
 glue("tab-02-mixtures", Markdown(markdown_table(header, rows)), display=False)
 best_k = max(scores, key=lambda k: scores[k]["test"])
 glue("c02-best-k", best_k, display=False)
@@ -626,7 +656,9 @@ figure = new_figure(7.0, 2.8)
 axes = figure.subplots()
 axes.fill_between(components, low, high, color=OKABE_ITO[0], alpha=0.2, lw=0)
 axes.plot(components, median, "o-", color=OKABE_ITO[0])
-axes.set(xscale="log", yscale="log", xlabel="components K", ylabel="relative distance to S")
+axes.set(
+    xscale="log", yscale="log", xlabel="components K", ylabel="relative distance to S"
+)
 axes.set_xticks(components, components)
 axes.minorticks_off()
 axes.spines[["top", "right"]].set_visible(False)
@@ -774,15 +806,29 @@ left.plot(*points.T, ".", color=OKABE_ITO[5])
 axis_i = np.array([theta.cos(), -theta.sin()]) * 2 * float(first.sqrt())
 axis_j = np.array([theta.sin(), theta.cos()]) * 2 * float(second.sqrt())
 for axis in (axis_i, axis_j):
-    left.annotate("", axis, (0, 0), arrowprops={"arrowstyle": "-|>", "lw": 2, "color": OKABE_ITO[1]})
+    left.annotate(
+        "",
+        axis,
+        (0, 0),
+        arrowprops={"arrowstyle": "-|>", "lw": 2, "color": OKABE_ITO[1]},
+    )
 left.set(xlabel=f"dimension {i}", ylabel=f"dimension {j}")
 left.set_aspect("equal", "datalim")
 start = float(a * b)
-products = [float(new_a * new_b) / start for new_a, new_b in map(after_rotation, angles)]
+products = [
+    float(new_a * new_b) / start for new_a, new_b in map(after_rotation, angles)
+]
 right.plot(np.degrees(angles.numpy()), products, color=OKABE_ITO[0])
 right.axhline(1 - float(rho) ** 2, color="black", ls="--", lw=1)
-right.plot(np.degrees(float(theta)), float(first * second) / start, "o", color=OKABE_ITO[1])
-right.set(yscale="log", xlabel="angle in degrees", ylabel="product of variances", xticks=range(-90, 91, 45))
+right.plot(
+    np.degrees(float(theta)), float(first * second) / start, "o", color=OKABE_ITO[1]
+)
+right.set(
+    yscale="log",
+    xlabel="angle in degrees",
+    ylabel="product of variances",
+    xticks=range(-90, 91, 45),
+)
 for axes in (left, right):
     axes.spines[["top", "right"]].set_visible(False)
 figure
@@ -889,7 +935,10 @@ for name, estimate in estimates.items():
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Spectra of four estimates from half of a patch's descriptors (lines), and the variance of the other half along the same eigenvectors (dots). An estimate is right where its dots lie on its line. Zero eigenvalues of the sample covariance are drawn at the bottom.", "name": "fig-02-spectra"}, "image": {"alt": "Four panels on a logarithmic scale. The line of the sample covariance drops to the bottom before its last directions while the dots stay orders of magnitude above; shrinkage, SMT and shrunk SMT stay close to their dots."}}
 figure = new_figure(7.4, 4.4)
 for axes, (name, (values, seen)), colour in zip(
-    figure.subplots(2, 2, sharex=True, sharey=True).ravel(), beliefs.items(), OKABE_ITO, strict=False
+    figure.subplots(2, 2, sharex=True, sharey=True).ravel(),
+    beliefs.items(),
+    OKABE_ITO,
+    strict=False,
 ):
     axes.plot(range(1, dim + 1), seen, ".", color="#888888", ms=5)
     axes.plot(range(1, dim + 1), values, color=colour, lw=2)
@@ -924,7 +973,10 @@ for k in (8, 16, 64):
     candidates[f"mixture of {k}, collapsed"] = model.collapse()
 
 # %% tags=["remove-cell"]
-from retrieval_geometry.evaluation import bootstrap_interval, paired_bootstrap_difference
+from retrieval_geometry.evaluation import (
+    bootstrap_interval,
+    paired_bootstrap_difference,
+)
 
 best = log_likelihood(candidates["SMT, shrunk"], test)
 rows, differences = [], {}
@@ -934,14 +986,23 @@ for name, candidate in candidates.items():
     if singular:
         rows.append([name, "not defined: singular", "–"])
         continue
-    mean, difference = bootstrap_interval(values), paired_bootstrap_difference(values, best)
+    mean, difference = (
+        bootstrap_interval(values),
+        paired_bootstrap_difference(values, best),
+    )
     differences[name] = difference
-    cells = [f"{cell.value:.1f} [{cell.low:.1f}, {cell.high:.1f}]" for cell in (mean, difference)]
+    cells = [
+        f"{cell.value:.1f} [{cell.low:.1f}, {cell.high:.1f}]"
+        for cell in (mean, difference)
+    ]
     rows.append([name, *(cell.replace("-", "−") for cell in cells)])
 rows[list(candidates).index("SMT, shrunk")][2] = "–"
 header = ["Covariance", "nats per descriptor", "less SMT, shrunk"]
 glue("tab-02-estimates", Markdown(markdown_table(header, rows)), display=False)
-one_percent, sixty_four = differences["shrunk, s = 0.01"], differences["mixture of 64, collapsed"]
+one_percent, sixty_four = (
+    differences["shrunk, s = 0.01"],
+    differences["mixture of 64, collapsed"],
+)
 glue("c02-one-percent", one_percent.value, display=False)
 glue("c02-one-percent-low", one_percent.low, display=False)
 glue("c02-one-percent-high", one_percent.high, display=False)
@@ -1000,7 +1061,8 @@ glue("c02-sixty-four-high", sixty_four.high, display=False)
 from retrieval_geometry.distances import wasserstein2_squared
 
 gravel, gravel_too, brick = (
-    images.load(images.ids.index(name)) for name in ("gravel/03", "gravel/12", "brick/03")
+    images.load(images.ids.index(name))
+    for name in ("gravel/03", "gravel/12", "brick/03")
 )
 blocks = gravel.unfold(1, 16, 16).unfold(2, 16, 16).flatten(1, 2)
 generator = torch.Generator().manual_seed(seed)

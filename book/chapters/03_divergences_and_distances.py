@@ -32,7 +32,8 @@ import importlib.util
 
 if importlib.util.find_spec("retrieval_geometry") is None:
     get_ipython().run_line_magic(  # noqa: F821
-        "pip", "install --quiet git+https://github.com/retrieval-geometry/geometry-of-image-retrieval"
+        "pip",
+        "install --quiet git+https://github.com/retrieval-geometry/geometry-of-image-retrieval",
     )
 
 # %% tags=["parameters"]
@@ -122,10 +123,17 @@ for i, name in enumerate(("brick", "grass")):
     axes.imshow(pair.load(i).permute(1, 2, 0))
     axes.set(xticks=[], yticks=[], ylabel=name)
 axes = figure.add_subplot(grid[:, 1])
-for i, (name, colour, marker) in enumerate((("brick", BLUE, "o"), ("grass", VERMILION, "^"))):
+for i, (name, colour, marker) in enumerate(
+    (("brick", BLUE, "o"), ("grass", VERMILION, "^"))
+):
     cloud = pair_descriptors[i][:, coordinates]
-    axes.scatter(*cloud.mT, s=12, color=colour, marker=marker, alpha=0.5, lw=0, label=name)
-    mean, cov = pair_gaussians.mean[i, coordinates], pair_gaussians.cov[i][coordinates][:, coordinates]
+    axes.scatter(
+        *cloud.mT, s=12, color=colour, marker=marker, alpha=0.5, lw=0, label=name
+    )
+    mean, cov = (
+        pair_gaussians.mean[i, coordinates],
+        pair_gaussians.cov[i][coordinates][:, coordinates],
+    )
     for radius in (1, 2):
         axes.plot(*ellipse(cov, mean, radius), color=colour, lw=1.8)
     axes.plot(*mean, "x", color="black", ms=7, mew=2)
@@ -232,7 +240,9 @@ assert_close(symmetric_kl(p, q)[0, 0], both_ways)
 
 # %%
 normal_p, normal_q = (
-    torch.distributions.MultivariateNormal(g.mean[0], g.cov[0])  # one image of the batch
+    torch.distributions.MultivariateNormal(
+        g.mean[0], g.cov[0]
+    )  # one image of the batch
     for g in (p, q)
 )
 draws = normal_p.sample((100_000,))
@@ -418,7 +428,9 @@ p3 = GaussianMixture(
     torch.tensor([[[0.5], [1.2], [0.5]]]),
 )
 q2 = GaussianMixture(
-    torch.tensor([[0.6, 0.4]]), torch.tensor([[[-1.5], [2.6]]]), torch.tensor([[[2.2], [1.6]]])
+    torch.tensor([[0.6, 0.4]]),
+    torch.tensor([[[-1.5], [2.6]]]),
+    torch.tensor([[[2.2], [1.6]]]),
 )
 shares = similarity(p3, q2) / similarity(p3, q2).sum(1, keepdim=True)
 figure = new_figure(7.4, 3.2)
@@ -426,10 +438,14 @@ axes, scatter = figure.subplots(1, 2)
 x = torch.linspace(-6, 6, 400)
 for mixture, sign, colour in ((p3, 1, BLUE), (q2, -1, VERMILION)):
     density = mixture.log_prob(x.view(1, -1, 1))[0].exp()
-    axes.fill_between(x, sign * (0.35 + density), sign * 0.35, color=colour, alpha=0.45, lw=0)
+    axes.fill_between(
+        x, sign * (0.35 + density), sign * 0.35, color=colour, alpha=0.45, lw=0
+    )
 for a, start in enumerate(p3.means[0, :, 0]):
     for b, end in enumerate(q2.means[0, :, 0]):
-        axes.plot([start, end], [0.35, -0.35], color="black", lw=6 * shares[a, b].item())
+        axes.plot(
+            [start, end], [0.35, -0.35], color="black", lw=6 * shares[a, b].item()
+        )
 axes.text(-5.6, 0.55, "p", color=BLUE, fontsize=12)
 axes.text(-5.6, -0.65, "q", color=VERMILION, fontsize=12)
 axes.set(yticks=[], ylim=(-0.95, 0.95), xlabel="descriptor")
@@ -438,8 +454,15 @@ bad = variational < 0
 scatter.plot([0, 2], [0, 2], color="gray", lw=1)
 scatter.axhline(0, color="gray", lw=1, ls=":")
 scatter.scatter(exact[~bad], variational[~bad], s=10, color=BLUE, alpha=0.6, lw=0)
-scatter.scatter(exact[bad], variational[bad], s=22, color=VERMILION, marker="v", label="negative")
-scatter.set(xlim=(-0.05, 2), ylim=(-0.15, 2), xlabel="true divergence (nats)", ylabel="variational (nats)")
+scatter.scatter(
+    exact[bad], variational[bad], s=22, color=VERMILION, marker="v", label="negative"
+)
+scatter.set(
+    xlim=(-0.05, 2),
+    ylim=(-0.15, 2),
+    xlabel="true divergence (nats)",
+    ylabel="variational (nats)",
+)
 scatter.legend(frameon=False, loc="upper left")
 figure
 
@@ -727,9 +750,21 @@ figure = new_figure(6.4, 3.4)
 axes = figure.subplots()
 t = torch.linspace(-7, 7, 300)
 curves = (
-    ("symmetric KL, $4\\,\\sinh^2(t/2)$", 4 * (t / 2).sinh() ** 2, VERMILION, "-", (3.7, 60)),
+    (
+        "symmetric KL, $4\\,\\sinh^2(t/2)$",
+        4 * (t / 2).sinh() ** 2,
+        VERMILION,
+        "-",
+        (3.7, 60),
+    ),
     ("affine-invariant, $t^2$", t**2, GREEN, "--", (6.95, 37)),
-    ("Stein, $8\\,\\log\\cosh(t/2)$", 8 * (t / 2).cosh().log(), PURPLE, "-.", (6.95, 8)),
+    (
+        "Stein, $8\\,\\log\\cosh(t/2)$",
+        8 * (t / 2).cosh().log(),
+        PURPLE,
+        "-.",
+        (6.95, 8),
+    ),
 )
 for label, value, colour, style, place in curves:
     axes.plot(t, value, color=colour, ls=style, lw=2)
@@ -847,11 +882,15 @@ figure = new_figure(7.6, 3.6)
 axes, area = figure.subplots(1, 2, width_ratios=[3.2, 1])
 for row, (name, (path, colour, style)) in enumerate(rows.items()):
     for frame, t in enumerate(torch.linspace(0, 1, 7)):
-        axes.fill(*ellipse(path(t), (3.4 * frame, -3.6 * row)), color=colour, alpha=0.55, lw=0)
+        axes.fill(
+            *ellipse(path(t), (3.4 * frame, -3.6 * row)), color=colour, alpha=0.55, lw=0
+        )
     axes.text(-2.2, -3.6 * row, name, color=colour, ha="right", va="center")
     times = torch.linspace(0, 1, 41)
     areas = torch.stack([torch.linalg.eigvalsh(path(t)).prod().sqrt() for t in times])
-    area.plot(times, areas / (areas[0] * areas[-1]).sqrt(), color=colour, ls=style, lw=2)
+    area.plot(
+        times, areas / (areas[0] * areas[-1]).sqrt(), color=colour, ls=style, lw=2
+    )
 axes.set_aspect("equal")
 axes.axis("off")
 area.set(xlabel="t", ylabel="area", xticks=[0, 0.5, 1])
@@ -871,16 +910,25 @@ figure
 # ignores means, has strips for balls ({numref}`fig-03-balls`).
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Balls of radius one half around four Gaussians on the line (dots), as level lines in the plane of means and standard deviations. The Wasserstein balls are equal discs, cut off at the bottom; KL balls shrink towards zero deviation; affine-invariant balls are strips (two of the four are drawn).", "name": "fig-03-balls"}, "image": {"alt": "Three panels of the half-plane: equal circles, circles that grow with height, and horizontal strips."}}
-mu, sigma = torch.meshgrid(torch.linspace(-1.7, 1.7, 161), torch.linspace(0.02, 2.5, 161), indexing="xy")
+mu, sigma = torch.meshgrid(
+    torch.linspace(-1.7, 1.7, 161), torch.linspace(0.02, 2.5, 161), indexing="xy"
+)
 plane = Gaussian(mu.reshape(-1, 1), sigma.reshape(-1, 1, 1) ** 2)
 centres = torch.tensor([[-1.1, 0.3], [1.1, 0.3], [-0.5, 1.0], [0.6, 1.8]])
 panels = (
     ("Wasserstein", wasserstein2, BLUE, (0, 1, 2, 3)),
-    ("root of symmetric KL", lambda p, q: symmetric_kl(p, q).sqrt(), VERMILION, (0, 1, 2, 3)),
+    (
+        "root of symmetric KL",
+        lambda p, q: symmetric_kl(p, q).sqrt(),
+        VERMILION,
+        (0, 1, 2, 3),
+    ),
     ("affine-invariant", affine_invariant_distance, GREEN, (0, 3)),
 )
 figure = new_figure(7.6, 2.9)
-for axes, (name, distance, colour, shown) in zip(figure.subplots(1, 3, sharey=True), panels, strict=True):
+for axes, (name, distance, colour, shown) in zip(
+    figure.subplots(1, 3, sharey=True), panels, strict=True
+):
     for i in shown:
         centre = Gaussian(centres[i, :1][None], centres[i, 1].square().view(1, 1, 1))
         values = distance(centre, plane).view_as(mu)
@@ -931,15 +979,23 @@ figure = new_figure(7.6, 3.4)
 grid = figure.subplots(1, 3)
 for axes, (x, family, label) in zip(grid, experiments, strict=True):
     for name, (distance, colour, style) in variants.items():
-        axes.plot(x, distance(scaled[40], family)[0], color=colour, ls=style, lw=2, label=name)
-    axes.set(xlabel=label, xscale="linear" if label.startswith("shift") else "log", ylim=(0, 8))
+        axes.plot(
+            x, distance(scaled[40], family)[0], color=colour, ls=style, lw=2, label=name
+        )
+    axes.set(
+        xlabel=label,
+        xscale="linear" if label.startswith("shift") else "log",
+        ylim=(0, 8),
+    )
     axes.spines[["top", "right"]].set_visible(False)
 grid[0].set_ylim(0, 4.5)
 grid[2].invert_xaxis()
 grid[2].set_xticks([1, 1e-4, 1e-8])
 grid[0].set_ylabel("distance")
 handles, labels = grid[0].get_legend_handles_labels()
-figure.legend(handles, labels, loc="outside upper center", ncols=4, frameon=False, fontsize=9)
+figure.legend(
+    handles, labels, loc="outside upper center", ncols=4, frameon=False, fontsize=9
+)
 figure
 
 # %% [markdown]
@@ -1010,12 +1066,20 @@ for a in range(3):
     for b in range(3):
         if plan[a, b] > 1e-9:
             axes.plot(
-                *torch.stack([corners[a], -corners[b]]).mT, color="gray", lw=9 * plan[a, b].item(), zorder=0
+                *torch.stack([corners[a], -corners[b]]).mT,
+                color="gray",
+                lw=9 * plan[a, b].item(),
+                zorder=0,
             )
 for mixture, colour in ((up, BLUE), (down, VERMILION)):
     for mean, variance in zip(mixture.means[0], mixture.variances[0], strict=True):
         for radius in (1, 2):
-            axes.fill(*ellipse(torch.diag(variance), mean, radius), color=colour, alpha=0.35, lw=0)
+            axes.fill(
+                *ellipse(torch.diag(variance), mean, radius),
+                color=colour,
+                alpha=0.35,
+                lw=0,
+            )
 axes.plot(*ellipse(up.collapse().cov[0]), "k--", lw=1.5)
 axes.set_aspect("equal")
 axes.axis("off")
@@ -1116,12 +1180,16 @@ for axes, strength in ((small, 0.1), (large, 3.0)):
             axes.plot(*torch.stack([moon[i], blob[j]]).mT, color="dimgray", lw=8 * mass)
     axes.scatter(*moon.mT, s=9, color=BLUE, zorder=3)
     axes.scatter(*blob.mT, s=9, color=VERMILION, marker="^", zorder=3)
-    axes.set(xticks=[], yticks=[], aspect="equal", xlabel=f"$\\varepsilon$ = {strength}")
+    axes.set(
+        xticks=[], yticks=[], aspect="equal", xlabel=f"$\\varepsilon$ = {strength}"
+    )
 curve.semilogx(strengths, debiased, color=BLUE, lw=2, label="debiased")
 curve.semilogx(strengths, biased, color=VERMILION, lw=2, ls="--", label="biased")
 for level, name in ((exact_end, "exact cost"), (energy_end, "half energy distance")):
     curve.axhline(level, color="gray", lw=1, ls=":")
-    curve.text(100, level - 0.08, name, va="top", ha="right", fontsize=9, color="dimgray")
+    curve.text(
+        100, level - 0.08, name, va="top", ha="right", fontsize=9, color="dimgray"
+    )
 curve.set(xlabel="$\\varepsilon$", ylim=(0, 3.2))
 curve.legend(frameon=False, loc="lower left")
 curve.spines[["top", "right"]].set_visible(False)
@@ -1160,7 +1228,14 @@ for axes, cloud, name in zip(
 ):
     axes.scatter(*moon.mT, s=12, color=BLUE, alpha=0.6)
     axes.scatter(*cloud.mT, s=16, color=VERMILION, marker="^", lw=0)
-    axes.set(xticks=[], yticks=[], aspect="equal", xlabel=name, xlim=(-2.1, 2.1), ylim=(-0.5, 2.0))
+    axes.set(
+        xticks=[],
+        yticks=[],
+        aspect="equal",
+        xlabel=name,
+        xlim=(-2.1, 2.1),
+        ylim=(-0.5, 2.0),
+    )
 figure
 
 # %% [markdown]
@@ -1244,10 +1319,25 @@ generator = torch.Generator().manual_seed(seed)
 checked, rows = {}, []
 for label, entry in candidates.items():
     found = [axioms(*entry, dim, generator) for dim in (1, 3)]
-    worst = checked[label] = {name: max(one[name] for one in found) for name in found[0]}
+    worst = checked[label] = {
+        name: max(one[name] for one in found) for name in found[0]
+    }
     flags = [yes(not worst["asymmetric"]), yes(not worst["own distance"])]
-    rows.append([label, *flags, *(share(worst[name]) for name in ("negative", "triangle", "root"))])
-header = ["", "symmetric", "d(p, p) = 0", "negative", "triangle fails", "triangle fails for the root"]
+    rows.append(
+        [
+            label,
+            *flags,
+            *(share(worst[name]) for name in ("negative", "triangle", "root")),
+        ]
+    )
+header = [
+    "",
+    "symmetric",
+    "d(p, p) = 0",
+    "negative",
+    "triangle fails",
+    "triangle fails for the root",
+]
 glue("tab-03-axioms", Markdown(markdown_table(header, rows)), display=False)
 metrics = [
     "wasserstein2_squared",
@@ -1256,7 +1346,11 @@ metrics = [
     "log_euclidean",
     "mixture_wasserstein2_squared",
 ]
-assert all(checked[label]["root"] == 0 for label, (name, _) in candidates.items() if name in metrics)
+assert all(
+    checked[label]["root"] == 0
+    for label, (name, _) in candidates.items()
+    if name in metrics
+)
 
 # %% tags=["remove-input"]
 glue("kl-triangle", 100 * checked["symmetric KL"]["triangle"], display=False)
@@ -1341,9 +1435,20 @@ def singular(name, kind, generator):
 rows = []
 for label, (name, kind) in candidates.items():
     invariant = unchanged(name, kind, generator)
-    sees, flat_answer = sees_means(name, kind, generator), singular(name, kind, generator)
+    sees, flat_answer = (
+        sees_means(name, kind, generator),
+        singular(name, kind, generator),
+    )
     rows.append([label, *map(yes, invariant), yes(sees), flat_answer])
-header = ["", "shift", "rotation", "scaling", "congruence", "sees means", "flat covariance"]
+header = [
+    "",
+    "shift",
+    "rotation",
+    "scaling",
+    "congruence",
+    "sees means",
+    "flat covariance",
+]
 glue("tab-03-invariance", Markdown(markdown_table(header, rows)), display=False)
 
 # %% [markdown]
@@ -1409,7 +1514,9 @@ def processor_time(name, kind, dim):
 rows = []
 for label, (image_cost, pair_cost) in orders.items():
     measured = [processor_time(*candidates[label], dim) for dim in (32, 128)]
-    rows.append([label, image_cost, pair_cost, *(f"{value:,.0f}" for value in measured)])
+    rows.append(
+        [label, image_cost, pair_cost, *(f"{value:,.0f}" for value in measured)]
+    )
 header = ["", "an image", "a pair", "D = 32, µs", "D = 128, µs"]
 glue("tab-03-cost", Markdown(markdown_table(header, rows)), display=False)
 
@@ -1467,7 +1574,9 @@ shown = {
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Distances between the 24 patches under nine distances, each in its own units (dark: near; the farthest twentieth is all yellow). White lines separate the photographs. Dark squares on the diagonal mean that the patches of one photograph are near each other.", "name": "fig-03-heatmaps"}, "image": {"alt": "Nine heat maps of a 24 by 24 distance matrix. All have dark blocks of four by four on the diagonal, sharpest for brick and grass."}}
 figure = new_figure(7.6, 8.2)
-for i, (axes, (name, table)) in enumerate(zip(figure.subplots(3, 3).ravel(), shown.items(), strict=True)):
+for i, (axes, (name, table)) in enumerate(
+    zip(figure.subplots(3, 3).ravel(), shown.items(), strict=True)
+):
     axes.imshow(table, cmap="cividis", vmin=0, vmax=table.quantile(0.95))
     for cut in range(4, 24, 4):
         axes.axhline(cut - 0.5, color="white", lw=0.8)
@@ -1506,7 +1615,15 @@ axes.imshow(agreement, cmap="cividis", vmin=0, vmax=1)
 for i in range(9):
     for j in range(9):
         colour = "black" if agreement[i, j] > 0.6 else "white"
-        axes.text(j, i, f"{agreement[i, j]:.2f}", ha="center", va="center", color=colour, fontsize=9)
+        axes.text(
+            j,
+            i,
+            f"{agreement[i, j]:.2f}",
+            ha="center",
+            va="center",
+            color=colour,
+            fontsize=9,
+        )
 axes.set_yticks(range(9), list(shown))
 axes.set_xticks(range(9), list(shown), rotation=40, ha="right")
 axes.tick_params(length=0)

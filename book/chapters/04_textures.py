@@ -29,7 +29,8 @@ import importlib.util
 
 if importlib.util.find_spec("retrieval_geometry") is None:
     get_ipython().run_line_magic(  # noqa: F821
-        "pip", "install --quiet git+https://github.com/retrieval-geometry/geometry-of-image-retrieval"
+        "pip",
+        "install --quiet git+https://github.com/retrieval-geometry/geometry-of-image-retrieval",
     )
 
 # %% tags=["parameters"]
@@ -58,9 +59,9 @@ seed = 0
 # %%
 from IPython.display import Markdown
 from myst_nb import glue
-from retrieval_geometry.experiments import load_or_run
-from retrieval_geometry.experiments.geometric_claims import CLAIMS
-from retrieval_geometry.experiments.geometric_paper import TABLE1
+from retrieval_geometry.experiments import RunContext, load_or_run
+from retrieval_geometry.papers.geometric.claims import CLAIMS
+from retrieval_geometry.papers.geometric.printed import TABLE1
 from retrieval_geometry.reporting import figures, tables
 from retrieval_geometry.reporting.results import load_recorded
 
@@ -100,7 +101,11 @@ glue("04-here-backbone", result.settings["backbone"], display=False)
 
 # %% tags=["hide-input", "remove-output"]
 table = tables.retrieval_table(
-    [result, recorded], TABLE1, metrics=("P@1",), methods=list(TABLE1), names=("this build", "DTD, recorded")
+    [result, recorded],
+    TABLE1,
+    metrics=("P@1",),
+    methods=list(TABLE1),
+    names=("this build", "DTD, recorded"),
 )
 glue("tab-04-table1", Markdown(table), display=False)
 
@@ -117,7 +122,11 @@ glue("tab-04-table1", Markdown(table), display=False)
 
 # %% tags=["hide-input", "remove-output"]
 deeper = tables.retrieval_table(
-    [result, recorded], TABLE1, metrics=("P@5", "P@10"), methods=list(TABLE1), names=("here", "DTD")
+    [result, recorded],
+    TABLE1,
+    metrics=("P@5", "P@10"),
+    methods=list(TABLE1),
+    names=("here", "DTD"),
 )
 glue("tab-04-top510", Markdown(deeper), display=False)
 
@@ -134,7 +143,12 @@ glue("tab-04-top510", Markdown(deeper), display=False)
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Top-1 precision of the paper's seven methods: printed (diamonds), on the images of this build, and on DTD images (recorded run), with 95 % intervals over classes.", "name": "fig-04-dots"}, "image": {"alt": "Dot plot of Top-1 precision of seven methods in the paper, in this build and in the recorded run, with intervals."}}
 figures.metric_dots(
-    [result, recorded], "P@1", TABLE1, list(TABLE1), ("this build", "DTD, recorded"), "Top-1 precision"
+    [result, recorded],
+    "P@1",
+    TABLE1,
+    list(TABLE1),
+    ("this build", "DTD, recorded"),
+    "Top-1 precision",
 )
 
 # %% [markdown]
@@ -155,10 +169,10 @@ figures.precision_curves(recorded, list(TABLE1))
 # not let us show its images.)
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "One query and its ten nearest images under each method, in order. Blue, solid: same class; orange, dashed, crossed: another class.", "name": "fig-04-gallery"}, "image": {"alt": "Seven rows of ten retrieved patches each, framed by whether they belong to the query's class."}}
-from retrieval_geometry.experiments.data import load_setting
+from retrieval_geometry.papers.geometric.data import load_setting
 from retrieval_geometry.reporting.gallery import gallery
 
-images = load_setting(profile, data_root, seed).images
+images = load_setting(RunContext(profile, data_root, device, seed)).images
 gallery(result, images, query=2, methods=list(TABLE1))
 
 # %% [markdown]
@@ -185,10 +199,23 @@ def lead(run, other, k=1, method="gmm-wasserstein"):
     return interval(compare(run, [(method, other, f"P@{k}")])[0])
 
 
-others = [name for name in (*TABLE1, "mean-euclidean", "sample-wasserstein") if name != "gmm-wasserstein"]
-leads = [against_each(run, "gmm-wasserstein", others, ["P@1"]) for run in (result, recorded)]
-rows = [[result[name].label, *(interval(found[name]["P@1"]) for found in leads)] for name in others]
-glue("tab-04-differences", Markdown(tables.markdown_table(["minus", "here", "DTD"], rows)), display=False)
+others = [
+    name
+    for name in (*TABLE1, "mean-euclidean", "sample-wasserstein")
+    if name != "gmm-wasserstein"
+]
+leads = [
+    against_each(run, "gmm-wasserstein", others, ["P@1"]) for run in (result, recorded)
+]
+rows = [
+    [result[name].label, *(interval(found[name]["P@1"]) for found in leads)]
+    for name in others
+]
+glue(
+    "tab-04-differences",
+    Markdown(tables.markdown_table(["minus", "here", "DTD"], rows)),
+    display=False,
+)
 
 # %% [markdown]
 # ````{table} Top-1 precision of GMM-Wasserstein minus that of other methods, with intervals over classes: all of a column hold at once with 95 %.
@@ -210,7 +237,11 @@ glue("tab-04-differences", Markdown(tables.markdown_table(["minus", "here", "DTD
 # %% tags=["hide-input", "remove-output"]
 control_names = [entry.method for entry in result.methods if entry.method not in TABLE1]
 controls = tables.retrieval_table(
-    [result, recorded], {}, metrics=("P@1", "P@10"), methods=control_names, names=("here", "DTD")
+    [result, recorded],
+    {},
+    metrics=("P@1", "P@10"),
+    methods=control_names,
+    names=("here", "DTD"),
 )
 glue("tab-04-controls", Markdown(controls), display=False)
 
@@ -234,7 +265,9 @@ both = [recorded, rectified]
 either = ("before", "behind")
 rows = [*TABLE1, "mean-euclidean", "mean-cosine", "sample-wasserstein"]
 rows.remove("sift-bow-euclidean")
-table = tables.retrieval_table(both, {}, metrics=("P@1", "P@10"), methods=rows, names=either)
+table = tables.retrieval_table(
+    both, {}, metrics=("P@1", "P@10"), methods=rows, names=either
+)
 glue("tab-04-rectified", Markdown(table), display=False)
 for name, run in zip(either, both, strict=True):
     glue(f"04-smt-{name}", run["smt-normal-kl"].notes[0], display=False)
@@ -270,7 +303,15 @@ for name, x in {
     fit = fit_smt(x)
     zeros, order = (x == 0).double().mean(), fit.order.double().mean()
     first = (fit.held_out[:, 1] - fit.held_out[:, 0]).mean()
-    rows.append([name, f"{zeros:.0%}", f"{order:.0f}", f"{fit.shrinkage.mean():.2f}", f"{first:+.1f}"])
+    rows.append(
+        [
+            name,
+            f"{zeros:.0%}",
+            f"{order:.0f}",
+            f"{fit.shrinkage.mean():.2f}",
+            f"{first:+.1f}",
+        ]
+    )
 
 # %% tags=["remove-cell"]
 header = ["ReLU", "zeros", "rotations", "alpha", "first rotation, nats"]
@@ -301,21 +342,33 @@ glue("tab-04-relu", Markdown(tables.markdown_table(header, rows)), display=False
 # rule out most pairs before ({numref}`tab-04-bounds`), and the ranking is that of all pairs, bit by bit.
 
 # %% tags=["hide-input", "remove-output"]
-times = tables.time_table([result, recorded], TABLE1, methods=list(TABLE1), names=("here", "DTD"))
+times = tables.time_table(
+    [result, recorded], TABLE1, methods=list(TABLE1), names=("here", "DTD")
+)
 glue("tab-04-time", Markdown(times), display=False)
 glue("tab-04-provenance", Markdown(tables.provenance_table(result)), display=False)
-glue("tab-04-provenance-real", Markdown(tables.provenance_table(recorded)), display=False)
+glue(
+    "tab-04-provenance-real", Markdown(tables.provenance_table(recorded)), display=False
+)
 
 
 def search_note(run, name):
     """What the exact search of a method needed, from the notes of the result."""
     return next(
-        (note.split(": ")[1] for note in run[name].notes if note.startswith("exact search")), "all pairs"
+        (
+            note.split(": ")[1]
+            for note in run[name].notes
+            if note.startswith("exact search")
+        ),
+        "all pairs",
     )
 
 
 searched = [name for name in TABLE1 if search_note(result, name) != "all pairs"]
-rows = [[result[name].label, *(search_note(run, name) for run in (result, recorded))] for name in searched]
+rows = [
+    [result[name].label, *(search_note(run, name) for run in (result, recorded))]
+    for name in searched
+]
 table = tables.markdown_table(["Method", "here", "DTD"], rows).replace("---:", ":---")
 glue("tab-04-bounds", Markdown(table), display=False)
 
@@ -360,9 +413,16 @@ glue("tab-04-bounds", Markdown(table), display=False)
 # distances add.
 
 # %% tags=["hide-input", "remove-output"]
-layers, layers_real = load_or_run("geometric-layers", **settings), load_recorded("geometric-layers", "real")
+layers, layers_real = (
+    load_or_run("geometric-layers", **settings),
+    load_recorded("geometric-layers", "real"),
+)
 for key, run in (("tab-04-layers", layers), ("tab-04-layers-real", layers_real)):
-    glue(key, Markdown(tables.retrieval_table([run], {}, ("P@1", "P@10"), names=("ours",))), display=False)
+    glue(
+        key,
+        Markdown(tables.retrieval_table([run], {}, ("P@1", "P@10"), names=("ours",))),
+        display=False,
+    )
 
 # %% [markdown]
 # ````{table} One layer and all layers, this build (orders of the scattering transform stand for layers).
@@ -393,11 +453,18 @@ robust, robust_real = (
 rows = [
     [
         entry.label,
-        *(tables.format_metric(run[entry.method].metrics["variation"]) for run in (robust, robust_real)),
+        *(
+            tables.format_metric(run[entry.method].metrics["variation"])
+            for run in (robust, robust_real)
+        ),
     ]
     for entry in robust.methods
 ]
-glue("tab-04-robust", Markdown(tables.markdown_table(["Distance", "here", "DTD"], rows)), display=False)
+glue(
+    "tab-04-robust",
+    Markdown(tables.markdown_table(["Distance", "here", "DTD"], rows)),
+    display=False,
+)
 
 # %% [markdown]
 # ````{table} Spread of each distance between two random halves of one image's descriptors, relative to its mean.
@@ -422,8 +489,14 @@ from retrieval_geometry.reporting.claims import check_all
 
 decided = [claim for claim in CLAIMS if claim.needs]
 verdicts = {
-    "here": check_all(decided, {run.experiment: run for run in (result, layers, robust)}, profile),
-    "dtd": check_all(decided, {run.experiment: run for run in (recorded, layers_real, robust_real)}, "real"),
+    "here": check_all(
+        decided, {run.experiment: run for run in (result, layers, robust)}, profile
+    ),
+    "dtd": check_all(
+        decided,
+        {run.experiment: run for run in (recorded, layers_real, robust_real)},
+        "real",
+    ),
 }
 for name, rows in verdicts.items():
     glue(f"tab-04-claims-{name}", Markdown(tables.claims_table(rows)), display=False)
@@ -453,10 +526,25 @@ assert verdicts["here"][0].claim.id == "geometric-gmm-wasserstein-best"
 top = {entry.method: entry.metrics["P@1"].value for entry in rectified.methods}
 assert top["mean-euclidean"] == max(top.values())
 glue("04-rectified-mean", f"{top['mean-euclidean']:.2f}", display=False)
-glue("04-rectified-riemann", lead(rectified, "smt-riemannian", 10, "smt-wasserstein"), display=False)
-glue("04-rectified-kl", lead(rectified, "smt-normal-kl", 10, "smt-wasserstein"), display=False)
-glue("04-rectified-fewer", lead(rectified, "gmm-variational-kl", 10, "gmm8-variational-kl"), display=False)
-for pair in (("smt-wasserstein", "smt-riemannian"), ("gmm8-variational-kl", "gmm-variational-kl")):
+glue(
+    "04-rectified-riemann",
+    lead(rectified, "smt-riemannian", 10, "smt-wasserstein"),
+    display=False,
+)
+glue(
+    "04-rectified-kl",
+    lead(rectified, "smt-normal-kl", 10, "smt-wasserstein"),
+    display=False,
+)
+glue(
+    "04-rectified-fewer",
+    lead(rectified, "gmm-variational-kl", 10, "gmm8-variational-kl"),
+    display=False,
+)
+for pair in (
+    ("smt-wasserstein", "smt-riemannian"),
+    ("gmm8-variational-kl", "gmm-variational-kl"),
+):
     assert compare(recorded, [(*pair, "P@10")])[0].low > 0
 
 # %% [markdown]

@@ -33,7 +33,8 @@ import importlib.util
 
 if importlib.util.find_spec("retrieval_geometry") is None:
     get_ipython().run_line_magic(  # noqa: F821
-        "pip", "install --quiet git+https://github.com/retrieval-geometry/geometry-of-image-retrieval"
+        "pip",
+        "install --quiet git+https://github.com/retrieval-geometry/geometry-of-image-retrieval",
     )
 
 # %% tags=["parameters"]
@@ -88,7 +89,9 @@ def count(fails):
     k, n = int(fails.sum()), len(fails)
     low, high = binomtest(k, n).proportion_ci(method="wilson")
     interval = f"{100 * low:.0f}–{100 * high:.0f} %"
-    return [text.replace(" ", "\N{NO-BREAK SPACE}") for text in (f"{k} of {n}", interval)]
+    return [
+        text.replace(" ", "\N{NO-BREAK SPACE}") for text in (f"{k} of {n}", interval)
+    ]
 
 
 # %% [markdown]
@@ -192,9 +195,17 @@ curve.axhline(0, color="gray", lw=0.8)
 curve.set(xlim=(-6, 6), xlabel="x", ylabel="$V_a(x)\\,\\log V_b(x)$")
 negative = without_log < 0
 scatter.axhline(0, color="gray", lw=1, ls=":")
-scatter.scatter(with_log[~negative], without_log[~negative], s=10, color=BLUE, alpha=0.6, lw=0)
-scatter.scatter(with_log[negative], without_log[negative], s=16, color=VERMILION, marker="v", lw=0)
-scatter.set(xlim=(-0.05, 2.5), xlabel="divergence, corrected (nats)", ylabel="as printed (1 / unit of x)")
+scatter.scatter(
+    with_log[~negative], without_log[~negative], s=10, color=BLUE, alpha=0.6, lw=0
+)
+scatter.scatter(
+    with_log[negative], without_log[negative], s=16, color=VERMILION, marker="v", lw=0
+)
+scatter.set(
+    xlim=(-0.05, 2.5),
+    xlabel="divergence, corrected (nats)",
+    ylabel="as printed (1 / unit of x)",
+)
 scatter.set_ylim(-0.3, 0.4)
 figure
 
@@ -222,7 +233,7 @@ figure
 # each $L$. The printed one exceeds the truth by $\log L$.
 
 # %%
-from retrieval_geometry.distances.as_printed import (
+from retrieval_geometry.papers.geometric.as_printed import (
     cross_entropy_bound,
     cross_entropy_bound_as_printed,
 )
@@ -267,7 +278,9 @@ for value, colour, style, name in (
     (printed, VERMILION, "-", "printed"),
     (corrected, BLUE, "--", "corrected"),
 ):
-    right.plot((value - expected).sort().values, color=colour, ls=style, lw=2, label=name)
+    right.plot(
+        (value - expected).sort().values, color=colour, ls=style, lw=2, label=name
+    )
 right.set(xlabel="pair, sorted", ylabel="bound minus truth (nats)")
 for axes in (left, right):
     axes.legend(frameon=False)
@@ -678,7 +691,10 @@ second = 20 + (first + 3) % 20  # another photograph
 effects = {}
 for name, x in manipulations.items():
     variant = next((word for word in ("linear", "shrinkage") if word in name), "")
-    before, after = untouched[variant], distance_table(x, 0.1 * (variant == "shrinkage"))
+    before, after = (
+        untouched[variant],
+        distance_table(x, 0.1 * (variant == "shrinkage")),
+    )
     change = (after[first, second] / before[first, second] - 1).abs()
     effects[name] = change, int((nearest(after) != nearest(before)).sum())
 
@@ -690,8 +706,12 @@ from retrieval_geometry.reporting.tables import markdown_table
 rows = []
 for name, (change, neighbours) in effects.items():
     median = float(change.median())
-    shown = f"{100 * median:.1f} %" if median > 1e-4 else f"{median:.0e}" if median else "0"
-    rows.append([name, shown, f"{int((change > 0.01).sum())} of 20", f"{neighbours} of 40"])
+    shown = (
+        f"{100 * median:.1f} %" if median > 1e-4 else f"{median:.0e}" if median else "0"
+    )
+    rows.append(
+        [name, shown, f"{int((change > 0.01).sum())} of 20", f"{neighbours} of 40"]
+    )
 header = ["", "median change", "pairs changed by over 1 %", "other nearest neighbour"]
 glue("tab-05-invariance", Markdown(markdown_table(header, rows)), display=False)
 
@@ -778,7 +798,10 @@ record(
     ~hits["one normal for all numbers (2 parameters)"],
     ~hits["one multivariate normal"],
 )
-pairs = torch.arange(0, 54), torch.arange(54, 108)  # disjoint pairs, from different photographs
+pairs = (
+    torch.arange(0, 54),
+    torch.arange(54, 108),
+)  # disjoint pairs, from different photographs
 values = [table[pairs] for table in tables.values()]
 rows = []
 for (name, hit), value in zip(hits.items(), values, strict=True):
@@ -792,7 +815,11 @@ for (name, hit), value in zip(hits.items(), values, strict=True):
     )
 glue(
     "tab-05-univariate",
-    Markdown(markdown_table(["", "median divergence (nats)", "nearest is of the same photograph"], rows)),
+    Markdown(
+        markdown_table(
+            ["", "median divergence (nats)", "nearest is of the same photograph"], rows
+        )
+    ),
     display=False,
 )
 
@@ -913,7 +940,8 @@ glue("mean-part", 100 * float(share.median()), display=False)
 
 # %% tags=["hide-input"]
 rows = [
-    [number, failure, *count(printed), *count(corrected)] for number, failure, printed, corrected in tests
+    [number, failure, *count(printed), *count(corrected)]
+    for number, failure, printed, corrected in tests
 ]
 header = ["", "What fails", "as printed", "interval", "corrected", "interval"]
 table = markdown_table(header, rows).replace("---:", ":---", 1)

@@ -9,9 +9,10 @@
 # %% [markdown]
 # # Coresets
 #
-# A loss that solves a transport problem for each pair of images is slow. The paper {cite:p}`c12-dou2022optimal` has a remedy: train on few images that stand for
-# all. Such a set is called a *coreset*. This chapter takes the remedy apart. It holds two quite different algorithms under one
-# name, a true proposition, two formulas that cannot be run, and a table whose numbers deserve a second look.
+# A loss that solves a transport problem for each pair of images is slow. The paper {cite:p}`c12-dou2022optimal` has a
+# remedy: train on few images that stand for all. Such a set is called a *coreset*. This chapter takes the remedy apart.
+# It holds two quite different algorithms under one name, a true proposition, two formulas that cannot be run, and a
+# table whose numbers deserve a second look.
 #
 # You will learn
 #
@@ -30,7 +31,8 @@ import importlib.util
 
 if importlib.util.find_spec("retrieval_geometry") is None:
     get_ipython().run_line_magic(  # noqa: F821
-        "pip", "install --quiet git+https://github.com/retrieval-geometry/geometry-of-image-retrieval"
+        "pip",
+        "install --quiet git+https://github.com/retrieval-geometry/geometry-of-image-retrieval",
     )
 
 # %% tags=["parameters"]
@@ -50,11 +52,24 @@ from IPython.display import Markdown
 from myst_nb import glue
 from torch.testing import assert_close
 
-from retrieval_geometry.coresets import craig, facility_location, training_subset, wasserstein_coreset, wcraig
+from retrieval_geometry.coresets import (
+    craig,
+    facility_location,
+    training_subset,
+    wasserstein_coreset,
+    wcraig,
+)
 from retrieval_geometry.distances import pairwise_sinkhorn_divergence
-from retrieval_geometry.losses.as_printed import similarity_as_printed, wcraig_as_printed
+from retrieval_geometry.papers.wasserstein_dml.as_printed import (
+    similarity_as_printed,
+    wcraig_as_printed,
+)
 from retrieval_geometry.reporting.figures import OKABE_ITO, new_figure
-from retrieval_geometry.reporting.tables import format_metric, markdown_table, provenance_table
+from retrieval_geometry.reporting.tables import (
+    format_metric,
+    markdown_table,
+    provenance_table,
+)
 
 torch.manual_seed(seed)
 generator = torch.Generator().manual_seed(seed)
@@ -64,8 +79,9 @@ BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, BLACK = OKABE_ITO
 # %% [markdown]
 # ## What a coreset is
 #
-# Learning looks at data through averages: the loss, the gradient, the accuracy are all means of some function over the images. Two sets of images are
-# interchangeable for a purpose if all the means that matter are nearly the same. That is the whole idea {cite:p}`c12-claici2018wasserstein`.
+# Learning looks at data through averages: the loss, the gradient, the accuracy are all means of some function over the
+# images. Two sets of images are interchangeable for a purpose if all the means that matter are nearly the same. That is
+# the whole idea {cite:p}`c12-claici2018wasserstein`.
 #
 # ````{prf:definition} Coreset
 # :label: def-12-coreset
@@ -74,34 +90,40 @@ BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, BLACK = OKABE_ITO
 # $\big| \int f\, d\mu - \int f\, d\nu \big| \le \epsilon$ for all $f \in \mathcal F$.
 # ````
 #
-# Everything depends on $\mathcal F$. If it held all functions, only $\mu$ itself would do. The paper's Proposition 1 leaves $\mathcal F$ to the work that it follows. Its condition fits functions that do not change
-# quickly: $|f(x) - f(y)| \le \norm{x - y}$, the *1-Lipschitz* functions. For them the answer is a distance that we know.
+# Everything depends on $\mathcal F$. If it held all functions, only $\mu$ itself would do. The paper's Proposition 1
+# leaves $\mathcal F$ to the work that it follows. Its condition fits functions that do not change quickly:
+# $|f(x) - f(y)| \le \norm{x - y}$, the *1-Lipschitz* functions. For them the answer is a distance that we know.
 #
 # ````{prf:theorem} Proposition 1, and its converse
 # :label: thm-12-sufficient
 #
-# If $W_1(\mu, \nu) \le \epsilon$ then $\nu$ is an $\epsilon$-coreset of $\mu$ for the 1-Lipschitz functions. For finite sets the condition is also necessary.
+# If $W_1(\mu, \nu) \le \epsilon$ then $\nu$ is an $\epsilon$-coreset of $\mu$ for the 1-Lipschitz functions. For finite
+# sets the condition is also necessary.
 # ````
 #
 # ````{prf:proof}
 # *Sufficient.* Let $x \sim \mu$ and $y \sim \nu$ be coupled by the best plan. Then
 # $\int f\, d\mu - \int f\, d\nu = \E [f(x) - f(y)] \le \E \norm{x - y} = W_1$.
 #
-# *Necessary.* By linear duality $W_1$ is the maximum of $\sum_i a_i f_i + \sum_j b_j g_j$ over prices with $f_i + g_j \le \norm{x_i - y_j}$. Take best prices and put
-# $h(z) = \min_j \big( \norm{z - y_j} - g_j \big)$. As a minimum of 1-Lipschitz functions $h$ is one. It has $h(x_i) \ge f_i$ and $h(y_j) \le -g_j$, so
+# *Necessary.* By linear duality $W_1$ is the maximum of $\sum_i a_i f_i + \sum_j b_j g_j$ over prices with
+# $f_i + g_j \le \norm{x_i - y_j}$. Take best prices and put $h(z) = \min_j \big( \norm{z - y_j} - g_j \big)$. As a
+# minimum of 1-Lipschitz functions $h$ is one. It has $h(x_i) \ge f_i$ and $h(y_j) \le -g_j$, so
 # $\int h\, d\mu - \int h\, d\nu \ge \sum_i a_i f_i + \sum_j b_j g_j = W_1$.
 # ````
 #
-# The second half is the theorem of Kantorovich and Rubinstein {cite:p}`c12-villani2009optimal`. It says that $W_1$ is not only a safe bound but the right one: some function *uses* it all. An
-# $L$-Lipschitz function changes by at most $L$ times as much.
+# The second half is the theorem of Kantorovich and Rubinstein {cite:p}`c12-villani2009optimal`. It says that $W_1$ is
+# not only a safe bound but the right one: some function *uses* it all. An $L$-Lipschitz function changes by at most $L$
+# times as much.
 #
-# We test the proposition on a cloud and a subset of it. Random 1-Lipschitz functions come from the same construction: a minimum of cones
-# $\norm{z - c_k} + h_k$ with random tips.
+# We test the proposition on a cloud and a subset of it. Random 1-Lipschitz functions come from the same construction: a
+# minimum of cones $\norm{z - c_k} + h_k$ with random tips.
 
 # %%
 half = 150
 angle = math.pi * torch.rand(half, **options)
-moon = 1.5 * torch.stack([angle.cos(), angle.sin()], dim=1) + 0.15 * torch.randn(half, 2, **options)
+moon = 1.5 * torch.stack([angle.cos(), angle.sin()], dim=1) + 0.15 * torch.randn(
+    half, 2, **options
+)
 blob = torch.tensor([1.0, -0.6]).double() + 0.35 * torch.randn(half, 2, **options)
 cloud = torch.cat([moon, blob])
 
@@ -123,14 +145,18 @@ heights = torch.randn(4000, 6, **options)
 
 def cones(z):
     """The random functions at the points z, (functions, points)."""
-    return (torch.cdist(z.expand(4000, -1, -1), tips) + heights.unsqueeze(1)).amin(dim=2)
+    return (torch.cdist(z.expand(4000, -1, -1), tips) + heights.unsqueeze(1)).amin(
+        dim=2
+    )
 
 
 gaps = (cones(cloud).mean(dim=1) - cones(subset).mean(dim=1)).abs()
 masses = (torch.full((n,), 1 / n).double().numpy() for n in (len(cloud), len(subset)))
 _, log = ot.emd(*masses, torch.cdist(cloud, subset).numpy(), log=True)
 prices = torch.tensor(log["v"])
-witness = [(torch.cdist(z, subset) - prices).amin(dim=1).mean() for z in (cloud, subset)]
+witness = [
+    (torch.cdist(z, subset) - prices).amin(dim=1).mean() for z in (cloud, subset)
+]
 assert (gaps <= bound).all()
 assert_close(float(witness[0] - witness[1]), bound, rtol=1e-6, atol=1e-9)
 
@@ -142,43 +168,57 @@ glue("12-functions", len(gaps), display=False)
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Left: a cloud (dots), a random subset of ten (squares), and level lines of the Lipschitz function whose mean differs most between the two. Right: by how much the mean of a random 1-Lipschitz function differs; the line is the Wasserstein distance, which the function on the left reaches.", "name": "fig-12-lipschitz"}, "image": {"alt": "Left, a crescent and a blob of points with ten squares and rings around the squares. Right, a histogram of differences, all below a vertical line."}}
 figure = new_figure(7.4, 3.0)
 picture, histogram = figure.subplots(1, 2)
-u, v = torch.meshgrid(torch.linspace(-2.2, 2.2, 120), torch.linspace(-1.9, 2.1, 120), indexing="xy")
+u, v = torch.meshgrid(
+    torch.linspace(-2.2, 2.2, 120), torch.linspace(-1.9, 2.1, 120), indexing="xy"
+)
 plane = torch.stack([u, v], dim=2).view(-1, 2).double()
 levels = (torch.cdist(plane, subset) - prices).amin(dim=1).view_as(u)
 picture.contour(u, v, levels, levels=12, colors="lightgray", linewidths=0.8)
 picture.scatter(*cloud.mT, s=6, color=BLUE, alpha=0.7, lw=0)
-picture.scatter(*subset.mT, s=40, color=VERMILION, marker="s", edgecolor="black", lw=0.6)
+picture.scatter(
+    *subset.mT, s=40, color=VERMILION, marker="s", edgecolor="black", lw=0.6
+)
 picture.set(xticks=[], yticks=[], aspect="equal")
 histogram.hist(gaps.numpy(), bins=50, color=BLUE, alpha=0.7)
 histogram.axvline(bound, color=VERMILION, lw=2)
-histogram.set(xlabel="difference of the means", ylabel="functions", yticks=[], xlim=(0, None))
+histogram.set(
+    xlabel="difference of the means", ylabel="functions", yticks=[], xlim=(0, None)
+)
 histogram.spines[["top", "right", "left"]].set_visible(False)
 figure
 
 # %% [markdown]
-# Of {glue:text}`12-functions` functions none exceeds $W_1$ = {glue:text}`12-bound`; the largest difference is {glue:text}`12-largest`, and the function of the proof
-# reaches the bound exactly ({numref}`fig-12-lipschitz`). So the proposition is true. Note what it does not say. That the *training loss* is a Lipschitz function of an image, with a
-# constant that is worth something, is an assumption. And a small $W_1$ needs many points if the images have many dimensions, as we shall see.
+# Of {glue:text}`12-functions` functions none exceeds $W_1$ = {glue:text}`12-bound`; the largest difference is
+# {glue:text}`12-largest`, and the function of the proof reaches the bound exactly ({numref}`fig-12-lipschitz`). So the
+# proposition is true. Note what it does not say. That the *training loss* is a Lipschitz function of an image, with a
+# constant that is worth something, is an assumption. And a small $W_1$ needs many points if the images have many
+# dimensions, as we shall see.
 #
 # ## Points that move
 #
-# The best $m$ points for {prf:ref}`thm-12-sufficient` are the paper's eq. 5, $\arg\min W_1 \big( \mu, \frac1m \sum_j \delta_{y_j} \big)$. Nothing says that a point of the
-# coreset must be one of the data. So let the points move: start from a few of the data and follow the negative gradient of the Sinkhorn divergence {cite:p}`c12-claici2018wasserstein`.
-# [Chapter 11](11_transport_in_a_loss) has the gradient; for $p = 1$ each point is pulled towards the mass that the plan assigns to it, and stops when the unit vectors balance.
+# The best $m$ points for {prf:ref}`thm-12-sufficient` are the paper's eq. 5,
+# $\arg\min W_1 \big( \mu, \frac1m \sum_j \delta_{y_j} \big)$. Nothing says that a point of the coreset must be one of
+# the data. So let the points move: start from a few of the data and follow the negative gradient of the Sinkhorn
+# divergence {cite:p}`c12-claici2018wasserstein`. [Chapter 11](11_transport_in_a_loss) has the gradient; for $p = 1$
+# each point is pulled towards the mass that the plan assigns to it, and stops when the unit vectors balance.
 
 # %%
 frames = [
-    wasserstein_coreset(cloud, 10, steps=steps, generator=torch.Generator().manual_seed(seed))
+    wasserstein_coreset(
+        cloud, 10, steps=steps, generator=torch.Generator().manual_seed(seed)
+    )
     for steps in (0, 1, 2, 4, 8, 16, 32, 64, 100)
 ]
 path = torch.stack(frames)
 along = [w1(cloud, points) for points in path]
 
 # %% [markdown]
-# How does the error fall with the number of points? There is a lower limit on what can be hoped for. In $d$ dimensions $m$ balls must cover the cloud, so the error of the
-# best points cannot fall faster than $m^{-1/d}$ {cite:p}`c12-graf2000foundations`; a random subset has the error of a sample, of order $m^{-1/2}$ on the line and hardly better than $m^{-1/d}$ in high dimensions
-# {cite:p}`c12-dereich2013constructive`. On the line moving points should win by a factor $m^{1/2}$, in the plane by little more than a constant.
-# We fit the exponents. Beside the moving points and random subsets stand the subsets of the next section, with their weights.
+# How does the error fall with the number of points? There is a lower limit on what can be hoped for. In $d$ dimensions
+# $m$ balls must cover the cloud, so the error of the best points cannot fall faster than $m^{-1/d}$
+# {cite:p}`c12-graf2000foundations`; a random subset has the error of a sample, of order $m^{-1/2}$ on the line and
+# hardly better than $m^{-1/d}$ in high dimensions {cite:p}`c12-dereich2013constructive`. On the line moving points
+# should win by a factor $m^{1/2}$, in the plane by little more than a constant. We fit the exponents. Beside the moving
+# points and random subsets stand the subsets of the next section, with their weights.
 
 # %%
 sizes = (2, 4, 8, 16, 32, 64)
@@ -189,8 +229,13 @@ def errors(x, epsilon):
     """Error of moving points, of random subsets (mean of twenty), and of a weighted greedy subset."""
     found = {"moving": [], "random": [], "subset": []}
     for size in sizes:
-        found["moving"].append(w1(x, wasserstein_coreset(x, size, epsilon=epsilon, generator=generator)))
-        draws = [w1(x, x[torch.randperm(len(x), generator=generator)[:size]]) for _ in range(20)]
+        found["moving"].append(
+            w1(x, wasserstein_coreset(x, size, epsilon=epsilon, generator=generator))
+        )
+        draws = [
+            w1(x, x[torch.randperm(len(x), generator=generator)[:size]])
+            for _ in range(20)
+        ]
         found["random"].append(sum(draws) / 20)
         chosen = craig(torch.cdist(x, x), size)
         found["subset"].append(w1(x, x[chosen.indices], chosen.weights / len(x)))
@@ -225,13 +270,25 @@ picture.scatter(*cloud.mT, s=5, color=BLUE, alpha=0.5, lw=0)
 for k in range(10):
     picture.plot(*path[:, k].mT, color=VERMILION, lw=1.2)
 picture.scatter(*path[0].mT, s=28, facecolor="white", edgecolor=VERMILION, marker="s")
-picture.scatter(*path[-1].mT, s=34, color=VERMILION, marker="s", edgecolor="black", lw=0.6, zorder=3)
+picture.scatter(
+    *path[-1].mT, s=34, color=VERMILION, marker="s", edgecolor="black", lw=0.6, zorder=3
+)
 picture.set(xticks=[], yticks=[], aspect="equal")
-looks = (("random", PURPLE, "^", ":"), ("subset", GREEN, "s", "--"), ("moving", VERMILION, "o", "-"))
+looks = (
+    ("random", PURPLE, "^", ":"),
+    ("subset", GREEN, "s", "--"),
+    ("moving", VERMILION, "o", "-"),
+)
 for axes, (name, group) in zip(grid, by_size.items(), strict=True):
     for way, colour, marker, style in looks:
-        axes.loglog(sizes, group[way], color=colour, marker=marker, ls=style, ms=4, label=way)
-    axes.set(xlabel=f"points, {name}", xticks=sizes, xticklabels=[str(size) for size in sizes])
+        axes.loglog(
+            sizes, group[way], color=colour, marker=marker, ls=style, ms=4, label=way
+        )
+    axes.set(
+        xlabel=f"points, {name}",
+        xticks=sizes,
+        xticklabels=[str(size) for size in sizes],
+    )
     axes.minorticks_off()
     axes.spines[["top", "right"]].set_visible(False)
 grid[0].set_ylabel("Wasserstein distance")
@@ -239,28 +296,33 @@ grid[0].legend(frameon=False, fontsize=9, loc="lower left")
 figure
 
 # %% [markdown]
-# The ten points of {numref}`fig-12-moving` go from an error of {glue:text}`12-start` to {glue:text}`12-end`. On the line the fitted exponents are
-# {glue:text}`12-rate-line-moving` for moving points and {glue:text}`12-rate-line-random` for random subsets; in the plane
-# {glue:text}`12-rate-plane-moving` and {glue:text}`12-rate-plane-random`, and the difference is mostly a factor ({glue:text}`12-ratio` at sixteen points). A greedy subset with
-# weights keeps up with the moving points: {glue:text}`12-rate-line-subset` and {glue:text}`12-rate-plane-subset`. Here weights do about what moving does. (An exponent below the limit is no miracle. The limit is for clouds
-# of infinitely many points; 64 of 300 is a fifth of all.)
+# The ten points of {numref}`fig-12-moving` go from an error of {glue:text}`12-start` to {glue:text}`12-end`. On the
+# line the fitted exponents are {glue:text}`12-rate-line-moving` for moving points and {glue:text}`12-rate-line-random`
+# for random subsets; in the plane {glue:text}`12-rate-plane-moving` and {glue:text}`12-rate-plane-random`, and the
+# difference is mostly a factor ({glue:text}`12-ratio` at sixteen points). A greedy subset with weights keeps up with
+# the moving points: {glue:text}`12-rate-line-subset` and {glue:text}`12-rate-plane-subset`. Here weights do about what
+# moving does. (An exponent below the limit is no miracle. The limit is for clouds of infinitely many points; 64 of 300
+# is a fifth of all.)
 #
 # ## A subset, greedily
 #
-# For training, points that move are awkward. A point between two photographs is no photograph, and it has no label. So one wants a *subset* $S$ of the
-# images such that each image has a similar one in it. With similarities $s_{ij} \ge 0$ that is
+# For training, points that move are awkward. A point between two photographs is no photograph, and it has no label. So
+# one wants a *subset* $S$ of the images such that each image has a similar one in it. With similarities $s_{ij} \ge 0$
+# that is
 #
 # ```{math}
 # :label: eq-12-facility
 # F(S) = \sum_i \max_{j \in S} s_{ij}, \qquad F(\emptyset) = 0,
 # ```
 #
-# known as *facility location*: open $|S|$ shops so that everybody lives near one. The best $S$ of a given size is NP-hard to find. But $F$ has a property that makes greed safe.
+# known as *facility location*: open $|S|$ shops so that everybody lives near one. The best $S$ of a given size is
+# NP-hard to find. But $F$ has a property that makes greed safe.
 #
 # ````{prf:definition} Submodular
 # :label: def-12-submodular
 #
-# Write $F(e \mid S) = F(S \cup \{e\}) - F(S)$ for the gain of $e$. $F$ is *submodular* if gains only fall: $F(e \mid S) \ge F(e \mid T)$ for $S \subseteq T$ and $e \notin T$.
+# Write $F(e \mid S) = F(S \cup \{e\}) - F(S)$ for the gain of $e$. $F$ is *submodular* if gains only fall:
+# $F(e \mid S) \ge F(e \mid T)$ for $S \subseteq T$ and $e \notin T$.
 # ````
 #
 # ````{prf:lemma} Facility location
@@ -270,24 +332,32 @@ figure
 # ````
 #
 # ````{prf:proof}
-# The gain is $\sum_i \big[ s_{ie} - \max_{j \in S} s_{ij} \big]_+ \ge 0$, with maximum 0 for the empty set, and the maximum only grows with $S$.
+# The gain is $\sum_i \big[ s_{ie} - \max_{j \in S} s_{ij} \big]_+ \ge 0$, with maximum 0 for the empty set, and the
+# maximum only grows with $S$.
 # ````
 #
 # ````{prf:theorem} Greed is good
 # :label: thm-12-greedy
 #
-# Let $F$ be monotone and submodular with $F(\emptyset) = 0$, and add $m$ times the element with the largest gain. The result has at least $1 - (1 - 1/m)^m > 1 - 1/e$ of the largest $F$ of any set of size $m$.
+# Let $F$ be monotone and submodular with $F(\emptyset) = 0$, and add $m$ times the element with the largest gain. The
+# result has at least $1 - (1 - 1/m)^m > 1 - 1/e$ of the largest $F$ of any set of size $m$.
 # ````
 #
 # ````{prf:proof}
-# Let $S^*$ be a best set and $S_k$ the greedy one after $k$ steps. Adding all of $S^*$ to $S_k$, one element $e$ after the other, gains no more than $\sum_{e \in S^*} F(e \mid S_k)$, since gains fall; and each of these is at most the gain
-# of the greedy step. So $F(S^*) \le F(S_k \cup S^*) \le F(S_k) + m \big( F(S_{k+1}) - F(S_k) \big)$. What is missing, $\delta_k = F(S^*) - F(S_k)$, therefore shrinks: $\delta_{k+1} \le (1 - 1/m)\, \delta_k$. After $m$ steps
+# Let $S^*$ be a best set and $S_k$ the greedy one after $k$ steps. Adding all of $S^*$ to $S_k$, one element $e$ after
+# the other, gains no more than $\sum_{e \in S^*} F(e \mid S_k)$, since gains fall; and each of these is at most the
+# gain of the greedy step. So $F(S^*) \le F(S_k \cup S^*) \le F(S_k) + m \big( F(S_{k+1}) - F(S_k) \big)$. What is
+# missing, $\delta_k = F(S^*) - F(S_k)$, therefore shrinks: $\delta_{k+1} \le (1 - 1/m)\, \delta_k$. After $m$ steps
 # $\delta_m \le (1 - 1/m)^m F(S^*)$, and $(1 - 1/m)^m < 1/e$.
 # ````
 #
-# The theorem is from 1978 {cite:p}`c12-nemhauser1978analysis`, and so is the second gift of submodularity {cite:p}`c12-minoux1978accelerated`. A gain computed earlier is an upper bound of the gain now. So keep all old gains in a heap, look only at the largest, compute it
-# anew, and if it still is the largest, take it. This *lazy* greedy algorithm chooses the same elements, but for ties. These are common: two points that are nearest to each other gain the same by either. Which sum comes out larger is then a matter of
-# rounding, and of the processor. So a tie is broken on purpose: among gains within a millionth of the largest, the lowest index wins. Both in a few lines (the lazy one looks at no ties; the package's does):
+# The theorem is from 1978 {cite:p}`c12-nemhauser1978analysis`, and so is the second gift of submodularity
+# {cite:p}`c12-minoux1978accelerated`. A gain computed earlier is an upper bound of the gain now. So keep all old gains
+# in a heap, look only at the largest, compute it anew, and if it still is the largest, take it. This *lazy* greedy
+# algorithm chooses the same elements, but for ties. These are common: two points that are nearest to each other gain
+# the same by either. Which sum comes out larger is then a matter of rounding, and of the processor. So a tie is broken
+# on purpose: among gains within a millionth of the largest, the lowest index wins. Both in a few lines (the lazy one
+# looks at no ties; the package's does):
 
 
 # %%
@@ -324,7 +394,10 @@ chosen, looked = lazy(similarity, 30)
 plain = greedy(similarity, 30)
 assert plain == facility_location(similarity, 30).tolist()
 assert_close(
-    similarity[:, chosen].amax(dim=1).sum(), similarity[:, plain].amax(dim=1).sum(), rtol=1e-3, atol=0
+    similarity[:, chosen].amax(dim=1).sum(),
+    similarity[:, plain].amax(dim=1).sum(),
+    rtol=1e-3,
+    atol=0,
 )
 
 # %% [markdown]
@@ -338,7 +411,10 @@ for _ in range(200):
     gap = torch.cdist(points, points)
     small = gap.max() - gap
     values = small[:, every].amax(dim=2).sum(dim=0)
-    ratios.append(values.new_tensor(float(small[:, greedy(small, 4)].amax(dim=1).sum())) / values.max())
+    ratios.append(
+        values.new_tensor(float(small[:, greedy(small, 4)].amax(dim=1).sum()))
+        / values.max()
+    )
 ratios = torch.stack(ratios)
 assert (ratios > 1 - 1 / math.e).all()
 assert (ratios <= 1 + 1e-12).all()
@@ -351,20 +427,25 @@ glue("12-ratio-best", int((ratios > 1 - 1e-9).sum()), display=False)
 glue("12-guarantee", f"{100 * (1 - 1 / math.e):.1f}", display=False)
 
 # %% [markdown]
-# Greed finds the best subset in {glue:text}`12-ratio-best` of 200 cases and never less than {glue:text}`12-ratio-least` % of it; the guarantee is {glue:text}`12-guarantee` %. And for 30 of the 300 points of our cloud the lazy algorithm computes
-# {glue:text}`12-looked` gains where the plain one computes {glue:text}`12-plain`.
+# Greed finds the best subset in {glue:text}`12-ratio-best` of 200 cases and never less than {glue:text}`12-ratio-least`
+# % of it; the guarantee is {glue:text}`12-guarantee` %. And for 30 of the 300 points of our cloud the lazy algorithm
+# computes {glue:text}`12-looked` gains where the plain one computes {glue:text}`12-plain`.
 #
 # ## CRAIG and WCRAIG
 #
-# CRAIG {cite:p}`c12-mirzasoleiman2019coresets` gives the similarities a meaning. Gradient descent needs the sum of the gradients $\nabla f_i$ of all images. If image $i$ lets its nearest image in $S$ speak for it, and $w_j$ counts for how many image $j$ speaks, then
+# CRAIG {cite:p}`c12-mirzasoleiman2019coresets` gives the similarities a meaning. Gradient descent needs the sum of the
+# gradients $\nabla f_i$ of all images. If image $i$ lets its nearest image in $S$ speak for it, and $w_j$ counts for
+# how many image $j$ speaks, then
 #
 # ```{math}
 # :label: eq-12-gradient
 # \Big\| \sum_i \nabla f_i - \sum_{j \in S} w_j \nabla f_j \Big\| \le \sum_i \min_{j \in S} \norm{\nabla f_i - \nabla f_j} \le \sum_i \min_{j \in S} d_{ij} = L(S),
 # ```
 #
-# the first step by the triangle inequality, the second if $d_{ij}$ bounds how far two gradients are apart. Minimising $L$ is facility location: with an auxiliary element $s_0$ that is as far from everything as can be,
-# $L(\{s_0\}) - L(S \cup \{s_0\}) = \sum_i \max_{j \in S} (d_{\max} - d_{ij})$. The package's `craig` is that, and the weights are the sizes of the Voronoi regions.
+# the first step by the triangle inequality, the second if $d_{ij}$ bounds how far two gradients are apart. Minimising
+# $L$ is facility location: with an auxiliary element $s_0$ that is as far from everything as can be,
+# $L(\{s_0\}) - L(S \cup \{s_0\}) = \sum_i \max_{j \in S} (d_{\max} - d_{ij})$. The package's `craig` is that, and the
+# weights are the sizes of the Voronoi regions.
 
 # %%
 chosen = craig(distance, 12)
@@ -372,16 +453,22 @@ assert chosen.indices.tolist() == greedy(distance.max() - distance, 12)
 nearest = distance[:, chosen.indices].argmin(dim=1)
 assert_close(chosen.weights, torch.bincount(nearest, minlength=12).double())
 
-slopes = torch.randn(2, 5, **options)  # gradients that are a smooth function of the point
+slopes = torch.randn(
+    2, 5, **options
+)  # gradients that are a smooth function of the point
 gradients = torch.tanh(cloud @ slopes)
 steepness = torch.linalg.matrix_norm(slopes, ord=2)
-left_over = gradients.sum(dim=0) - (chosen.weights[:, None] * gradients[chosen.indices]).sum(dim=0)
+left_over = gradients.sum(dim=0) - (
+    chosen.weights[:, None] * gradients[chosen.indices]
+).sum(dim=0)
 assert left_over.norm() <= steepness * distance[:, chosen.indices].amin(dim=1).sum()
 
 # %% [markdown]
-# WCRAIG, the paper's proposal, takes the Sinkhorn divergence between two *images* for $d_{ij}$: each image is a measure of local features, as in [chapter 11](11_transport_in_a_loss). In training, the package chooses within
-# each class, because what counts there is that every class keeps its variety. Below, the network has seen the thirty steps of W-triplet that the experiment of this chapter begins with; then three renderings of a character are to
-# speak for all of its typefaces.
+# WCRAIG, the paper's proposal, takes the Sinkhorn divergence between two *images* for $d_{ij}$: each image is a measure
+# of local features, as in [chapter 11](11_transport_in_a_loss). In training, the package chooses within each class,
+# because what counts there is that every class keeps its variety. Below, the network has seen the thirty steps of
+# W-triplet that the experiment of this chapter begins with; then three renderings of a character are to speak for all
+# of its typefaces.
 
 # %%
 from retrieval_geometry.datasets import class_split, glyphs
@@ -391,7 +478,9 @@ from retrieval_geometry.training import TrainingConfig, embed, train
 
 images, _ = class_split(glyphs(n_maps=1), 60, seed=seed)
 network = load_embedding_network("glyph_cnn", dim=32, output="map", seed=seed)
-config = TrainingConfig(steps=30, batch_size=64, per_class=4, lr=1e-3, seed=seed, accelerator=device)
+config = TrainingConfig(
+    steps=30, batch_size=64, per_class=4, lr=1e-3, seed=seed, accelerator=device
+)
 train(network, WassersteinTripletLoss(margin=0.2), images, config)
 features = embed(network, images).double()
 kept = training_subset(features, images.labels, share=0.2)
@@ -426,14 +515,16 @@ for row, (j, group) in zip(grid, spoken, strict=True):
 figure
 
 # %% [markdown]
-# {numref}`fig-12-class` shows one class; of all {glue:text}`12-images` images a share of 0.2 keeps {glue:text}`12-kept`.
+# {numref}`fig-12-class` shows one class; of all {glue:text}`12-images` images a share of 0.2 keeps
+# {glue:text}`12-kept`.
 #
 # ## Erratum 2.2: one over zero
 #
 # **As printed.** Eq. 6 is $F_w(S) = \sum_{i \in V} \max_{j \in S} 1 / \mathrm{SD}_{p,\eta}(i, j)$.
 #
-# **Why it fails.** An image is at divergence 0 from itself. For every $i \in S$ the maximum is therefore $1/0 = \infty$, and $F_w(S) = \infty$ for every set that is not empty. All subsets are equally good, and gains are $\infty - \infty$. We execute it on
-# the images of one class.
+# **Why it fails.** An image is at divergence 0 from itself. For every $i \in S$ the maximum is therefore
+# $1/0 = \infty$, and $F_w(S) = \infty$ for every set that is not empty. All subsets are equally good, and gains are
+# $\infty - \infty$. We execute it on the images of one class.
 
 # %%
 printed = similarity_as_printed(divergences)
@@ -444,8 +535,11 @@ gain = printed[:, [0, 1]].amax(dim=1).sum() - printed[:, 0].sum()
 assert gain.isnan()
 
 # %% [markdown]
-# **Corrected.** Either the form with distances, `craig`, or a reciprocal that stays finite, $1 / (\eta + \mathrm{SD})$ with some $\eta > 0$ as `facility_location` takes it. They are not the same. A reciprocal cares for images that are very near; if $\eta$ is small the term of an
-# image with itself outweighs all others. What we want small is $L(S)$ of eq. {eq}`eq-12-gradient`. For each of the sixty classes we try all subsets of three, and compare what each correction chooses with the best.
+# **Corrected.** Either the form with distances, `craig`, or a reciprocal that stays finite, $1 / (\eta + \mathrm{SD})$
+# with some $\eta > 0$ as `facility_location` takes it. They are not the same. A reciprocal cares for images that are
+# very near; if $\eta$ is small the term of an image with itself outweighs all others. What we want small is $L(S)$ of
+# eq. {eq}`eq-12-gradient`. For each of the sixty classes we try all subsets of three, and compare what each correction
+# chooses with the best.
 
 
 # %%
@@ -465,18 +559,27 @@ for label in images.labels.unique():
     for name, rule in rules.items():
         worse[name].append(d[:, rule(d)].amin(dim=1).sum() / covers.min() - 1)
 worse = {name: torch.stack(values) for name, values in worse.items()}
-assert worse["distances (CRAIG)"].mean() < 0.2 * worse["as printed: any subset, on average"].mean()
+assert (
+    worse["distances (CRAIG)"].mean()
+    < 0.2 * worse["as printed: any subset, on average"].mean()
+)
 
 # %% tags=["remove-input"]
 rows = [
     [name, f"{100 * float(v.mean()):.1f} %", f"{int((v < 1e-9).sum())} of {len(v)}"]
     for name, v in worse.items()
 ]
-header = ["three images of a class chosen by", "L(S) above the best, mean", "classes with the best subset"]
+header = [
+    "three images of a class chosen by",
+    "L(S) above the best, mean",
+    "classes with the best subset",
+]
 glue("tab-12-reciprocal", Markdown(markdown_table(header, rows)), display=False)
 glue("12-triples", len(triples), display=False)
 means = {name: float(v.mean()) for name, v in worse.items()}
-glue("12-any", f"{100 * means['as printed: any subset, on average']:.0f}", display=False)
+glue(
+    "12-any", f"{100 * means['as printed: any subset, on average']:.0f}", display=False
+)
 glue("12-craig", f"{100 * means['distances (CRAIG)']:.1f}", display=False)
 
 # %% [markdown]
@@ -488,7 +591,9 @@ glue("12-craig", f"{100 * means['distances (CRAIG)']:.1f}", display=False)
 # ```
 # ````
 #
-# All {glue:text}`12-triples` subsets of three of the class above have $F_w = \infty$, so the printed formula leaves the choice to chance, and chance costs {glue:text}`12-any` %. With distances greed loses {glue:text}`12-craig` % to the best ({numref}`tab-12-reciprocal`). Which of the corrections one takes matters little here; that one takes one does.
+# All {glue:text}`12-triples` subsets of three of the class above have $F_w = \infty$, so the printed formula leaves the
+# choice to chance, and chance costs {glue:text}`12-any` %. With distances greed loses {glue:text}`12-craig` % to the
+# best ({numref}`tab-12-reciprocal`). Which of the corrections one takes matters little here; that one takes one does.
 #
 # ## Erratum 2.3: an algorithm that cannot be run
 #
@@ -506,21 +611,33 @@ glue("12-craig", f"{100 * means['distances (CRAIG)']:.1f}", display=False)
 #
 # **Why it fails.** Four things.
 #
-# - The second line is a condition without a verb: a `while` is missing, at least in the transcription that we read. Taken as it stands, *one* element is chosen, whatever $n$ is.
-# - $s_0 = 0$ is a number where an element is needed, one that is far from all others, so that $L(\{s_0\})$ is the largest cover.
+# - The second line is a condition without a verb: a `while` is missing, at least in the transcription that we read.
+#   Taken as it stands, *one* element is chosen, whatever $n$ is.
+# - $s_0 = 0$ is a number where an element is needed, one that is far from all others, so that $L(\{s_0\})$ is the
+#   largest cover.
 # - With eq. 6, $F_w$ is infinite after the first element, so even with the `while` the loop ends there.
-# - The points $x_i$ move in the last line. The output is $S$, which they never touch. Two algorithms, CRAIG and Claici's descent, have been printed into one.
+# - The points $x_i$ move in the last line. The output is $S$, which they never touch. Two algorithms, CRAIG and
+#   Claici's descent, have been printed into one.
 #
 # The package has the printed form line by line, for this page only ({numref}`tab-12-algorithm`).
 
 # %%
 rows = []
 for size in (1, 4, 16):
-    answer, moved = wcraig_as_printed(cloud, size, step_size=0.05, steps=3, generator=generator)
+    answer, moved = wcraig_as_printed(
+        cloud, size, step_size=0.05, steps=3, generator=generator
+    )
     right = craig(distance, size)
     assert (len(answer), len(right.indices)) == (1, size)
     among_data = int((torch.cdist(moved, cloud).amin(dim=1) < 1e-9).sum())
-    rows.append([f"{size}", f"{len(answer)}", f"{among_data} of {size}", f"{len(right.indices)}"])
+    rows.append(
+        [
+            f"{size}",
+            f"{len(answer)}",
+            f"{among_data} of {size}",
+            f"{len(right.indices)}",
+        ]
+    )
 header = ["n", "images returned", "moved points that are data", "images, corrected"]
 glue("tab-12-algorithm", Markdown(markdown_table(header, rows)), display=False)
 
@@ -533,14 +650,20 @@ glue("tab-12-algorithm", Markdown(markdown_table(header, rows)), display=False)
 # ```
 # ````
 #
-# **Corrected.** With the `while`, an $s_0$ at the greatest distance and the distances in $F$, the condition has a meaning. $F(S) = L(\{s_0\}) - L(S \cup \{s_0\})$ reaches
-# $L(\{s_0\}) - \epsilon$ as soon as $L(S) \le \epsilon$: choose until everything is covered to $\epsilon$. That is CRAIG's own stopping rule, and the page checks that it does what it says. Since every beginning of a greedy choice is a greedy
-# choice, one call suffices.
+# **Corrected.** With the `while`, an $s_0$ at the greatest distance and the distances in $F$, the condition has a
+# meaning. $F(S) = L(\{s_0\}) - L(S \cup \{s_0\})$ reaches $L(\{s_0\}) - \epsilon$ as soon as $L(S) \le \epsilon$:
+# choose until everything is covered to $\epsilon$. That is CRAIG's own stopping rule, and the page checks that it does
+# what it says. Since every beginning of a greedy choice is a greedy choice, one call suffices.
 
 # %%
 order = facility_location(distance.max() - distance, len(cloud))
-so_far = torch.stack([distance[:, order[: k + 1]].amin(dim=1).sum() for k in range(len(order))])
-wanted = {share: int((so_far <= share * so_far[0]).nonzero()[0]) + 1 for share in (0.5, 0.2, 0.1)}
+so_far = torch.stack(
+    [distance[:, order[: k + 1]].amin(dim=1).sum() for k in range(len(order))]
+)
+wanted = {
+    share: int((so_far <= share * so_far[0]).nonzero()[0]) + 1
+    for share in (0.5, 0.2, 0.1)
+}
 for share, size in wanted.items():
     left = distance[:, craig(distance, size).indices].amin(dim=1).sum()
     assert left <= share * so_far[0] < so_far[size - 2]
@@ -550,18 +673,23 @@ for share, size in wanted.items():
     glue(f"12-wanted-{share}", size, display=False)
 
 # %% [markdown]
-# To cover the 300 points of the cloud twice as well as the best single one does takes {glue:text}`12-wanted-0.5` points; five times as well, {glue:text}`12-wanted-0.2`; ten times as well, {glue:text}`12-wanted-0.1`.
+# To cover the 300 points of the cloud twice as well as the best single one does takes {glue:text}`12-wanted-0.5`
+# points; five times as well, {glue:text}`12-wanted-0.2`; ten times as well, {glue:text}`12-wanted-0.1`.
 #
 # ## Erratum 2.4: numbers that look suspicious
 #
-# This one is no formula. It concerns Table 1 of the paper, ten losses on two data sets with five numbers each. Some of the numbers repeat. Equal numbers need not mean anything: with four digits and twenty rows a few coincidences are expected. So we first ask the
-# table for all values that occur twice within a column, over both data sets, and then ask chance how often that happens.
+# This one is no formula. It concerns Table 1 of the paper, ten losses on two data sets with five numbers each. Some of
+# the numbers repeat. Equal numbers need not mean anything: with four digits and twenty rows a few coincidences are
+# expected. So we first ask the table for all values that occur twice within a column, over both data sets, and then ask
+# chance how often that happens.
 
 # %%
-from retrieval_geometry.experiments.wasserstein_paper import METRICS, TABLE1
+from retrieval_geometry.papers.wasserstein_dml.printed import METRICS, TABLE1
 
 printed_rows = [(data, name) for data, group in TABLE1.items() for name in group]
-numbers = torch.tensor([[TABLE1[data][name][metric] for metric in METRICS] for data, name in printed_rows])
+numbers = torch.tensor(
+    [[TABLE1[data][name][metric] for metric in METRICS] for data, name in printed_rows]
+)
 repeats = {}
 for i, j in itertools.combinations(range(20), 2):
     equal = (numbers[i] == numbers[j]).nonzero()[:, 0].tolist()
@@ -570,8 +698,9 @@ for i, j in itertools.combinations(range(20), 2):
 most = max(len(names) for names in repeats.values())
 
 # %% [markdown]
-# What would chance do? Draw tables that are like it: each column of each data set from a normal distribution with the column's own mean and deviation, rounded to four digits. Count, in ten thousand such tables, the pairs of rows with one equal number, and those
-# with three.
+# What would chance do? Draw tables that are like it: each column of each data set from a normal distribution with the
+# column's own mean and deviation, rounded to four digits. Count, in ten thousand such tables, the pairs of rows with
+# one equal number, and those with three.
 
 # %%
 blocks = numbers.double().view(2, 10, 5)
@@ -582,7 +711,10 @@ for _ in range(20):
     tables = mean + deviation * torch.randn(500, 2, 10, 5, **options)
     tables = (1e4 * tables).round().view(500, 20, 5)
     equal = (tables.unsqueeze(1) == tables.unsqueeze(2)).sum(dim=3)[:, upper]
-    once, thrice = once + int((equal >= 1).sum()), thrice + int((equal >= 3).any(dim=1).sum())
+    once, thrice = (
+        once + int((equal >= 1).sum()),
+        thrice + int((equal >= 3).any(dim=1).sum()),
+    )
 
 # %% tags=["hide-input"]
 short = {"CUB-200-2011": "CUB", "Stanford Online Products": "SOP"}
@@ -595,13 +727,19 @@ def called(row):
 
 rows = []
 for (i, j), names in sorted(repeats.items(), key=lambda item: -len(item[1])):
-    shown = ", ".join(f"{name} {TABLE1[printed_rows[i][0]][printed_rows[i][1]][name]:.4f}" for name in names)
+    shown = ", ".join(
+        f"{name} {TABLE1[printed_rows[i][0]][printed_rows[i][1]][name]:.4f}"
+        for name in names
+    )
     rows.append([called(i), called(j), shown])
 table = markdown_table(["row", "row", "equal numbers"], rows).replace("---:", ":---")
 glue("tab-12-repeats", Markdown(table), display=False)
 columns = list(itertools.combinations(range(5), 2))
 within = [
-    (r, METRICS[a], METRICS[b]) for r in range(20) for a, b in columns if numbers[r, a] == numbers[r, b]
+    (r, METRICS[a], METRICS[b])
+    for r in range(20)
+    for a, b in columns
+    if numbers[r, a] == numbers[r, b]
 ]
 steps = numbers[:10, 1] - numbers[:10, 0]
 odd = next(row for row in range(10) if printed_rows[row][1] == "triplet")
@@ -614,10 +752,16 @@ glue("12-once", f"{once / 10_000:.1f}", display=False)
 glue("12-thrice", thrice, display=False)
 glue("12-pairs", len(repeats), display=False)
 glue("12-most", most, display=False)
-said = [f"{called(r)}: {a} = {b} = {numbers[r, METRICS.index(a)]:.4f}" for r, a, b in within]
+said = [
+    f"{called(r)}: {a} = {b} = {numbers[r, METRICS.index(a)]:.4f}" for r, a, b in within
+]
 glue("12-within", "; ".join(said), display=False)
 glue("12-odd-step", f"{float(steps[odd]):.3f}", display=False)
-glue("12-other-steps", f"{float(steps[others].min()):.3f} to {float(steps[others].max()):.3f}", display=False)
+glue(
+    "12-other-steps",
+    f"{float(steps[others].min()):.3f} to {float(steps[others].max()):.3f}",
+    display=False,
+)
 glue("12-odd-nmi", f"{float(numbers[odd, 2]):.3f}", display=False)
 nmi = numbers[others, 2]
 glue("12-other-nmi", f"{float(nmi.min()):.3f} to {float(nmi.max()):.3f}", display=False)
@@ -632,29 +776,39 @@ glue("12-odd-r4", f"{float(numbers[odd, 1]):.3f}", display=False)
 # ```
 # ````
 #
-# {numref}`tab-12-repeats` lists {glue:text}`12-pairs` pairs of rows. In a random table of this kind {glue:text}`12-once` pairs with a common number are expected, so the single coincidences say nothing much. But one pair of rows, of *different data sets*, has {glue:text}`12-most` numbers in
-# common, and of ten thousand random tables {glue:text}`12-thrice` have a pair with three. Two more things catch the eye:
+# {numref}`tab-12-repeats` lists {glue:text}`12-pairs` pairs of rows. In a random table of this kind
+# {glue:text}`12-once` pairs with a common number are expected, so the single coincidences say nothing much. But one
+# pair of rows, of *different data sets*, has {glue:text}`12-most` numbers in common, and of ten thousand random tables
+# {glue:text}`12-thrice` have a pair with three. Two more things catch the eye:
 #
 # - {glue:text}`12-within`, two different metrics, equal to four digits;
-# - on CUB, from R@1 to R@4 the triplet loss gains {glue:text}`12-odd-step`, all others gain {glue:text}`12-other-steps`; and its NMI is {glue:text}`12-odd-nmi` where all others lie in
-#   {glue:text}`12-other-nmi`. If {glue:text}`12-odd-r4` were an R@2 and {glue:text}`12-odd-nmi` the R@4, both would look like the rest: as if a column had slipped.
+# - on CUB, from R@1 to R@4 the triplet loss gains {glue:text}`12-odd-step`, all others gain
+#   {glue:text}`12-other-steps`; and its NMI is {glue:text}`12-odd-nmi` where all others lie in
+#   {glue:text}`12-other-nmi`. If {glue:text}`12-odd-r4` were an R@2 and {glue:text}`12-odd-nmi` the R@4, both would
+#   look like the rest: as if a column had slipped.
 #
-# We report this as suspicious, and not as fact. An ordinary slip in typesetting, of the kind that every author of tables knows, would explain all of it. For the reader it has one
-# consequence: the row *Triplet* of the paper, the one that W-triplet is to be measured against, should not be relied on in either half of the table, nor *W-contrastive* on CUB: which of the two is the copy, the table does not say.
+# We report this as suspicious, and not as fact. An ordinary slip in typesetting, of the kind that every author of
+# tables knows, would explain all of it. For the reader it has one consequence: the row *Triplet* of the paper, the one
+# that W-triplet is to be measured against, should not be relied on in either half of the table, nor *W-contrastive* on
+# CUB: which of the two is the copy, the table does not say.
 #
 # ## Coresets inside training
 #
-# Does it work? The paper gives no number for it. The package's experiment trains W-triplet on glyphs. All subset runs begin with the same thirty steps on all images, because features of an untrained network mean nothing; then WCRAIG chooses a share of each class by the
-# divergences of the features, and training goes on with the chosen images for the same share of the steps. By eq. {eq}`eq-12-gradient` an image that speaks for many should count for many. So there is a second variant, in which the images of a class are *drawn by their
-# weights*: a batch then holds an image about as often as those it speaks for would be drawn. Two controls belong beside it:
+# Does it work? The paper gives no number for it. The package's experiment trains W-triplet on glyphs. All subset runs
+# begin with the same thirty steps on all images, because features of an untrained network mean nothing; then WCRAIG
+# chooses a share of each class by the divergences of the features, and training goes on with the chosen images for the
+# same share of the steps. By eq. {eq}`eq-12-gradient` an image that speaks for many should count for many. So there is
+# a second variant, in which the images of a class are *drawn by their weights*: a batch then holds an image about as
+# often as those it speaks for would be drawn. Two controls belong beside it:
 #
 # - a *random subset* of the same size, for the same steps: does the choice matter?
-# - *all images*, for the same steps: does the subset matter at all? What saves time is to make fewer steps. One can do that without any coreset.
+# - *all images*, for the same steps: does the subset matter at all? What saves time is to make fewer steps. One can do
+#   that without any coreset.
 
 # %%
 from retrieval_geometry.experiments import load_or_run
 from retrieval_geometry.experiments.comparisons import compare
-from retrieval_geometry.experiments.wasserstein_claims import CLAIMS
+from retrieval_geometry.papers.wasserstein_dml.claims import CLAIMS
 from retrieval_geometry.reporting.claims import check_all
 from retrieval_geometry.reporting.results import load_recorded
 from retrieval_geometry.reporting.tables import claims_table
@@ -664,16 +818,24 @@ result = load_or_run("wasserstein-coresets", **settings)
 full_steps, warm_up = result.settings["steps"], result.details.warm_up
 shares = [f"{share:g}" for share in result.details.shares]
 # WCRAIG minus what else as many steps give: all six intervals of a run hold at once.
-controls = [f"{way}-{share}" for share in shares for way in ("weighted", "random", "all")]
+controls = [
+    f"{way}-{share}" for share in shares for way in ("weighted", "random", "all")
+]
 
 
 def steps_of(name):
-    return full_steps if name == "full" else warm_up + round(float(name.split("-")[1]) * full_steps)
+    return (
+        full_steps
+        if name == "full"
+        else warm_up + round(float(name.split("-")[1]) * full_steps)
+    )
 
 
 def gaps_of(run):
     """R@1 of the WCRAIG subset minus that of each control of the same share."""
-    found = compare(run, [(f"wcraig-{name.split('-')[1]}", name, "R@1") for name in controls])
+    found = compare(
+        run, [(f"wcraig-{name.split('-')[1]}", name, "R@1") for name in controls]
+    )
     return dict(zip(controls, found, strict=True))
 
 
@@ -681,7 +843,14 @@ def gaps_of(run):
 rows = []
 for entry in result.methods:
     values = [format_metric(entry.metrics[metric]) for metric in ("R@1", "AP@R")]
-    rows.append([entry.label, f"{steps_of(entry.method)}", f"{entry.seconds_training:.1f}", *values])
+    rows.append(
+        [
+            entry.label,
+            f"{steps_of(entry.method)}",
+            f"{entry.seconds_training:.1f}",
+            *values,
+        ]
+    )
 header = ["trained on", "steps in all", "seconds", "R@1", "AP@R"]
 glue("tab-12-training", Markdown(markdown_table(header, rows)), display=False)
 glue("tab-12-provenance", Markdown(provenance_table(result)), display=False)
@@ -689,7 +858,14 @@ omniglot = load_recorded("wasserstein-coresets", "real")
 rows, recorded_gaps = [], gaps_of(omniglot)
 for entry in omniglot.methods:
     gap = recorded_gaps[entry.method].numbers if entry.method in recorded_gaps else "–"
-    rows.append([entry.label, format_metric(entry.metrics["R@1"]), gap, f"{entry.seconds_training:.0f}"])
+    rows.append(
+        [
+            entry.label,
+            format_metric(entry.metrics["R@1"]),
+            gap,
+            f"{entry.seconds_training:.0f}",
+        ]
+    )
 header = ["trained on", "R@1", "WCRAIG minus it", "seconds"]
 glue("tab-12-omniglot", Markdown(markdown_table(header, rows)), display=False)
 glue("tab-12-omniglot-provenance", Markdown(provenance_table(omniglot)), display=False)
@@ -705,8 +881,11 @@ glue("12-omniglot-steps", omniglot.settings["steps"], display=False)
 # ```
 # ````
 #
-# The intervals of {numref}`tab-12-training` are wide, because few models were trained and they differ: {numref}`fig-12-training` shows each. But the models with the same seed began with the same network and the same warm-up. So there are two ways to ask for
-# the difference between WCRAIG and a control. *Unpaired* lets classes and models vary: what would other classes and other seeds give, in either group? *Paired* takes the difference seed by seed and asks for the mean of these few differences, with Student's interval.
+# The intervals of {numref}`tab-12-training` are wide, because few models were trained and they differ:
+# {numref}`fig-12-training` shows each. But the models with the same seed began with the same network and the same
+# warm-up. So there are two ways to ask for the difference between WCRAIG and a control. *Unpaired* lets classes and
+# models vary: what would other classes and other seeds give, in either group? *Paired* takes the difference seed by
+# seed and asks for the mean of these few differences, with Student's interval.
 
 # %% tags=["hide-input", "remove-output"]
 from retrieval_geometry.evaluation import seed_interval
@@ -721,7 +900,10 @@ for share in shares:
         ("all", "all images"),
     ):
         other = f"{way}-{share}"
-        gaps = [a - b for a, b in zip(by_seed[f"wcraig-{share}"], by_seed[other], strict=True)]
+        gaps = [
+            a - b
+            for a, b in zip(by_seed[f"wcraig-{share}"], by_seed[other], strict=True)
+        ]
         # As with the unpaired ones, all intervals shall hold at once: each takes its part of the risk.
         paired[other] = seed_interval(gaps, 1 - 0.05 / len(controls))
         numbers = "{:+.3f} [{:+.3f}, {:+.3f}]".format(*paired[other])
@@ -749,10 +931,18 @@ def standing(way):
 for way in ("weighted", "random", "all"):
     glue(f"12-standing-{way}", standing(way), display=False)
 for row in decided:
-    glue(f"12-verdict-{row.claim.id.removeprefix('wasserstein-dml-')}", str(row.verdict), display=False)
+    glue(
+        f"12-verdict-{row.claim.id.removeprefix('wasserstein-dml-')}",
+        str(row.verdict),
+        display=False,
+    )
 best_share = shares[-1]
 for name in ("full", f"wcraig-{best_share}", f"all-{best_share}"):
-    glue(f"12-r1-{name.split('-')[0]}", f"{result[name].metrics['R@1'].value:.3f}", display=False)
+    glue(
+        f"12-r1-{name.split('-')[0]}",
+        f"{result[name].metrics['R@1'].value:.3f}",
+        display=False,
+    )
 glue("12-best-share", f"{float(best_share):.0%}", display=False)
 glue("12-best-steps", steps_of(f"all-{best_share}"), display=False)
 glue("12-full-steps", full_steps, display=False)
@@ -767,22 +957,54 @@ looks = {
     "weighted": (ORANGE, "v"),
     "wcraig": (VERMILION, "s"),
 }
-names = dict(zip(looks, ("random subset", "all images", "WCRAIG, weighted", "WCRAIG subset"), strict=True))
+names = dict(
+    zip(
+        looks,
+        ("random subset", "all images", "WCRAIG, weighted", "WCRAIG subset"),
+        strict=True,
+    )
+)
 for place, share in enumerate(shares):
     reached = [by_seed[f"{way}-{share}"] for way in looks]
     spots = [place - 0.27, place - 0.09, place + 0.09, place + 0.27]
     for values in zip(*reached, strict=True):
         axes.plot(spots, values, color="lightgray", lw=1, zorder=0)
-    for spot, values, (way, (colour, marker)) in zip(spots, reached, looks.items(), strict=True):
-        axes.scatter([spot] * len(values), values, s=18, color=colour, marker=marker, alpha=0.6, lw=0)
+    for spot, values, (way, (colour, marker)) in zip(
+        spots, reached, looks.items(), strict=True
+    ):
+        axes.scatter(
+            [spot] * len(values),
+            values,
+            s=18,
+            color=colour,
+            marker=marker,
+            alpha=0.6,
+            lw=0,
+        )
         label = names[way] if place == 0 else None
-        axes.scatter(spot, sum(values) / len(values), s=70, color=colour, marker=marker, label=label)
+        axes.scatter(
+            spot,
+            sum(values) / len(values),
+            s=70,
+            color=colour,
+            marker=marker,
+            label=label,
+        )
 values = by_seed["full"]
-axes.scatter([len(shares)] * len(values), values, s=18, color=BLACK, marker="D", alpha=0.6, lw=0)
 axes.scatter(
-    len(shares), sum(values) / len(values), s=70, color=BLACK, marker="D", label="all images, all steps"
+    [len(shares)] * len(values), values, s=18, color=BLACK, marker="D", alpha=0.6, lw=0
 )
-ticks = [f"{steps_of(f'all-{share}')} steps" for share in shares] + [f"{full_steps} steps"]
+axes.scatter(
+    len(shares),
+    sum(values) / len(values),
+    s=70,
+    color=BLACK,
+    marker="D",
+    label="all images, all steps",
+)
+ticks = [f"{steps_of(f'all-{share}')} steps" for share in shares] + [
+    f"{full_steps} steps"
+]
 axes.set_xticks(range(len(shares) + 1), ticks)
 axes.set(ylabel="R@1 of unseen classes", ylim=(0, None), xlim=(-0.5, len(shares) + 0.5))
 axes.legend(frameon=False, loc="lower right", fontsize=9)
@@ -798,14 +1020,22 @@ figure
 # ```
 # ````
 #
-# By the paired intervals of {numref}`tab-12-differences`, WCRAIG is {glue:text}`12-standing-random` against a random subset of the same size, and
-# {glue:text}`12-standing-all` against all images. Against the same subset drawn by its weights it is {glue:text}`12-standing-weighted`. (Student's interval of {glue:text}`12-models` differences is a rough tool, and a wide one; it speaks of these queries only.)
+# By the paired intervals of {numref}`tab-12-differences`, WCRAIG is {glue:text}`12-standing-random` against a random
+# subset of the same size, and {glue:text}`12-standing-all` against all images. Against the same subset drawn by its
+# weights it is {glue:text}`12-standing-weighted`. (Student's interval of {glue:text}`12-models` differences is a rough
+# tool, and a wide one; it speaks of these queries only.)
 #
-# Now the price. The seconds of {numref}`tab-12-training` include the choice and were measured while other jobs may have used the machine, so we look at the steps, which are what was saved. At {glue:text}`12-best-share`, that is {glue:text}`12-best-steps` steps with the warm-up instead of
-# {glue:text}`12-full-steps`, WCRAIG reaches {glue:text}`12-r1-wcraig` and all images {glue:text}`12-r1-all`; all steps reach {glue:text}`12-r1-full`. What is lost is lost by *stopping early*, and stopping early needs no coreset: it does not have to embed all images, compute their divergences and choose.
+# Now the price. The seconds of {numref}`tab-12-training` include the choice and were measured while other jobs may have
+# used the machine, so we look at the steps, which are what was saved. At {glue:text}`12-best-share`, that is
+# {glue:text}`12-best-steps` steps with the warm-up instead of {glue:text}`12-full-steps`, WCRAIG reaches
+# {glue:text}`12-r1-wcraig` and all images {glue:text}`12-r1-all`; all steps reach {glue:text}`12-r1-full`. What is lost
+# is lost by *stopping early*, and stopping early needs no coreset: it does not have to embed all images, compute their
+# divergences and choose.
 #
-# The same experiment on handwriting, as a recorded run, is in {numref}`tab-12-omniglot` ({glue:text}`12-omniglot-protocol`; {glue:text}`12-omniglot-steps` steps in all; intervals over alphabets and models, the differences at once). The seconds of
-# all rows but the first hold the warm-up and an embedding of all images, though of these rows only WCRAIG has a use for it.
+# The same experiment on handwriting, as a recorded run, is in {numref}`tab-12-omniglot`
+# ({glue:text}`12-omniglot-protocol`; {glue:text}`12-omniglot-steps` steps in all; intervals over alphabets and models,
+# the differences at once). The seconds of all rows but the first hold the warm-up and an embedding of all images,
+# though of these rows only WCRAIG has a use for it.
 #
 # ````{table} W-triplet on subsets of Omniglot, recorded run: R@1, WCRAIG minus each control of the same share, and seconds of training with warm-up and choice.
 # :name: tab-12-omniglot
@@ -841,11 +1071,18 @@ figure
 #
 # ## What we found
 #
-# - Proposition 1 is true (**{glue:text}`12-verdict-proposition`**), with a converse that makes $W_1$ the right quantity for Lipschitz functions. Whether training is such a function is left open.
-# - Two algorithms hide behind one name. Points that move reach the best rate, but are no images. Subsets are images, and greed chooses them well: near the best where we could check, and never below $1 - 1/e$ of the largest $F$.
-# - Eq. 6 divides by zero, so that all subsets tie, and Algorithm 1 as printed returns one image. Both can be repaired, and the repaired `wcraig` does what the text describes.
-# - That coresets bring the cost of training with a Wasserstein loss down, which is all that the paper says of them, is **{glue:text}`12-verdict-coresets`** here ({numref}`tab-12-claims`; {numref}`tab-12-provenance` and {numref}`tab-12-omniglot-provenance` have what made the numbers). On Omniglot a subset costs a good deal of R@1 ({numref}`tab-12-omniglot`). Whether it is worth more than as many steps without it is our question, not the paper's: **{glue:text}`12-verdict-coresets-controls`**. The decisive control is the plain one: all images, fewer steps. Our runs are short and on small images; on data with many near-duplicates a subset may have
-#   more to give.
+# - Proposition 1 is true (**{glue:text}`12-verdict-proposition`**), with a converse that makes $W_1$ the right quantity
+#   for Lipschitz functions. Whether training is such a function is left open.
+# - Two algorithms hide behind one name. Points that move reach the best rate, but are no images. Subsets are images,
+#   and greed chooses them well: near the best where we could check, and never below $1 - 1/e$ of the largest $F$.
+# - Eq. 6 divides by zero, so that all subsets tie, and Algorithm 1 as printed returns one image. Both can be repaired,
+#   and the repaired `wcraig` does what the text describes.
+# - That coresets bring the cost of training with a Wasserstein loss down, which is all that the paper says of them, is
+#   **{glue:text}`12-verdict-coresets`** here ({numref}`tab-12-claims`; {numref}`tab-12-provenance` and
+#   {numref}`tab-12-omniglot-provenance` have what made the numbers). On Omniglot a subset costs a good deal of R@1
+#   ({numref}`tab-12-omniglot`). Whether it is worth more than as many steps without it is our question, not the
+#   paper's: **{glue:text}`12-verdict-coresets-controls`**. The decisive control is the plain one: all images, fewer
+#   steps. Our runs are short and on small images; on data with many near-duplicates a subset may have more to give.
 # - The *Triplet* rows of the paper's Table 1 look damaged. That is a suspicion, with its reasons on this page.
 #
 # ## Exercises
@@ -853,13 +1090,16 @@ figure
 # ````{exercise}
 # :label: ex-12-1
 #
-# Find the best coreset of one point for eq. 5, and for the same with $W_2^2$ in place of $W_1$. Which one does a single outlier at a distance $R \to \infty$ spoil?
+# Find the best coreset of one point for eq. 5, and for the same with $W_2^2$ in place of $W_1$. Which one does a single
+# outlier at a distance $R \to \infty$ spoil?
 # ````
 #
 # ````{solution} ex-12-1
 # :class: dropdown
 #
-# With one point there is one plan. $W_1 = \frac1n \sum_i \norm{x_i - y}$ is least at the geometric median, $W_2^2 = \frac1n \sum_i \norm{x_i - y}^2$ at the mean. The outlier pulls the mean by $R / n$, without bound. At the median it contributes one unit vector to the sum of $n$ that must vanish, wherever it is.
+# With one point there is one plan. $W_1 = \frac1n \sum_i \norm{x_i - y}$ is least at the geometric median,
+# $W_2^2 = \frac1n \sum_i \norm{x_i - y}^2$ at the mean. The outlier pulls the mean by $R / n$, without bound. At the
+# median it contributes one unit vector to the sum of $n$ that must vanish, wherever it is.
 #
 # ```python
 # x = torch.cat([torch.zeros(8, 2), torch.tensor([[1e3, 0.0]])]).double()
@@ -871,40 +1111,50 @@ figure
 # ````{exercise}
 # :label: ex-12-2
 #
-# Let $\mu$ be uniform on $[0, 1]$. Show that the best $m$ points of equal mass have $W_1 = 1 / (4m)$, and compare with the exponent that was fitted on the line.
+# Let $\mu$ be uniform on $[0, 1]$. Show that the best $m$ points of equal mass have $W_1 = 1 / (4m)$, and compare with
+# the exponent that was fitted on the line.
 # ````
 #
 # ````{solution} ex-12-2
 # :class: dropdown
 #
-# On the line $W_1$ is the integral of the difference of the quantile functions. Each point takes the mass of one interval of length $1/m$, best an interval by itself, and sits in its middle: the mean distance there is a quarter of its length. So the exponent is $-1$. For a random subset the distribution functions differ by about
-# $m^{-1/2}$ at each place, hence $-1/2$.
+# On the line $W_1$ is the integral of the difference of the quantile functions. Each point takes the mass of one
+# interval of length $1/m$, best an interval by itself, and sits in its middle: the mean distance there is a quarter of
+# its length. So the exponent is $-1$. For a random subset the distribution functions differ by about $m^{-1/2}$ at each
+# place, hence $-1/2$.
 # ````
 #
 # ````{exercise}
 # :label: ex-12-3
 #
-# Is the cover $-L(S)$ itself, without $s_0$, monotone and submodular? What goes wrong with the empty set, and why is it no trouble in practice?
+# Is the cover $-L(S)$ itself, without $s_0$, monotone and submodular? What goes wrong with the empty set, and why is it
+# no trouble in practice?
 # ````
 #
 # ````{solution} ex-12-3
 # :class: dropdown
 #
-# Between non-empty sets, yes: the gain is $\sum_i [\min_{j \in S} d_{ij} - d_{ie}]_+$, which falls as $S$ grows. But $L(\emptyset)$ is a minimum over nothing, $+\infty$, so that $F(\emptyset) = 0$ fails and the guarantee of {prf:ref}`thm-12-greedy` cannot even be stated. The element $s_0$ makes it finite. It never wins against a chosen
-# image, as it is at least as far from all. So the greedy choice is the same, and only the scale on which "63 %" is measured depends on how far $s_0$ is put.
+# Between non-empty sets, yes: the gain is $\sum_i [\min_{j \in S} d_{ij} - d_{ie}]_+$, which falls as $S$ grows. But
+# $L(\emptyset)$ is a minimum over nothing, $+\infty$, so that $F(\emptyset) = 0$ fails and the guarantee of
+# {prf:ref}`thm-12-greedy` cannot even be stated. The element $s_0$ makes it finite. It never wins against a chosen
+# image, as it is at least as far from all. So the greedy choice is the same, and only the scale on which "63 %" is
+# measured depends on how far $s_0$ is put.
 # ````
 #
 # ````{exercise}
 # :label: ex-12-4
 #
-# A set has $m$ classes, each with one image in $k$ identical copies. What does CRAIG of size $m$ choose, what are its weights, and what is the bound of eq. {eq}`eq-12-gradient`? What does a random subset of size $m$ miss on average?
+# A set has $m$ classes, each with one image in $k$ identical copies. What does CRAIG of size $m$ choose, what are its
+# weights, and what is the bound of eq. {eq}`eq-12-gradient`? What does a random subset of size $m$ miss on average?
 # ````
 #
 # ````{solution} ex-12-4
 # :class: dropdown
 #
-# Copies are at distance 0. After one of them is chosen the others gain nothing, so CRAIG takes one of each class with the weight $k$, and $L(S) = 0$: the gradient is exact. A random subset of size $m$ misses a class with a probability of about $(1 - 1/m)^m \approx 1/e$, so more than a third of the classes. Here a coreset is worth its price. Glyphs have
-# no copies.
+# Copies are at distance 0. After one of them is chosen the others gain nothing, so CRAIG takes one of each class with
+# the weight $k$, and $L(S) = 0$: the gradient is exact. A random subset of size $m$ misses a class with a probability
+# of about $(1 - 1/m)^m \approx 1/e$, so more than a third of the classes. Here a coreset is worth its price. Glyphs
+# have no copies.
 #
 # ```python
 # x = torch.randn(20, 2).double().repeat(5, 1)

@@ -10,9 +10,9 @@
 # # Mutual information as a ranking loss
 #
 # [Chapter 10](10_learning_a_metric) lined up fourteen losses that somebody wrote down. The paper of this chapter
-# {cite:p}`c13-kemertas2020rankmi` asks whether a loss can be *learnt*. A second, tiny network watches the distances of matching
-# pairs and those of the others and learns to tell them apart. How well it succeeds is a measure of information, and the
-# embedding is trained to make it as large as possible. They call it RankMI.
+# {cite:p}`c13-kemertas2020rankmi` asks whether a loss can be *learnt*. A second, tiny network watches the distances of
+# matching pairs and those of the others and learns to tell them apart. How well it succeeds is a measure of
+# information, and the embedding is trained to make it as large as possible. They call it RankMI.
 #
 # You will learn
 #
@@ -20,9 +20,10 @@
 # - where $T$ and $\log (2 - e^T)$ come from, with a proof that the bound is tight, and a check against integrals
 #   ({numref}`fig-13-estimate`);
 # - that the learnt loss is a logistic regression on distances, and that its turning point $\beta$ is a threshold;
-# - in which sense triplet and quadruplet losses are special cases, and five places where the paper needs a correction, executed
-#   ({numref}`tab-13-errata`);
-# - what a divergence does not know, and how a perfect one comes with a retrieval that is always wrong ({numref}`fig-13-blind`).
+# - in which sense triplet and quadruplet losses are special cases, and five places where the paper needs a correction,
+#   executed ({numref}`tab-13-errata`);
+# - what a divergence does not know, and how a perfect one comes with a retrieval that is always wrong
+#   ({numref}`fig-13-blind`).
 #
 # **The question.** If a loss knows nothing but how to tell two distributions apart, does it learn to *rank*?
 
@@ -32,7 +33,8 @@ import importlib.util
 
 if importlib.util.find_spec("retrieval_geometry") is None:
     get_ipython().run_line_magic(  # noqa: F821
-        "pip", "install --quiet git+https://github.com/retrieval-geometry/geometry-of-image-retrieval"
+        "pip",
+        "install --quiet git+https://github.com/retrieval-geometry/geometry-of-image-retrieval",
     )
 
 # %% tags=["parameters"]
@@ -56,12 +58,13 @@ from retrieval_geometry.datasets import class_split, glyphs
 from retrieval_geometry.evaluation import evaluate_embeddings, nearest_neighbours
 from retrieval_geometry.experiments import load_or_run
 from retrieval_geometry.experiments.comparisons import against_each, tally
-from retrieval_geometry.experiments.rankmi_claims import CLAIMS
-from retrieval_geometry.experiments.rankmi_paper import TABLES
+from retrieval_geometry.papers.rankmi.claims import CLAIMS
+from retrieval_geometry.papers.rankmi.printed import TABLES
 from retrieval_geometry.features import load_embedding_network
 from retrieval_geometry.losses import RankMILoss, StatisticsNetwork, estimate_divergence
-from retrieval_geometry.losses import as_printed, special_cases
-from retrieval_geometry.losses.as_printed import jensen_shannon, optimal_bound
+from retrieval_geometry.losses import special_cases
+from retrieval_geometry.papers.rankmi import as_printed
+from retrieval_geometry.papers.rankmi.as_printed import jensen_shannon, optimal_bound
 from retrieval_geometry.losses.sampling import distance_weights
 from retrieval_geometry.losses.statistics_network import divergence_bound, find_beta
 from retrieval_geometry.losses.statistics_network import negative_score, positive_score
@@ -88,8 +91,9 @@ bench = load_or_run("learning-bench", **settings)
 # %% [markdown]
 # ## Two heaps of distances
 #
-# Take all pairs of test images and make two heaps of their distances: $d^+$ of pairs of one class, $d^-$ of the others. {numref}`fig-13-before-after` is
-# Figure 1 of the paper on our data. A network that knows nothing puts both heaps in one place. Training should pull them apart.
+# Take all pairs of test images and make two heaps of their distances: $d^+$ of pairs of one class, $d^-$ of the others.
+# {numref}`fig-13-before-after` is Figure 1 of the paper on our data. A network that knows nothing puts both heaps in
+# one place. Training should pull them apart.
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Distances of matching pairs (blue, filled) and of other pairs (orange, dashed) of test classes, before and after training with RankMI. Each heap has area one.", "name": "fig-13-before-after"}, "image": {"alt": "Two panels of two histograms. Before training both lie on top of each other at small distances. After training they are spread out and the matching pairs lie more to the left, with a long tail to the right."}}
 told = distances.details
@@ -97,7 +101,9 @@ edges = torch.tensor(told.edges)
 figure = new_figure(7.4, 2.7)
 for axes, when in zip(figure.subplots(1, 2), ("before", "after"), strict=True):
     heaps = getattr(told, when)
-    axes.stairs(heaps.matching, edges, fill=True, color=BLUE, alpha=0.45, label="matching")
+    axes.stairs(
+        heaps.matching, edges, fill=True, color=BLUE, alpha=0.45, label="matching"
+    )
     axes.stairs(heaps.other, edges, color=VERMILION, ls="--", lw=1.6, label="other")
     axes.set(xlabel=f"distance, {when} training", yticks=[])
     axes.spines[["top", "right", "left"]].set_visible(False)
@@ -124,16 +130,18 @@ glue("13-data", distances.dataset.name, display=False)
 glue("13-protocol", protocol, display=False)
 
 # %% [markdown]
-# The data are {glue:text}`13-data`: {glue:text}`13-protocol`. The two heaps share {glue:text}`13-overlap-before:.2f` of their mass before training and
-# {glue:text}`13-overlap-after:.2f` after it. In the measure of this chapter, twice the Jensen–Shannon divergence, which reaches at most $2 \log 2 = 1.386$ nats, it is a rise from
+# The data are {glue:text}`13-data`: {glue:text}`13-protocol`. The two heaps share {glue:text}`13-overlap-before:.2f` of
+# their mass before training and {glue:text}`13-overlap-after:.2f` after it. In the measure of this chapter, twice the
+# Jensen–Shannon divergence, which reaches at most $2 \log 2 = 1.386$ nats, it is a rise from
 # {glue:text}`13-divergence-before:.3f` to {glue:text}`13-divergence-after:.3f`.
 #
 # ## From mutual information to distances
 #
 # ### The idea
 #
-# Draw a class, then two of its images, $x$ and $y$. That is a matching pair. If I show you $x$, how much do you know about $y$? Its class, at most. This amount is the mutual information of $x$ and $y$,
-# and one would like an embedding that keeps all of it.
+# Draw a class, then two of its images, $x$ and $y$. That is a matching pair. If I show you $x$, how much do you know
+# about $y$? Its class, at most. This amount is the mutual information of $x$ and $y$, and one would like an embedding
+# that keeps all of it.
 #
 # ### The formulas
 #
@@ -144,37 +152,46 @@ glue("13-protocol", protocol, display=False)
 # \mathbb{J}(x, y) = \sum_k p(k)\, p(x | k)\, p(y | k),
 # ```
 #
-# and with $\mathbb{M}(x, y) = p(x)\, p(y)$, two images drawn without regard to class, $I(X; Y) = \KL(\mathbb{J} \,\|\, \mathbb{M})$. In a batch there are pairs of *different* classes rather than pairs of $\mathbb{M}$. Their distribution is (eq. 5, corrected by
-# erratum 3.1 below)
+# and with $\mathbb{M}(x, y) = p(x)\, p(y)$, two images drawn without regard to class,
+# $I(X; Y) = \KL(\mathbb{J} \,\|\, \mathbb{M})$. In a batch there are pairs of *different* classes rather than pairs of
+# $\mathbb{M}$. Their distribution is (eq. 5, corrected by erratum 3.1 below)
 #
 # ```{math}
 # :label: eq-13-negative
 # \mathbb{J}^-(x, y) = \frac{1}{1 - \sum_k p(k)^2} \sum_k \sum_{k' \ne k} p(x | k)\, p(k)\, p(y | k')\, p(k'),
 # ```
 #
-# which is close to $\mathbb{M}$ when classes are many. The paper makes two more steps. It replaces the divergence $\KL$, which may be infinite and is hard to estimate, by the
-# Jensen–Shannon divergence {cite:p}`c13-lin1991divergence`
+# which is close to $\mathbb{M}$ when classes are many. The paper makes two more steps. It replaces the divergence
+# $\KL$, which may be infinite and is hard to estimate, by the Jensen–Shannon divergence {cite:p}`c13-lin1991divergence`
 #
 # ```{math}
 # :label: eq-13-jsd
 # \mathrm{JSD}(p, q) = \tfrac12 \KL(p \,\|\, m) + \tfrac12 \KL(q \,\|\, m), \qquad m = \tfrac12 (p + q),
 # ```
 #
-# as others had done for representations {cite:p}`c13-hjelm2019learning`. And it looks at a pair only through its *distance*. What is left after that?
+# as others had done for representations {cite:p}`c13-hjelm2019learning`. And it looks at a pair only through its
+# *distance*. What is left after that?
 #
 # ````{prf:theorem} A coin and a distance
 # :label: thm-13-coin
 #
-# Toss a fair coin $C$. On heads draw a distance from $p_+$, on tails from $p_-$. Then $I(C; d) = \mathrm{JSD}(p_+, p_-)$. If $d$ is a function of the pair, this is at most the divergence of the pairs themselves.
+# Toss a fair coin $C$. On heads draw a distance from $p_+$, on tails from $p_-$. Then
+# $I(C; d) = \mathrm{JSD}(p_+, p_-)$. If $d$ is a function of the pair, this is at most the divergence of the pairs
+# themselves.
 # ````
 #
 # ````{prf:proof}
-# The distance has the density $m$, and given the coin $p_+$ or $p_-$; so $I(C; d) = \frac12 \KL(p_+ \| m) + \frac12 \KL(p_- \| m)$, which is eq. {eq}`eq-13-jsd`. The same holds for
-# pairs in place of distances, and a function of the pair cannot tell more about the coin than the pair does (the data processing inequality).
+# The distance has the density $m$, and given the coin $p_+$ or $p_-$; so
+# $I(C; d) = \frac12 \KL(p_+ \| m) + \frac12 \KL(p_- \| m)$, which is eq. {eq}`eq-13-jsd`. The same holds for pairs in
+# place of distances, and a function of the pair cannot tell more about the coin than the pair does (the data processing
+# inequality).
 # ````
 #
-# So what RankMI maximises is mutual information after all, but of another kind: *how much a distance tells about whether the pair matches*. It is at most one toss of a coin, $\log 2$, however many classes there are, while $I(X; Y)$ grows with
-# their number. Are the two at least in the same order? For two normal variables with a correlation $\rho$ both can be had: $I = -\frac12 \log (1 - \rho^2)$, and the divergence by a simulation with the formula that the next section proves.
+# So what RankMI maximises is mutual information after all, but of another kind: *how much a distance tells about
+# whether the pair matches*. It is at most one toss of a coin, $\log 2$, however many classes there are, while $I(X; Y)$
+# grows with their number. Are the two at least in the same order? For two normal variables with a correlation $\rho$
+# both can be had: $I = -\frac12 \log (1 - \rho^2)$, and the divergence by a simulation with the formula that the next
+# section proves.
 
 # %%
 information = torch.linspace(0, 5, 41, dtype=torch.float64)
@@ -193,7 +210,9 @@ for r in rho:
     pairs = log_ratio(x, r * x + (1 - r**2).sqrt() * noise, r)
     assert_close(pairs.mean(), -0.5 * torch.log1p(-(r**2)), atol=0.05, rtol=0)
     saturating.append(float(divergence_bound(pairs, log_ratio(x, y, r))))
-assert (torch.tensor(saturating) < information + 0.05).all()  # a lower bound: see erratum 3.2
+assert (
+    torch.tensor(saturating) < information + 0.05
+).all()  # a lower bound: see erratum 3.2
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Twice the Jensen–Shannon divergence of joint and product distribution against mutual information, for two normal variables of growing correlation. One grows with the other, but saturates below the dotted line at 2 log 2.", "name": "fig-13-saturation"}, "image": {"alt": "A rising concave curve that flattens below a dotted horizontal line."}}
 figure = new_figure(5.0, 2.5)
@@ -205,44 +224,54 @@ axes.spines[["top", "right"]].set_visible(False)
 figure
 
 # %% [markdown]
-# In this family they are ({numref}`fig-13-saturation`). The saturation is no drawback: {cite:t}`c13-hjelm2019learning` found this form the easier one to optimise.
+# In this family they are ({numref}`fig-13-saturation`). The saturation is no drawback: {cite:t}`c13-hjelm2019learning`
+# found this form the easier one to optimise.
 #
 # ## The variational bound
 #
 # ### The idea
 #
-# To compute $\mathrm{JSD}(p_+, p_-)$ one needs densities, and one has samples. So play a game instead: somebody shows distances, from either heap with equal chance, and you say how sure you are that the pair matches. The best
-# player knows the ratio of the densities. How well *any* player scores is a lower bound of how well the best one does, and the best score *is* the divergence.
+# To compute $\mathrm{JSD}(p_+, p_-)$ one needs densities, and one has samples. So play a game instead: somebody shows
+# distances, from either heap with equal chance, and you say how sure you are that the pair matches. The best player
+# knows the ratio of the densities. How well *any* player scores is a lower bound of how well the best one does, and the
+# best score *is* the divergence.
 #
 # ### From $f$-divergences
 #
-# Here is the general machine {cite:p}`c13-nowozin2016fgan`. For a convex $f$ with $f(1) = 0$ let $D_f(p \| q) = \E_q [f(p/q)]$. A convex function lies above its tangents: with the conjugate
-# $f^*(t) = \sup_u (u t - f(u))$ one has $f(u) \ge u t - f^*(t)$ for every slope $t$, and equality at $t = f'(u)$. Choose a slope $T(x)$ at each point and average over $q$:
+# Here is the general machine {cite:p}`c13-nowozin2016fgan`. For a convex $f$ with $f(1) = 0$ let
+# $D_f(p \| q) = \E_q [f(p/q)]$. A convex function lies above its tangents: with the conjugate
+# $f^*(t) = \sup_u (u t - f(u))$ one has $f(u) \ge u t - f^*(t)$ for every slope $t$, and equality at $t = f'(u)$.
+# Choose a slope $T(x)$ at each point and average over $q$:
 #
 # ```{math}
 # :label: eq-13-f-bound
 # D_f(p \,\|\, q) \ge \E_p [T] - \E_q [f^*(T)], \qquad \text{with equality at } T = f'(p / q).
 # ```
 #
-# For the Jensen–Shannon divergence (twice it) $f(u) = u \log u - (u + 1) \log \frac{u + 1}{2}$. Its slope is $f'(u) = \log \frac{2u}{u + 1}$, always below $\log 2$. Set it equal to $t$: $u = e^t / (2 - e^t)$. Then
+# For the Jensen–Shannon divergence (twice it) $f(u) = u \log u - (u + 1) \log \frac{u + 1}{2}$. Its slope is
+# $f'(u) = \log \frac{2u}{u + 1}$, always below $\log 2$. Set it equal to $t$: $u = e^t / (2 - e^t)$. Then
 #
 # ```{math}
 # :label: eq-13-conjugate
 # f^*(t) = u t - f(u) = \log \frac{u + 1}{2} = -\log (2 - e^t) .
 # ```
 #
-# That is where the strange second term of the paper comes from. And to keep $T$ below $\log 2$, write it as $T = \log 2 - \log (1 + e^{-V})$ with a $V$ that may be anything (eq. 7). We check the conjugate by brute force.
+# That is where the strange second term of the paper comes from. And to keep $T$ below $\log 2$, write it as
+# $T = \log 2 - \log (1 + e^{-V})$ with a $V$ that may be anything (eq. 7). We check the conjugate by brute force.
 
 # %%
 u = torch.linspace(1e-6, 60, 600_001, dtype=torch.float64)
 f = u * u.log() - (u + 1) * ((u + 1) / 2).log()
 for t in (-3.0, -1.0, 0.0, 0.5, 0.65):
-    assert_close(float((u * t - f).max()), -math.log(2 - math.exp(t)), atol=1e-6, rtol=0)
+    assert_close(
+        float((u * t - f).max()), -math.log(2 - math.exp(t)), atol=1e-6, rtol=0
+    )
 
 # %% [markdown]
 # ### Directly
 #
-# With $\sigma(V) = 1 / (1 + e^{-V})$ the two terms are $T = \log 2 \sigma(V)$ and $\log (2 - e^T) = \log 2 (1 - \sigma(V))$, and everything can be proved on three lines.
+# With $\sigma(V) = 1 / (1 + e^{-V})$ the two terms are $T = \log 2 \sigma(V)$ and
+# $\log (2 - e^T) = \log 2 (1 - \sigma(V))$, and everything can be proved on three lines.
 #
 # ````{prf:theorem} The bound
 # :label: thm-13-bound
@@ -257,18 +286,24 @@ for t in (-3.0, -1.0, 0.0, 0.5, 0.65):
 # \end{aligned}
 # ```
 #
-# where $\ell(d) = \KL \big( \sigma^*(d) \,\|\, \sigma(V(d)) \big) \ge 0$ is the divergence of two coins and $\sigma^* = p_+ / (p_+ + p_-)$. Equality holds if and only if $V = \log (p_+ / p_-)$ almost everywhere (infinite where one density is zero).
+# where $\ell(d) = \KL \big( \sigma^*(d) \,\|\, \sigma(V(d)) \big) \ge 0$ is the divergence of two coins and
+# $\sigma^* = p_+ / (p_+ + p_-)$. Equality holds if and only if $V = \log (p_+ / p_-)$ almost everywhere (infinite where
+# one density is zero).
 # ````
 #
 # ````{prf:proof}
-# The left side is $\int p_+ \log 2 \sigma + p_- \log 2 (1 - \sigma)$. With $p_+ = (p_+ + p_-)\, \sigma^*$ and $p_- = (p_+ + p_-) (1 - \sigma^*)$ the integrand is $(p_+ + p_-)$ times
-# $\sigma^* \log 2 \sigma + (1 - \sigma^*) \log 2 (1 - \sigma)$, that is $\sigma^* \log 2 \sigma^* + (1 - \sigma^*) \log 2 (1 - \sigma^*) - \ell$. The part without $\ell$ integrates to
-# $\int p_+ \log \frac{2 p_+}{p_+ + p_-} + p_- \log \frac{2 p_-}{p_+ + p_-} = \KL(p_+ \| m) + \KL(p_- \| m)$. And $\sigma(V) = \sigma^*$ means $V = \log (p_+ / p_-)$.
+# The left side is $\int p_+ \log 2 \sigma + p_- \log 2 (1 - \sigma)$. With $p_+ = (p_+ + p_-)\, \sigma^*$ and
+# $p_- = (p_+ + p_-) (1 - \sigma^*)$ the integrand is $(p_+ + p_-)$ times
+# $\sigma^* \log 2 \sigma + (1 - \sigma^*) \log 2 (1 - \sigma)$, that is
+# $\sigma^* \log 2 \sigma^* + (1 - \sigma^*) \log 2 (1 - \sigma^*) - \ell$. The part without $\ell$ integrates to
+# $\int p_+ \log \frac{2 p_+}{p_+ + p_-} + p_- \log \frac{2 p_-}{p_+ + p_-} = \KL(p_+ \| m) + \KL(p_- \| m)$. And
+# $\sigma(V) = \sigma^*$ means $V = \log (p_+ / p_-)$.
 # ````
 #
-# Three remarks. The best value is exactly *twice* the divergence (erratum 3.2). The log 2 of eq. 7 sees to it that no constant is left: written with softplus alone, as code often has it, the optimum is
-# $2\, \mathrm{JSD} - \log 4$, which moves nothing but is negative. And the bound is an old acquaintance: it is $2 \log 2$ minus twice the cross-entropy of a *logistic regression* that guesses
-# from the distance whether the pair matches.
+# Three remarks. The best value is exactly *twice* the divergence (erratum 3.2). The log 2 of eq. 7 sees to it that no
+# constant is left: written with softplus alone, as code often has it, the optimum is $2\, \mathrm{JSD} - \log 4$, which
+# moves nothing but is negative. And the bound is an old acquaintance: it is $2 \log 2$ minus twice the cross-entropy of
+# a *logistic regression* that guesses from the distance whether the pair matches.
 
 # %%
 matching = torch.randn(1_000, generator=generator, dtype=torch.float64)
@@ -279,19 +314,24 @@ naive = t_plus.mean() + (2 - t_minus.exp()).log().mean()
 assert_close(divergence_bound(V(matching), V(others)), naive)
 
 entropy = functional.binary_cross_entropy_with_logits
-errors = entropy(V(matching), torch.ones(1_000).double()) + entropy(V(others), torch.zeros(800).double())
+errors = entropy(V(matching), torch.ones(1_000).double()) + entropy(
+    V(others), torch.zeros(800).double()
+)
 assert_close(naive, 2 * math.log(2) - errors)
 
 # %% [markdown]
 # ### Is the estimate right?
 #
-# Where the truth is known we can look. Let $d^+ \sim \N(0, 1)$ and $d^- \sim \N(\delta, 1)$. The package's `estimate_divergence` trains a statistics network on one half of 4,000 samples of each and
-# is judged on the other half; the truth comes from an integral.
+# Where the truth is known we can look. Let $d^+ \sim \N(0, 1)$ and $d^- \sim \N(\delta, 1)$. The package's
+# `estimate_divergence` trains a statistics network on one half of 4,000 samples of each and is judged on the other
+# half; the truth comes from an integral.
 
 
 # %%
 def normal(x, mean, deviation):
-    return (-((x - mean) ** 2) / (2 * deviation**2)).exp() / (deviation * math.sqrt(2 * math.pi))
+    return (-((x - mean) ** 2) / (2 * deviation**2)).exp() / (
+        deviation * math.sqrt(2 * math.pi)
+    )
 
 
 line = torch.linspace(-12, 16, 28_001, dtype=torch.float64)
@@ -307,7 +347,9 @@ for shift in shifts:
         )
     estimates.append(found.value)
     errors.append(float(scores.std()) / len(scores) ** 0.5)
-    truths.append(2 * float(jensen_shannon(normal(line, 0, 1), normal(line, shift, 1), step)))
+    truths.append(
+        2 * float(jensen_shannon(normal(line, 0, 1), normal(line, shift, 1), step))
+    )
 
 # %%
 for truth, shift in zip(truths, shifts, strict=True):
@@ -317,13 +359,20 @@ gaps = [abs(e - t) for e, t in zip(estimates, truths, strict=True)]
 assert max(gap / (0.01 + error) for gap, error in zip(gaps, errors, strict=True)) < 4
 
 # %% [markdown]
-# What the network learns is, by the theorem, the log-ratio of the densities. For two normal distributions of equal width it is a falling straight line. Now let the matching distances be *wider* than the others,
-# $d^+ \sim \N(0, 1)$ and $d^- \sim \N(1, \frac12)$. The log-ratio is a parabola: far to the right, too, a pair is more likely to match.
+# What the network learns is, by the theorem, the log-ratio of the densities. For two normal distributions of equal
+# width it is a falling straight line. Now let the matching distances be *wider* than the others, $d^+ \sim \N(0, 1)$
+# and $d^- \sim \N(1, \frac12)$. The log-ratio is a parabola: far to the right, too, a pair is more likely to match.
 
 # %%
 x = torch.linspace(-2, 3, 200)
-wide = torch.randn(4_000, generator=generator), 1 + 0.5 * torch.randn(4_000, generator=generator)
-even = torch.randn(4_000, generator=generator), 1 + torch.randn(4_000, generator=generator)
+wide = (
+    torch.randn(4_000, generator=generator),
+    1 + 0.5 * torch.randn(4_000, generator=generator),
+)
+even = (
+    torch.randn(4_000, generator=generator),
+    1 + torch.randn(4_000, generator=generator),
+)
 learnt = {
     name: estimate_divergence(*sample, steps=250, seed=seed).network
     for name, sample in (("equal", even), ("wide", wide))
@@ -334,11 +383,30 @@ ratios = {"equal": 0.5 - x, "wide": (normal(x, 0, 1) / normal(x, 1, 0.5)).log()}
 figure = new_figure(7.6, 3.0)
 left, right = figure.subplots(1, 2)
 every = torch.linspace(0, 4, 41)
-curve = [2 * jensen_shannon(normal(line, 0, 1), normal(line, float(s), 1), step) for s in every]
+curve = [
+    2 * jensen_shannon(normal(line, 0, 1), normal(line, float(s), 1), step)
+    for s in every
+]
 left.plot(every, curve, color=BLUE, lw=1.6, label="2 JSD")
-left.plot(every, torch.stack(curve) - 2 * math.log(2), color=SKY, ls="--", lw=1.6, label="without log 2")
+left.plot(
+    every,
+    torch.stack(curve) - 2 * math.log(2),
+    color=SKY,
+    ls="--",
+    lw=1.6,
+    label="without log 2",
+)
 reach = [1.96 * error for error in errors]
-left.errorbar(shifts, estimates, yerr=reach, fmt="o", ms=4, color=VERMILION, capsize=2, label="estimate")
+left.errorbar(
+    shifts,
+    estimates,
+    yerr=reach,
+    fmt="o",
+    ms=4,
+    color=VERMILION,
+    capsize=2,
+    label="estimate",
+)
 left.set(xlabel="shift", ylabel="nats")
 left.legend(frameon=False, fontsize=8)
 for name, colour in (("equal", BLUE), ("wide", VERMILION)):
@@ -357,8 +425,9 @@ glue("13-worst-error", max(errors), display=False)
 assert float(jensen_shannon(normal(line, 0, 1), normal(line, 0, 1), step)) < 1e-9
 
 # %% [markdown]
-# The estimate is right: within {glue:text}`13-worst-gap:.3f` nats of the integral for all shifts, with standard errors of up to {glue:text}`13-worst-error:.3f` ({numref}`fig-13-estimate`). The learnt $V$ follows the true ratio where there
-# are samples. Keep the parabola in mind.
+# The estimate is right: within {glue:text}`13-worst-gap:.3f` nats of the integral for all shifts, with standard errors
+# of up to {glue:text}`13-worst-error:.3f` ({numref}`fig-13-estimate`). The learnt $V$ follows the true ratio where
+# there are samples. Keep the parabola in mind.
 #
 # ## The loss
 #
@@ -369,15 +438,18 @@ assert float(jensen_shannon(normal(line, 0, 1), normal(line, 0, 1), step)) < 1e-
 # L = -\frac{1}{|P|} \sum_{P} T(d_{ij}) - \frac{1}{|N|} \sum_{N} \log (2 - e^{T(d_{ij})}), \qquad V(d) = \tilde V(d) - d .
 # ```
 #
-# $\tilde V$ is a perceptron with one input, one output and two inner layers of 128; the $-d$ is a residual that makes $V$ fall at the start. In the language of [chapter 10](10_learning_a_metric), the weights of pairs are
+# $\tilde V$ is a perceptron with one input, one output and two inner layers of 128; the $-d$ is a residual that makes
+# $V$ fall at the start. In the language of [chapter 10](10_learning_a_metric), the weights of pairs are
 #
 # ```{math}
 # :label: eq-13-weights
 # w^+ = -\frac{V'(d)\, \sigma(-V(d))}{|P|}, \qquad w^- = \frac{V'(d)\, \sigma(V(d))}{|N|} .
 # ```
 #
-# At the best $V$, $\sigma(-V) = p_- / (p_+ + p_-)$: a matching pair weighs as much as others are *relatively* frequent where it stands. The histogram loss had $p_-$ itself. But there is a new factor, the slope of $V$. If $V$ falls, matching pairs
-# are pulled and others pushed, as they should be (eq. 9). If $V$ *rises* somewhere, matching pairs are pushed apart there. The paper notes the condition and reports that it holds in practice.
+# At the best $V$, $\sigma(-V) = p_- / (p_+ + p_-)$: a matching pair weighs as much as others are *relatively* frequent
+# where it stands. The histogram loss had $p_-$ itself. But there is a new factor, the slope of $V$. If $V$ falls,
+# matching pairs are pulled and others pushed, as they should be (eq. 9). If $V$ *rises* somewhere, matching pairs are
+# pushed apart there. The paper notes the condition and reports that it holds in practice.
 
 # %%
 embeddings = functional.normalize(torch.randn(24, 16, generator=generator))
@@ -393,10 +465,12 @@ assert_close(everything(embeddings, labels), by_hand)
 # %% [markdown]
 # ## The turning point
 #
-# At which distance does a pair cost the same as a match and as none? Where $-T = -\log (2 - e^T)$, that is $T = 0$, that is $V(\beta) = 0$. With the best $V$ the two densities are equal there, and $\beta$ is the threshold that a judge
+# At which distance does a pair cost the same as a match and as none? Where $-T = -\log (2 - e^T)$, that is $T = 0$,
+# that is $V(\beta) = 0$. With the best $V$ the two densities are equal there, and $\beta$ is the threshold that a judge
 # would choose who has to decide "match or not" with the fewest errors.
 #
-# The paper finds $\beta$ by Newton's method, starting from the last $\beta$. On a line one step is enough. But $V$ is a network, and a step divides by its slope.
+# The paper finds $\beta$ by Newton's method, starting from the last $\beta$. On a line one step is enough. But $V$ is a
+# network, and a step divides by its slope.
 
 
 # %%
@@ -435,14 +509,17 @@ glue("tab-13-beta", Markdown(tables.markdown_table(header, rows)), display=False
 # ```
 # ````
 #
-# Where $V$ falls throughout, all starts agree ({numref}`tab-13-beta`). On the parabola Newton's method may end at the *second* zero, where $V$ rises and "beyond" and "within" change places. `find_beta` follows Newton only while the
+# Where $V$ falls throughout, all starts agree ({numref}`tab-13-beta`). On the parabola Newton's method may end at the
+# *second* zero, where $V$ rises and "beyond" and "within" change places. `find_beta` follows Newton only while the
 # slope is negative and the point stays inside, and otherwise bisects the nearest crossing from above to below.
 #
 # ## Margins, sampling, and the order of things
 #
-# With $\beta$ at hand the paper adds what had proved useful elsewhere. For the *embedding* step it keeps matching pairs with $d > \beta - \alpha$ and others with $d < \beta + \alpha$, where $\alpha = 0.2$: the easy ones drop out. Of the
-# others it draws by distance-weighted sampling, here one for each matching pair ([chapter 10](10_learning_a_metric)). For the *statistics* step it uses all pairs, as it must: the bound holds for the distributions, not for what a sampler makes of them. One turn of Algorithm 1, on the pairs of section 3.2 (erratum
-# 3.5), is
+# With $\beta$ at hand the paper adds what had proved useful elsewhere. For the *embedding* step it keeps matching pairs
+# with $d > \beta - \alpha$ and others with $d < \beta + \alpha$, where $\alpha = 0.2$: the easy ones drop out. Of the
+# others it draws by distance-weighted sampling, here one for each matching pair ([chapter 10](10_learning_a_metric)).
+# For the *statistics* step it uses all pairs, as it must: the bound holds for the distributions, not for what a sampler
+# makes of them. One turn of Algorithm 1, on the pairs of section 3.2 (erratum 3.5), is
 #
 # 1. embed the batch; compute the distances of all pairs $i < j$;
 # 2. $k$ times: a step of $V$ up the bound, on all pairs, with the embedding held fixed;
@@ -450,12 +527,16 @@ glue("tab-13-beta", Markdown(tables.markdown_table(header, rows)), display=False
 # 4. keep the pairs within the margins, sample the others;
 # 5. a step of the embedding down the loss, with $V$ held fixed.
 #
-# The listing counts from $t = 0$ and so begins with 4 and 5, which does no harm (erratum 3.5). `RankMILoss` begins with 2: `train` calls its `inner_step` (2 and 3) before its loss (4 and 5). We look at one batch, with the statistics trained on it for a while.
+# The listing counts from $t = 0$ and so begins with 4 and 5, which does no harm (erratum 3.5). `RankMILoss` begins with
+# 2: `train` calls its `inner_step` (2 and 3) before its loss (4 and 5). We look at one batch, with the statistics
+# trained on it for a while.
 
 # %%
 objective = RankMILoss(updates=200, seed=seed)
 tight = functional.normalize(torch.randn(6, 16, generator=generator))[labels]
-embeddings = functional.normalize(tight + 0.2 * torch.randn(24, 16, generator=generator))
+embeddings = functional.normalize(
+    tight + 0.2 * torch.randn(24, 16, generator=generator)
+)
 objective.inner_step(embeddings, labels)
 beta, alpha = float(objective.beta), objective.margin
 d = torch.cdist(embeddings, embeddings)
@@ -476,13 +557,17 @@ glue("13-batch-hard-other", int(hard_other.sum()) // 2, display=False)
 glue("13-batch-anchors", int((chances.sum(dim=1) > 0).sum()), display=False)
 
 # %% [markdown]
-# Here $\beta$ is {glue:text}`13-batch-beta:.2f`. Of {glue:text}`13-batch-matching` matching pairs {glue:text}`13-batch-hard-matching` remain within the margin, of {glue:text}`13-batch-other` others
-# {glue:text}`13-batch-hard-other`, and {glue:text}`13-batch-anchors` of the 24 images have one to draw. The gradient reaches the embedding and leaves the statistics alone.
+# Here $\beta$ is {glue:text}`13-batch-beta:.2f`. Of {glue:text}`13-batch-matching` matching pairs
+# {glue:text}`13-batch-hard-matching` remain within the margin, of {glue:text}`13-batch-other` others
+# {glue:text}`13-batch-hard-other`, and {glue:text}`13-batch-anchors` of the 24 images have one to draw. The gradient
+# reaches the embedding and leaves the statistics alone.
 #
 # ## Triplet and quadruplet as special cases
 #
-# Section 3.4 of the paper freezes $V$ instead of learning it. Which $V$ makes the loss of a matching pair a straight line? With $x = d - \beta$ one wants $T = \log 2 - x$, hence $1 + e^{-V} = e^x$, that is
-# $V = -\log (e^x - 1)$, and this needs $x > 0$. For another pair one wants $\log (2 - e^T) = \log 2 + x$, hence $V = \log (e^{-x} - 1)$, and this needs $x < 0$. Together they are eq. 13:
+# Section 3.4 of the paper freezes $V$ instead of learning it. Which $V$ makes the loss of a matching pair a straight
+# line? With $x = d - \beta$ one wants $T = \log 2 - x$, hence $1 + e^{-V} = e^x$, that is $V = -\log (e^x - 1)$, and
+# this needs $x > 0$. For another pair one wants $\log (2 - e^T) = \log 2 + x$, hence $V = \log (e^{-x} - 1)$, and this
+# needs $x < 0$. Together they are eq. 13:
 #
 # ```{math}
 # :label: eq-13-fixed
@@ -497,11 +582,14 @@ glue("13-batch-anchors", int((chances.sum(dim=1) > 0).sum()), display=False)
 # ````
 #
 # ````{prf:proof}
-# On such pairs $-T = x^+ - \log 2$ and $-\log (2 - e^T) = -x^- - \log 2$, so $L = \overline{d^+} - \overline{d^-} - 2 \log 2$; $\beta$ cancels. Each difference $d^+ - d^-$ is positive, so $[\,\cdot\,]_+$ changes nothing, and
-# the mean of the differences is the difference of the means.
+# On such pairs $-T = x^+ - \log 2$ and $-\log (2 - e^T) = -x^- - \log 2$, so
+# $L = \overline{d^+} - \overline{d^-} - 2 \log 2$; $\beta$ cancels. Each difference $d^+ - d^-$ is positive, so
+# $[\,\cdot\,]_+$ changes nothing, and the mean of the differences is the difference of the means.
 # ````
 #
-# With $\alpha = 0$ the filter of Algorithm 1 keeps exactly such pairs; with $\alpha > 0$ it keeps others too. A margin $\gamma$ adds a constant as long as every quadruplet is kept. The *triplet* loss is the same sum over the quadruplets whose two pairs share an image: one $\beta$ for each anchor. The page asserts both.
+# With $\alpha = 0$ the filter of Algorithm 1 keeps exactly such pairs; with $\alpha > 0$ it keeps others too. A margin
+# $\gamma$ adds a constant as long as every quadruplet is kept. The *triplet* loss is the same sum over the quadruplets
+# whose two pairs share an image: one $\beta$ for each anchor. The page asserts both.
 
 # %%
 far, near = 1 + torch.rand(40, generator=generator), torch.rand(60, generator=generator)
@@ -515,7 +603,9 @@ by_anchor = [
     special_cases.quadruplet_as_rankmi(row[same[i]], row[other[i]], beta=1.0)
     for i, row in enumerate(reversed_table)
 ]
-assert_close(special_cases.triplet_loss(reversed_table, labels, margin=0.0), sum(by_anchor))
+assert_close(
+    special_cases.triplet_loss(reversed_table, labels, margin=0.0), sum(by_anchor)
+)
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Left: the fixed V of eq. 13, with its two zeros and its leap. Right: what it makes a matching pair (blue) and another pair (orange) cost, up to log 2, and the two halves of a hinge (dashed). They agree where the hinge is not zero, and nowhere else. Dotted: the softened hinges of V = -x.", "name": "fig-13-fixed"}, "image": {"alt": "Left, a curve that falls to minus infinity at zero, leaps to plus infinity and falls again. Right, two curves that are straight lines on one side of zero and shoot up to infinity on the other side, beside hinges and smooth curves."}}
 x = torch.linspace(-2, 2, 802, dtype=torch.float64)
@@ -525,7 +615,9 @@ fixed = special_cases.fixed_statistic(x)
 for side in (x < 0, x > 0):
     left.plot(x[side], fixed[side], color=BLUE, lw=1.8)
     right.plot(x[side], math.log(2) - positive_score(fixed[side]), color=BLUE, lw=1.8)
-    right.plot(x[side], math.log(2) - negative_score(fixed[side]), color=VERMILION, lw=1.8)
+    right.plot(
+        x[side], math.log(2) - negative_score(fixed[side]), color=VERMILION, lw=1.8
+    )
 left.axhline(0, color="gray", lw=0.7)
 left.plot([-math.log(2), math.log(2)], [0, 0], "o", color=BLACK, ms=5)
 right.plot(x, x.relu(), color=BLUE, ls="--", lw=1.2)
@@ -539,18 +631,22 @@ for axes in (left, right):
 figure
 
 # %% [markdown]
-# On all other pairs it is not the quadruplet loss at all. A matching pair just *within* $\beta$, which the hinge leaves in peace, costs infinitely much ({numref}`fig-13-fixed`). A simpler special case holds for all pairs. For $V = -x$, straight and falling,
+# On all other pairs it is not the quadruplet loss at all. A matching pair just *within* $\beta$, which the hinge leaves
+# in peace, costs infinitely much ({numref}`fig-13-fixed`). A simpler special case holds for all pairs. For $V = -x$,
+# straight and falling,
 #
 # ```{math}
 # :label: eq-13-soft
 # -T = \log (1 + e^{x}) - \log 2, \qquad -\log (2 - e^T) = \log (1 + e^{-x}) - \log 2,
 # ```
 #
-# the softened hinges of the binomial deviance {cite:p}`c13-yi2014deep`. And this is where RankMI really begins: at the start $\tilde V$ is small, and $V \approx -d$ plus a constant.
+# the softened hinges of the binomial deviance {cite:p}`c13-yi2014deep`. And this is where RankMI really begins: at the
+# start $\tilde V$ is small, and $V \approx -d$ plus a constant.
 #
 # ## The errata, executed
 #
-# As in [chapter 5](05_errata), each doubt becomes a test on random draws: how often does the printed form fail, how often the corrected one? The intervals are Wilson's {cite:p}`c13-wilson1927probable`.
+# As in [chapter 5](05_errata), each doubt becomes a test on random draws: how often does the printed form fail, how
+# often the corrected one? The intervals are Wilson's {cite:p}`c13-wilson1927probable`.
 
 # %%
 tests = []
@@ -558,7 +654,9 @@ tests = []
 
 def record(erratum, failure, printed, corrected):
     """Keep on which draws the printed and the corrected form fail."""
-    tests.append((erratum, failure, torch.as_tensor(printed), torch.as_tensor(corrected)))
+    tests.append(
+        (erratum, failure, torch.as_tensor(printed), torch.as_tensor(corrected))
+    )
 
 
 def count(fails):
@@ -574,7 +672,9 @@ def count(fails):
 #
 # **As printed.** $p(x_i)\, p(x_j) \approx \sum_k \sum_{k' \ne k} p(x_i | c = k)\, p(c = k)\, p(c = k')\, p(c = k')$.
 #
-# **Why it fails.** $x_j$ does not occur on the right. The last two factors should be $p(x_j | c = k')\, p(c = k')$, as in eq. {eq}`eq-13-negative`. The test draws 400 models of five classes and six images, and asks whether the formula notices which image the second one is.
+# **Why it fails.** $x_j$ does not occur on the right. The last two factors should be $p(x_j | c = k')\, p(c = k')$, as
+# in eq. {eq}`eq-13-negative`. The test draws 400 models of five classes and six images, and asks whether the formula
+# notices which image the second one is.
 
 # %%
 constant = []
@@ -588,15 +688,20 @@ for _ in range(400):
     )
     constant.append([bool((form.std(dim=1) < 1e-12).all()) for form in forms])
     assert_close(forms[1].sum(), 1 - prior.square().sum())
-record("3.1", "the pair's probability ignores its second image", *torch.tensor(constant).T)
+record(
+    "3.1", "the pair's probability ignores its second image", *torch.tensor(constant).T
+)
 
 # %% [markdown]
-# The approximation as such is sound. With $K$ equally likely classes that share no image the corrected form, scaled to mass one, differs from the product of the marginals by a total variation of exactly $1 / K$.
+# The approximation as such is sound. With $K$ equally likely classes that share no image the corrected form, scaled to
+# mass one, differs from the product of the marginals by a total variation of exactly $1 / K$.
 
 # %%
 for K in (2, 10, 100):
     conditional = torch.eye(K, dtype=torch.float64).repeat_interleave(2, dim=1) / 2
-    pairs = as_printed.negative_pair_distribution(conditional, torch.full((K,), 1 / K).double())
+    pairs = as_printed.negative_pair_distribution(
+        conditional, torch.full((K,), 1 / K).double()
+    )
     marginal = conditional.mean(0)
     variation = (pairs / pairs.sum() - torch.outer(marginal, marginal)).abs().sum() / 2
     assert_close(float(variation), 1 / K)
@@ -604,29 +709,40 @@ for K in (2, 10, 100):
 # %% [markdown]
 # ### 3.2 A factor of two (eq. 2)
 #
-# **As printed.** $\hat I_\phi^{(\mathrm{JSD})} \ge \sup_{\phi \in \Phi} \{ \E_{\mathbb{J}} [T_\phi] - \E_{\mathbb{M}} [-\log (2 - e^{T_\phi})] \}$, a lower bound on the mutual information, and what is maximised is called "a lower bound on JSD".
+# **As printed.**
+# $\hat I_\phi^{(\mathrm{JSD})} \ge \sup_{\phi \in \Phi} \{ \E_{\mathbb{J}} [T_\phi] - \E_{\mathbb{M}} [-\log (2 - e^{T_\phi})] \}$,
+# a lower bound on the mutual information, and what is maximised is called "a lower bound on JSD".
 #
-# **What is right.** The direction: $\phi$ are the weights of a network, so the supremum runs over a *family* of functions. By {prf:ref}`thm-13-bound` it stays at or below the best value, which only a family that has the log-ratio attains. And it is a lower bound on the mutual
-# information, for
+# **What is right.** The direction: $\phi$ are the weights of a network, so the supremum runs over a *family* of
+# functions. By {prf:ref}`thm-13-bound` it stays at or below the best value, which only a family that has the log-ratio
+# attains. And it is a lower bound on the mutual information, for
 #
 # ```{math}
 # :label: eq-13-below-information
 # 2\, \mathrm{JSD}(p, q) = \KL(p \,\|\, q) - 2 \KL(m \,\|\, q) \le \KL(p \,\|\, q), \qquad m = \tfrac12 (p + q) .
 # ```
 #
-# (Write out the logarithms: what is left over is $\int p \log \frac{m}{q} + q \log \frac{m}{q} = 2 \int m \log \frac{m}{q}$.) This is for pairs of $\mathbb{M}$. The others of a batch come from $\mathbb{J}^-$, which the paper takes to be close to it, as it is with many classes. With two
-# classes that share no image the value reaches $\log 4$, and the information is $\log 2$.
+# (Write out the logarithms: what is left over is
+# $\int p \log \frac{m}{q} + q \log \frac{m}{q} = 2 \int m \log \frac{m}{q}$.) This is for pairs of $\mathbb{M}$. The
+# others of a batch come from $\mathbb{J}^-$, which the paper takes to be close to it, as it is with many classes. With
+# two classes that share no image the value reaches $\log 4$, and the information is $\log 2$.
 #
-# **What is missing.** The factor 2. The best value is $2\, \mathrm{JSD}$, with no constant thanks to the log 2 of eq. 3, and $2\, \mathrm{JSD} - \log 4$ without it. So the value may exceed the JSD that it is said to bound. The factor is inherited: the $f$ that
-# {cite:t}`c13-nowozin2016fgan` list for the Jensen–Shannon divergence is that of twice the divergence. Nothing in the training depends on it.
+# **What is missing.** The factor 2. The best value is $2\, \mathrm{JSD}$, with no constant thanks to the log 2 of eq.
+# 3, and $2\, \mathrm{JSD} - \log 4$ without it. So the value may exceed the JSD that it is said to bound. The factor is
+# inherited: the $f$ that {cite:t}`c13-nowozin2016fgan` list for the Jensen–Shannon divergence is that of twice the
+# divergence. Nothing in the training depends on it.
 #
-# The test draws 400 pairs of normal distributions, computes all integrals on a grid, and takes a family that is easy to search: straight lines $V(d) = a + b d$. It has the log-ratio only where both widths are equal.
+# The test draws 400 pairs of normal distributions, computes all integrals on a grid, and takes a family that is easy to
+# search: straight lines $V(d) = a + b d$. It has the log-ratio only where both widths are equal.
 
 # %%
 grid = torch.linspace(-8, 10, 601, dtype=torch.float64)
 width = float(grid[1] - grid[0])
 shift, *deviations = torch.rand(3, 400, 1, generator=generator, dtype=torch.float64)
-p, q = normal(grid, 0, 0.5 + deviations[0]), normal(grid, 2 * shift, 0.5 + deviations[1])
+p, q = (
+    normal(grid, 0, 0.5 + deviations[0]),
+    normal(grid, 2 * shift, 0.5 + deviations[1]),
+)
 a, b = (torch.zeros(400, 1, dtype=torch.float64, requires_grad=True) for _ in range(2))
 
 
@@ -645,14 +761,25 @@ def climb():
 search = torch.optim.LBFGS([a, b], max_iter=300, line_search_fn="strong_wolfe")
 search.step(climb)
 climb()
-assert max(a.grad.abs().max(), b.grad.abs().max()) < 1e-3  # concave: this is the supremum
+assert (
+    max(a.grad.abs().max(), b.grad.abs().max()) < 1e-3
+)  # concave: this is the supremum
 supremum = value_of(a + b * grid).detach()
-divergence = torch.stack([jensen_shannon(*pair, width) for pair in zip(p, q, strict=True)])
-record("3.2", "the supremum exceeds the divergence", supremum > divergence, supremum > 2 * divergence + 1e-9)
+divergence = torch.stack(
+    [jensen_shannon(*pair, width) for pair in zip(p, q, strict=True)]
+)
+record(
+    "3.2",
+    "the supremum exceeds the divergence",
+    supremum > divergence,
+    supremum > 2 * divergence + 1e-9,
+)
 
 ratio = p.log() - q.log()
 assert_close(value_of(ratio), 2 * divergence, atol=1e-6, rtol=0)  # the rich family
-without_log_2 = -(p * functional.softplus(-ratio) + q * functional.softplus(ratio)).sum(1) * width
+without_log_2 = (
+    -(p * functional.softplus(-ratio) + q * functional.softplus(ratio)).sum(1) * width
+)
 assert_close(without_log_2, 2 * divergence - math.log(4), atol=1e-6, rtol=0)
 u = ratio.exp()
 generator_of_fgan = u * ratio - (u + 1) * ((u + 1) / 2).log()
@@ -662,7 +789,8 @@ left_over = (p * ratio - 2 * m * (m / q).log()).sum(1) * width
 assert_close(left_over, 2 * divergence, atol=1e-6, rtol=0)
 
 # %% [markdown]
-# And a family that the paper uses: for both networks of {numref}`fig-13-estimate` the integrals put the value between the two, above JSD and below twice it.
+# And a family that the paper uses: for both networks of {numref}`fig-13-estimate` the integrals put the value between
+# the two, above JSD and below twice it.
 
 # %%
 d = torch.linspace(-6, 8, 2_001, dtype=torch.float64)
@@ -679,12 +807,15 @@ for name, deviation in (("equal", 1.0), ("wide", 0.5)):
 #
 # **As printed.** The loss of a positive pair is "calculated as $T$", that of a negative pair "as $\log (2 - e^T)$".
 #
-# **Why it fails.** Eq. 6 itself has the signs, and these are what it *maximises*. The losses are $-T$ and $-\log (2 - e^T)$. Whoever descends on the printed ones, with a $V$ that falls, drives matching pairs apart.
+# **Why it fails.** Eq. 6 itself has the signs, and these are what it *maximises*. The losses are $-T$ and
+# $-\log (2 - e^T)$. Whoever descends on the printed ones, with a $V$ that falls, drives matching pairs apart.
 
 # %%
 d = 2 * torch.rand(400, generator=generator, dtype=torch.float64)
 slopes = 0.1 + 5 * torch.rand(400, generator=generator, dtype=torch.float64)
-values = (1 - slopes * d).requires_grad_(True)  # V falls: a higher V is a shorter distance
+values = (1 - slopes * d).requires_grad_(
+    True
+)  # V falls: a higher V is a shorter distance
 wrong_way = []
 for form in (as_printed.pair_losses_as_printed, as_printed.pair_losses):
     pull, push = (torch.autograd.grad(part.sum(), values)[0] for part in form(values))
@@ -694,11 +825,15 @@ record("3.3", "a descent step moves a pair the wrong way", *wrong_way)
 # %% [markdown]
 # ### 3.4 The special case (eq. 13)
 #
-# **As printed.** With the $V$ of eq. {eq}`eq-13-fixed` "the value being optimized" reduces to the quadruplet term, but for constants and with a margin $\gamma$ that retains all quadruplets.
+# **As printed.** With the $V$ of eq. {eq}`eq-13-fixed` "the value being optimized" reduces to the quadruplet term, but
+# for constants and with a margin $\gamma$ that retains all quadruplets.
 #
-# **Why it fails.** First, $x$ has to mean $d - \beta$, and $\beta$ has to be given: this $V$ has two zeros, $\pm \log 2$, and is undefined at 0, so $V(\beta) = 0$ does not say what $\beta$ is. Second, $V$ leaps from $-\infty$ to $+\infty$ at 0 and so breaks the condition of eq. 9. Third,
-# the losses agree on margin violators only. The first test draws two distances and asks whether $V$ falls from the nearer to the farther; beside it stands $V = -x$. The second compares the weights of pairs with those of a quadruplet loss that keeps all quadruplets: on all pairs of
-# a random batch, and on the violators alone.
+# **Why it fails.** First, $x$ has to mean $d - \beta$, and $\beta$ has to be given: this $V$ has two zeros,
+# $\pm \log 2$, and is undefined at 0, so $V(\beta) = 0$ does not say what $\beta$ is. Second, $V$ leaps from $-\infty$
+# to $+\infty$ at 0 and so breaks the condition of eq. 9. Third, the losses agree on margin violators only. The first
+# test draws two distances and asks whether $V$ falls from the nearer to the farther; beside it stands $V = -x$. The
+# second compares the weights of pairs with those of a quadruplet loss that keeps all quadruplets: on all pairs of a
+# random batch, and on the violators alone.
 
 
 # %%
@@ -711,10 +846,17 @@ def weights_differ(x_plus, x_minus):
     return bool(right > 1e-6)
 
 
-x = (4 * torch.rand(400, 2, generator=generator, dtype=torch.float64) - 2).sort(dim=1).values
+x = (
+    (4 * torch.rand(400, 2, generator=generator, dtype=torch.float64) - 2)
+    .sort(dim=1)
+    .values
+)
 V = special_cases.fixed_statistic(x)
 record("3.4", "V rises between two distances", V[:, 0] < V[:, 1], -x[:, 0] < -x[:, 1])
-assert special_cases.fixed_statistic(torch.tensor([-1.0, 1.0]) * math.log(2)).abs().max() < 1e-6
+assert (
+    special_cases.fixed_statistic(torch.tensor([-1.0, 1.0]) * math.log(2)).abs().max()
+    < 1e-6
+)
 
 differ = []
 while len(differ) < 400:
@@ -722,20 +864,27 @@ while len(differ) < 400:
     violating = x_plus[x_plus > 0], x_minus[x_minus < 0]
     if min(map(len, violating)):
         differ.append([weights_differ(x_plus, x_minus), weights_differ(*violating)])
-record("3.4", "the weights are not those of the quadruplet loss", *torch.tensor(differ).T)
+record(
+    "3.4", "the weights are not those of the quadruplet loss", *torch.tensor(differ).T
+)
 
 # %% [markdown]
 # ### 3.5 An image is its own best match (Algorithm 1)
 #
-# **As printed.** Section 3.2 defines $\mathcal{P}$ and $\mathcal{N}$ with $i \ne j$. The listing forgets it: lines 6 to 8 take the distances of all $(i, j)$ and call those with $c_i = c_j$ positive.
+# **As printed.** Section 3.2 defines $\mathcal{P}$ and $\mathcal{N}$ with $i \ne j$. The listing forgets it: lines 6 to
+# 8 take the distances of all $(i, j)$ and call those with $c_i = c_j$ positive.
 #
-# **Why the listing fails.** The pairs $(i, i)$ have distance 0. They are no evidence of anything, yet the statistics of line 11 learn to recognise them. And who types line 6 as a root of a sum of squares has no derivative at 0: the gradient is NaN. (PyTorch's `norm` and `cdist`
-# put a 0 there, and the fault stays hidden.) In the embedding step line 19 drops the zeros wherever $\beta > \alpha$, but not the NaN.
+# **Why the listing fails.** The pairs $(i, i)$ have distance 0. They are no evidence of anything, yet the statistics of
+# line 11 learn to recognise them. And who types line 6 as a root of a sum of squares has no derivative at 0: the
+# gradient is NaN. (PyTorch's `norm` and `cdist` put a 0 there, and the fault stays hidden.) In the embedding step line
+# 19 drops the zeros wherever $\beta > \alpha$, but not the NaN.
 
 # %%
 nan = []
 for _ in range(400):
-    points = functional.normalize(torch.randn(24, 8, generator=generator)).requires_grad_(True)
+    points = functional.normalize(
+        torch.randn(24, 8, generator=generator)
+    ).requires_grad_(True)
     matches, rest = as_printed.distances_as_printed(points, labels)
     wrong = -divergence_bound(0.7 - matches, 0.7 - rest)
     table = torch.cdist(points, points)
@@ -745,22 +894,31 @@ for _ in range(400):
 record("3.5", "the gradient of the root is NaN", *torch.tensor(nan).T)
 
 # %% [markdown]
-# How much do the zeros pretend? With $n$ images of each class in the batch they are a share $s = 1 / n$ of the matching pairs. Let there be nothing to tell, all distances from one density. Then the heap with zeros has an atom of mass $s$ that the other lacks, and
-# twice the divergence is $s \log 2 + (1 - s) \log \frac{2 (1 - s)}{2 - s} + \log \frac{2}{2 - s}$ instead of zero. The estimator finds it, for four images of each class:
+# How much do the zeros pretend? With $n$ images of each class in the batch they are a share $s = 1 / n$ of the matching
+# pairs. Let there be nothing to tell, all distances from one density. Then the heap with zeros has an atom of mass $s$
+# that the other lacks, and twice the divergence is
+# $s \log 2 + (1 - s) \log \frac{2 (1 - s)}{2 - s} + \log \frac{2}{2 - s}$ instead of zero. The estimator finds it, for
+# four images of each class:
 
 # %%
 s = 1 / 4
-pretended = s * math.log(2) + (1 - s) * math.log(2 * (1 - s) / (2 - s)) + math.log(2 / (2 - s))
+pretended = (
+    s * math.log(2) + (1 - s) * math.log(2 * (1 - s) / (2 - s)) + math.log(2 / (2 - s))
+)
 nothing = 1.3 + 0.2 * torch.randn(2, 4_000, generator=generator)
-with_zeros = torch.cat([nothing[0], torch.zeros(4_000 // 3)])[torch.randperm(5_333, generator=generator)]
+with_zeros = torch.cat([nothing[0], torch.zeros(4_000 // 3)])[
+    torch.randperm(5_333, generator=generator)
+]
 honest = estimate_divergence(*nothing, steps=250, seed=seed).value
 flattered = estimate_divergence(with_zeros, nothing[1], steps=250, seed=seed).value
 assert abs(honest) < 0.02
 assert abs(flattered - pretended) < 0.06
 
 # %% [markdown]
-# **What does no harm.** Line 9 updates the statistics where $t \bmod (k + 1) \ne 0$, and $t$ starts at 0: the embedding takes the first step, against a $V$ that has seen nothing. But by eq. 10 that $V$ is nearly $-x$, the soft hinge of eq. {eq}`eq-13-soft`, which pulls
-# matching pairs and pushes the others that the margin keeps. With $k = 1$ both networks take turns from then on, whoever began.
+# **What does no harm.** Line 9 updates the statistics where $t \bmod (k + 1) \ne 0$, and $t$ starts at 0: the embedding
+# takes the first step, against a $V$ that has seen nothing. But by eq. 10 that $V$ is nearly $-x$, the soft hinge of
+# eq. {eq}`eq-13-soft`, which pulls matching pairs and pushes the others that the margin keeps. With $k = 1$ both
+# networks take turns from then on, whoever began.
 
 # %%
 d = torch.linspace(0.02, 2, 100, dtype=torch.float64)
@@ -774,7 +932,10 @@ with torch.random.fork_rng():
 # %% tags=["remove-input"]
 glue("13-pretended", pretended, display=False)
 glue("13-flattered", flattered, display=False)
-rows = [[number, failure, *count(printed), *count(right)] for number, failure, printed, right in tests]
+rows = [
+    [number, failure, *count(printed), *count(right)]
+    for number, failure, printed, right in tests
+]
 header = ["erratum", "failure", "as printed", "95 %", "corrected", "95 %"]
 table = tables.markdown_table(header, rows).replace("---:", ":---", 1)
 glue("tab-13-errata", Markdown(table), display=False)
@@ -791,12 +952,15 @@ for _, _, printed, right in tests:
 # ```
 # ````
 #
-# No corrected form fails on any draw ({numref}`tab-13-errata`). That eq. 2's value exceeds JSD on some draws only is as it should be: where the widths differ much, lines are too poor a family. Where there is nothing to tell, the diagonal alone pretends
-# {glue:text}`13-pretended:.3f` nats of divergence with four images of each class; the estimator found {glue:text}`13-flattered:.3f`.
+# No corrected form fails on any draw ({numref}`tab-13-errata`). That eq. 2's value exceeds JSD on some draws only is as
+# it should be: where the widths differ much, lines are too poor a family. Where there is nothing to tell, the diagonal
+# alone pretends {glue:text}`13-pretended:.3f` nats of divergence with four images of each class; the estimator found
+# {glue:text}`13-flattered:.3f`.
 #
 # ## The learnt loss
 #
-# {numref}`fig-13-loss` is Figure 3 of the paper, from the model of {numref}`fig-13-before-after`: what the statistics network has learnt, and where $\beta$ and the margins lie.
+# {numref}`fig-13-loss` is Figure 3 of the paper, from the model of {numref}`fig-13-before-after`: what the statistics
+# network has learnt, and where $\beta$ and the margins lie.
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Above: what a matching pair (blue) and another pair (orange, dashed) cost, as learnt, at the end of training; the line marks beta, the band the margins around it. Below: the distances of matching and of other pairs of test classes.", "name": "fig-13-loss"}, "image": {"alt": "Two panels with a common axis of distances from 0 to 2. Above, a rising and a falling curve that cross at beta. Below, two overlapping histograms."}}
 beta, alpha = told.beta, told.margin
@@ -820,7 +984,9 @@ statistic = torch.tensor(told.statistic)
 rising = statistic.diff() > 0
 falls_to = float(edges[:-1][rising][0]) if rising.any() else 2.0
 beyond = edges[:-1] >= falls_to
-heaps = {name: torch.tensor(getattr(told.after, name)) for name in ("matching", "other")}
+heaps = {
+    name: torch.tensor(getattr(told.after, name)) for name in ("matching", "other")
+}
 shape = (
     f"It falls up to a distance of {falls_to:.2f} and rises beyond, where {100 * heaps['matching'][beyond].sum():.0f} % "
     f"of the matching and {100 * heaps['other'][beyond].sum():.0f} % of the other test pairs lie"
@@ -831,26 +997,32 @@ glue("13-shape", shape, display=False)
 glue("13-beta", beta, display=False)
 
 # %% [markdown]
-# $\beta$ is {glue:text}`13-beta:.2f`. The paper observes that $V$ "naturally converges to a decreasing function". Does it here? {glue:text}`13-shape`.
+# $\beta$ is {glue:text}`13-beta:.2f`. The paper observes that $V$ "naturally converges to a decreasing function". Does
+# it here? {glue:text}`13-shape`.
 #
 # ## What a divergence does not know
 #
-# Could it have risen? The parabola of {numref}`fig-13-estimate` rises because some matching pairs *are* farther than the others. That is no failure of the statistics network. But the embedding is then told to make the most of it, and to push these pairs still
-# farther. For telling two heaps apart this is as good as the opposite.
+# Could it have risen? The parabola of {numref}`fig-13-estimate` rises because some matching pairs *are* farther than
+# the others. That is no failure of the statistics network. But the embedding is then told to make the most of it, and
+# to push these pairs still farther. For telling two heaps apart this is as good as the opposite.
 #
 # ````{prf:theorem} Blind to order
 # :label: thm-13-blind
 #
-# Let $h$ be smooth and invertible. The divergence between the distributions of $h(d^+)$ and $h(d^-)$ is that of $d^+$ and $d^-$. In particular nothing changes under $h(d) = 2 - d$, which turns every ranking round.
+# Let $h$ be smooth and invertible. The divergence between the distributions of $h(d^+)$ and $h(d^-)$ is that of $d^+$
+# and $d^-$. In particular nothing changes under $h(d) = 2 - d$, which turns every ranking round.
 # ````
 #
 # ````{prf:proof}
-# Both densities are divided by the same $|h'|$ at the same place, so $p_+ / p_-$ and the masses stay, and eq. {eq}`eq-13-jsd` uses nothing else.
+# Both densities are divided by the same $|h'|$ at the same place, so $p_+ / p_-$ and the masses stay, and eq.
+# {eq}`eq-13-jsd` uses nothing else.
 # ````
 #
-# So the bound rewards embeddings in which matching pairs are *recognisable* by their distance, near or far. Only two things lean towards near: the residual $-d$ of $V$, and the state in which training starts. We try the worst
-# start. There are twelve classes of two images, with no network between: the points themselves move. In the one start the two images of a class are near each other, in the other at opposite ends of the sphere. Then RankMI is
-# trained as above. A third run has the bad start and a penalty on a $V$ that rises, which the paper mentions and does not use.
+# So the bound rewards embeddings in which matching pairs are *recognisable* by their distance, near or far. Only two
+# things lean towards near: the residual $-d$ of $V$, and the state in which training starts. We try the worst start.
+# There are twelve classes of two images, with no network between: the points themselves move. In the one start the two
+# images of a class are near each other, in the other at opposite ends of the sphere. Then RankMI is trained as above. A
+# third run has the bad start and a penalty on a $V$ that rises, which the paper mentions and does not use.
 
 
 # %%
@@ -858,7 +1030,9 @@ def move_points(side, penalty=0.0, steps=120):
     """Train 24 points by RankMI: points at the end, the objective, and the bound."""
     draws = torch.Generator().manual_seed(seed)
     centres = functional.normalize(torch.randn(12, 8, generator=draws))
-    x = torch.cat([centres, side * centres]) + 0.25 * torch.randn(24, 8, generator=draws)
+    x = torch.cat([centres, side * centres]) + 0.25 * torch.randn(
+        24, 8, generator=draws
+    )
     x.requires_grad_(True)
     objective = RankMILoss(5, math.inf, "all", monotonicity=penalty, seed=seed)
     optimiser = torch.optim.Adam([x], lr=0.02)
@@ -905,7 +1079,9 @@ for column, (name, (x, objective, _)) in enumerate(moved.items()):
             {"color": VERMILION, "histtype": "step", "ls": "--", "lw": 1.5},
         ),
     ):
-        axes[0, column].hist(table[pairs].numpy(), 40, range=(0, 2), density=True, **style)
+        axes[0, column].hist(
+            table[pairs].numpy(), 40, range=(0, 2), density=True, **style
+        )
     with torch.no_grad():
         axes[1, column].plot(grid, objective.statistics(grid), color=BLACK, lw=1.8)
     axes[1, column].axhline(0, color="gray", lw=0.7)
@@ -921,7 +1097,13 @@ rows = [
     [name, f"{bound:.3f}", f"{r1:.2f}", f"{plus:.2f}", f"{minus:.2f}"]
     for name, (bound, r1, plus, minus) in found.items()
 ]
-header = ["", "bound of 2 JSD", "R@1", "mean distance, matching", "mean distance, others"]
+header = [
+    "",
+    "bound of 2 JSD",
+    "R@1",
+    "mean distance, matching",
+    "mean distance, others",
+]
 glue("tab-13-blind", Markdown(tables.markdown_table(header, rows)), display=False)
 glue("13-far-bound", found["far start"][0], display=False)
 
@@ -934,13 +1116,18 @@ glue("13-far-bound", found["far start"][0], display=False)
 # ```
 # ````
 #
-# From the far start RankMI reaches a bound of {glue:text}`13-far-bound:.3f` of 1.386, all but perfect, and the nearest image is *never* of the right class ({numref}`tab-13-blind`): the matching image is the farthest of all. $V$ has turned round, against its residual. Every loss of
-# [chapter 10](10_learning_a_metric) that pulls matching pairs would have pulled these.
+# From the far start RankMI reaches a bound of {glue:text}`13-far-bound:.3f` of 1.386, all but perfect, and the nearest
+# image is *never* of the right class ({numref}`tab-13-blind`): the matching image is the farthest of all. $V$ has
+# turned round, against its residual. Every loss of [chapter 10](10_learning_a_metric) that pulls matching pairs would
+# have pulled these.
 #
-# The paper's defence is eq. 9 and its remark that networks trained on ImageNet have matching pairs nearer from the first step on. Then the trap stays shut. Where it does not, a penalty helps (the third run), or a $V$ that cannot rise by construction (the last exercise).
+# The paper's defence is eq. 9 and its remark that networks trained on ImageNet have matching pairs nearer from the
+# first step on. Then the trap stays shut. Where it does not, a penalty helps (the third run), or a $V$ that cannot rise
+# by construction (the last exercise).
 #
-# **And on glyphs?** Half of our images are white on black and half black on white. Two images of one character in opposite colourings differ in nearly every pixel, so their start may well be a far one. We train a model live, 100 steps with the settings of the comparison, and look at three
-# kinds of pairs.
+# **And on glyphs?** Half of our images are white on black and half black on white. Two images of one character in
+# opposite colourings differ in nearly every pixel, so their start may well be a far one. We train a model live, 100
+# steps with the settings of the comparison, and look at three kinds of pairs.
 
 
 # %%
@@ -960,7 +1147,10 @@ test_images, _ = class_split(test_images, 60, seed=0)  # enough for a page
 train_images, test_images = held(train_images), held(test_images)
 some = stack_images(train_images.subset(range(0, 5_000, 20)), load_embedding_network())
 network = load_embedding_network("glyph_cnn_bn", dim=32, seed=seed)
-for momentum in (1.0, 0.1):  # first take the statistics of these images, as in chapter 10
+for momentum in (
+    1.0,
+    0.1,
+):  # first take the statistics of these images, as in chapter 10
     for layer in network.modules():
         if isinstance(layer, torch.nn.BatchNorm2d):
             layer.momentum = momentum
@@ -968,15 +1158,21 @@ for momentum in (1.0, 0.1):  # first take the statistics of these images, as in 
         network.standardize_head(some)
 network.to(device)
 objective = RankMILoss(updates=told.updates, seed=seed)
-config = TrainingConfig(steps=100, batch_size=64, per_class=4, seed=seed, accelerator=device)
+config = TrainingConfig(
+    steps=100, batch_size=64, per_class=4, seed=seed, accelerator=device
+)
 before = embed(network, test_images)
 train(network, objective, train_images, config)
 after = embed(network, test_images)
 
 # %%
 test_labels = test_images.labels
-black_on_white = torch.tensor([inverted(test_images.load(i)) for i in range(len(test_images))])
-match = (test_labels[:, None] == test_labels) & ~torch.eye(len(test_labels), dtype=torch.bool)
+black_on_white = torch.tensor(
+    [inverted(test_images.load(i)) for i in range(len(test_images))]
+)
+match = (test_labels[:, None] == test_labels) & ~torch.eye(
+    len(test_labels), dtype=torch.bool
+)
 alike = black_on_white[:, None] == black_on_white
 kinds = {
     "matching, same colouring": match & alike,
@@ -984,14 +1180,20 @@ kinds = {
     "other": test_labels[:, None] != test_labels,
 }
 medians = {
-    kind: [float(torch.cdist(x, x)[pairs].median()) for x in (before, after)] for kind, pairs in kinds.items()
+    kind: [float(torch.cdist(x, x)[pairs].median()) for x in (before, after)]
+    for kind, pairs in kinds.items()
 }
 
 # %% tags=["remove-input"]
-rows = [[kind, *(f"{value:.2f}" for value in values)] for kind, values in medians.items()]
+rows = [
+    [kind, *(f"{value:.2f}" for value in values)] for kind, values in medians.items()
+]
 header = ["pairs of test images", "before", "after"]
 glue("tab-13-colouring", Markdown(tables.markdown_table(header, rows)), display=False)
-nearer = [medians["matching, opposite colouring"][when] < medians["other"][when] for when in (0, 1)]
+nearer = [
+    medians["matching, opposite colouring"][when] < medians["other"][when]
+    for when in (0, 1)
+]
 words = ["nearer than" if near else "no nearer than" for near in nearer]
 glue("13-side-before", words[0], display=False)
 glue("13-side-after", words[1], display=False)
@@ -1010,12 +1212,17 @@ glue("13-bench-r1", f"{bench['rankmi'].metrics['R@1'].value:.2f}", display=False
 # ```
 # ````
 #
-# At the start matching pairs of opposite colouring are {glue:text}`13-side-before` pairs that do not match, in the median; after training they are {glue:text}`13-side-after` them ({numref}`tab-13-colouring`). R@1 on unseen characters is {glue:text}`13-live`. (The comparison below has {glue:text}`13-bench-r1` for the same loss, network and batches. It asks for {glue:text}`13-bench-classes` characters, this page for {glue:text}`13-live-classes`: the fewer there are, the fewer wrong ones can come first.) Pairs of the same colouring are
-# half of the matching ones and nearer from the start; it seems that they set the direction of $V$ for all.
+# At the start matching pairs of opposite colouring are {glue:text}`13-side-before` pairs that do not match, in the
+# median; after training they are {glue:text}`13-side-after` them ({numref}`tab-13-colouring`). R@1 on unseen characters
+# is {glue:text}`13-live`. (The comparison below has {glue:text}`13-bench-r1` for the same loss, network and batches. It
+# asks for {glue:text}`13-bench-classes` characters, this page for {glue:text}`13-live-classes`: the fewer there are,
+# the fewer wrong ones can come first.) Pairs of the same colouring are half of the matching ones and nearer from the
+# start; it seems that they set the direction of $V$ for all.
 #
 # ## Ablations
 #
-# The paper's supplement varies depth and width of the statistics network, the number $k$ of its updates, the dimension and the batch. {numref}`tab-13-ablations` changes one thing at a time.
+# The paper's supplement varies depth and width of the statistics network, the number $k$ of its updates, the dimension
+# and the batch. {numref}`tab-13-ablations` changes one thing at a time.
 
 # %% tags=["hide-input", "remove-output"]
 handwriting = load_recorded("rankmi-ablations", "real")
@@ -1039,7 +1246,9 @@ for entry in ablations.methods:
     changed = changes.get(entry.method)
     cells = [signed(changed[metric]) if changed else "–" for metric in ("R@1", "AP@R")]
     recorded = recorded_changes.get(entry.method)
-    rows.append([entry.label, by_seed, *cells, signed(recorded["R@1"]) if recorded else "–"])
+    rows.append(
+        [entry.label, by_seed, *cells, signed(recorded["R@1"]) if recorded else "–"]
+    )
 header = [
     "what is changed",
     "R@1, each model",
@@ -1051,13 +1260,17 @@ glue("tab-13-ablations", Markdown(tables.markdown_table(header, rows)), display=
 glue("tab-13-omniglot", Markdown(tables.provenance_table(handwriting)), display=False)
 glue("13-omniglot-protocol", handwriting.settings["protocol"], display=False)
 glue("13-omniglot-steps", handwriting.settings["steps"], display=False)
-glue("13-omniglot-base", f"{handwriting['base'].metrics['R@1'].value:.3f}", display=False)
+glue(
+    "13-omniglot-base", f"{handwriting['base'].metrics['R@1'].value:.3f}", display=False
+)
 
 # %% tags=["remove-input"]
 labels_of = {entry.method: entry.label for entry in ablations.methods}
 spread = {}
 for entry in ablations.methods:
-    spread[entry.method] = max(entry.models.means["R@1"]) - min(entry.models.means["R@1"])
+    spread[entry.method] = max(entry.models.means["R@1"]) - min(
+        entry.models.means["R@1"]
+    )
 widest = max(spread, key=spread.get)
 most = max(changes, key=lambda name: changes[name]["R@1"].value)
 least = min(changes, key=lambda name: changes[name]["R@1"].value)
@@ -1066,7 +1279,11 @@ worse = [labels_of[name] for name in changes if changes[name]["R@1"].high < 0]
 glue("13-widest", labels_of[widest], display=False)
 glue("13-widest-spread", spread[widest], display=False)
 glue("13-most", f"{labels_of[most]} ({changes[most]['R@1'].value:+.3f})", display=False)
-glue("13-least", f"{labels_of[least]} ({changes[least]['R@1'].value:+.3f})", display=False)
+glue(
+    "13-least",
+    f"{labels_of[least]} ({changes[least]['R@1'].value:+.3f})",
+    display=False,
+)
 glue("13-clear", "; ".join(clear) or "none", display=False)
 glue("13-worse", "; ".join(worse) or "none", display=False)
 glue("13-base-updates", int(ablations.details.value), display=False)
@@ -1081,10 +1298,15 @@ glue("13-models", ablations.settings["models a method"], display=False)
 # ```
 # ````
 #
-# The base has $k = $ {glue:text}`13-base-updates`. Better in R@1, with zero outside the interval: {glue:text}`13-clear`. Worse: {glue:text}`13-worse`. The largest gain is that of {glue:text}`13-most`, the largest loss that of {glue:text}`13-least`.
-# Read this with care. There are {glue:text}`13-models` models of each, and so few say little about how much they vary (those of "{glue:text}`13-widest`" alone differ by {glue:text}`13-widest-spread:.3f`); so the intervals are wide, and only large effects can be seen.
+# The base has $k = $ {glue:text}`13-base-updates`. Better in R@1, with zero outside the interval:
+# {glue:text}`13-clear`. Worse: {glue:text}`13-worse`. The largest gain is that of {glue:text}`13-most`, the largest
+# loss that of {glue:text}`13-least`. Read this with care. There are {glue:text}`13-models` models of each, and so few
+# say little about how much they vary (those of "{glue:text}`13-widest`" alone differ by
+# {glue:text}`13-widest-spread:.3f`); so the intervals are wide, and only large effects can be seen.
 #
-# The last column is the same on Omniglot ({numref}`tab-13-omniglot`; {glue:text}`13-omniglot-protocol`; {glue:text}`13-omniglot-steps` steps; the base has R@1 {glue:text}`13-omniglot-base`). Where the two data sets disagree about a change, neither makes a rule.
+# The last column is the same on Omniglot ({numref}`tab-13-omniglot`; {glue:text}`13-omniglot-protocol`;
+# {glue:text}`13-omniglot-steps` steps; the base has R@1 {glue:text}`13-omniglot-base`). Where the two data sets
+# disagree about a change, neither makes a rule.
 #
 # ````{table} Provenance of the recorded ablations on Omniglot.
 # :name: tab-13-omniglot
@@ -1096,8 +1318,11 @@ glue("13-models", ablations.settings["models a method"], display=False)
 #
 # ## Against the other losses
 #
-# The paper's Tables 1 to 3 put RankMI first on birds, first among single models on cars, and ahead of most on products. {numref}`tab-13-bench` sets its numbers beside ours. **They cannot be compared in size**: other images, a small network from scratch in place of a ResNet-50
-# trained on ImageNet, few steps; and the paper's rows come from different papers with different networks and dimensions (of the single models only margin and FastAP share its ResNet-50). What can be compared is the *order*.
+# The paper's Tables 1 to 3 put RankMI first on birds, first among single models on cars, and ahead of most on products.
+# {numref}`tab-13-bench` sets its numbers beside ours. **They cannot be compared in size**: other images, a small
+# network from scratch in place of a ResNet-50 trained on ImageNet, few steps; and the paper's rows come from different
+# papers with different networks and dimensions (of the single models only margin and FastAP share its ResNet-50). What
+# can be compared is the *order*.
 
 # %% tags=["hide-input", "remove-output"]
 rivals = [entry.method for entry in bench.methods if entry.method != "rankmi"]
@@ -1110,7 +1335,10 @@ for entry in sorted(bench.methods, key=lambda entry: -entry.metrics["R@1"].value
             entry.label,
             *(f"{cell[0]:.1f}" if cell else "–" for cell in printed),
             tables.format_metric(entry.metrics["R@1"]),
-            *(signed(against[entry.method][m]) if entry.method in against else "–" for m in ("R@1", "AP@R")),
+            *(
+                signed(against[entry.method][m]) if entry.method in against else "–"
+                for m in ("R@1", "AP@R")
+            ),
         ]
     )
 header = ["loss", *(f"R@1, {name}" for name in ("CUB", "Cars", "SOP")), "R@1, here"]
@@ -1147,13 +1375,16 @@ glue("tab-13-claims", Markdown(tables.claims_table(verdicts)), display=False)
 # ```
 # ````
 #
-# Ours: {glue:text}`13-bench-protocol`; {glue:text}`13-bench-steps` steps, {glue:text}`13-bench-models` models of each loss, one hyper-parameter of each chosen on validation classes. RankMI is clearly ahead of {glue:text}`13-ahead` losses in R@1, clearly behind {glue:text}`13-behind`, and
-# {glue:text}`13-open` differences are open. Of the pairs of losses that can be made of the {glue:text}`13-common` that both tables have, {glue:text}`13-ordered` are in the paper's order on birds. Chance would have half of them.
-# [The next chapter](14_ten_losses) compares all losses.
+# Ours: {glue:text}`13-bench-protocol`; {glue:text}`13-bench-steps` steps, {glue:text}`13-bench-models` models of each
+# loss, one hyper-parameter of each chosen on validation classes. RankMI is clearly ahead of {glue:text}`13-ahead`
+# losses in R@1, clearly behind {glue:text}`13-behind`, and {glue:text}`13-open` differences are open. Of the pairs of
+# losses that can be made of the {glue:text}`13-common` that both tables have, {glue:text}`13-ordered` are in the
+# paper's order on birds. Chance would have half of them. [The next chapter](14_ten_losses) compares all losses.
 #
 # ## What is retrieved
 #
-# {numref}`fig-13-retrieved` is Figure 4 of the paper for the model that was trained on this page: five queries, evenly spread over the test images, and one whose nearest image is wrong.
+# {numref}`fig-13-retrieved` is Figure 4 of the paper for the model that was trained on this page: five queries, evenly
+# spread over the test images, and one whose nearest image is wrong.
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Queries (left) and their seven nearest test glyphs under the model trained on this page. Blue, solid: same character; orange, dashed: another.", "name": "fig-13-retrieved"}, "image": {"alt": "Six rows of a query glyph and seven retrieved glyphs, framed by whether they show the same character."}}
 nearest = nearest_neighbours(after, after, 7, exclude_self=torch.arange(len(after)))[1]
@@ -1167,20 +1398,26 @@ for row, query in zip(axes, queries, strict=True):
         panel.imshow(test_images.load(index).permute(1, 2, 0))
         panel.set(xticks=[], yticks=[])
     for panel, good in zip(row[1:], right[query].tolist(), strict=True):
-        panel.spines[:].set(color=BLUE if good else VERMILION, lw=2.4, ls="-" if good else "--")
+        panel.spines[:].set(
+            color=BLUE if good else VERMILION, lw=2.4, ls="-" if good else "--"
+        )
 axes[0, 0].set_title("query", fontsize=9)
 figure
 
 # %% tags=["remove-input"]
 same_colour = black_on_white[nearest[:, 0]] == black_on_white
 glue("13-same-colour", 100 * float(same_colour.double().mean()), display=False)
-crossed = (right & (black_on_white[nearest] != black_on_white[:, None])).sum() / right.sum().clamp_min(1)
+crossed = (
+    right & (black_on_white[nearest] != black_on_white[:, None])
+).sum() / right.sum().clamp_min(1)
 share = (match & ~alike).sum() / match.sum()
 glue("13-crossed", 100 * float(crossed), display=False)
 glue("13-crossed-share", 100 * float(share), display=False)
 
 # %% [markdown]
-# The nearest image has the query's colouring in {glue:text}`13-same-colour:.0f` % of the cases. Of the correct answers among the seven nearest, {glue:text}`13-crossed:.0f` % have the opposite one, though {glue:text}`13-crossed-share:.0f` % of the matching pairs do.
+# The nearest image has the query's colouring in {glue:text}`13-same-colour:.0f` % of the cases. Of the correct answers
+# among the seven nearest, {glue:text}`13-crossed:.0f` % have the opposite one, though {glue:text}`13-crossed-share:.0f`
+# % of the matching pairs do.
 #
 # ## What we found
 #
@@ -1194,23 +1431,33 @@ glue("13-crossed-share", 100 * float(share), display=False)
 # ```
 # ````
 #
-# - The bound is right, tight, and easy to estimate. For a rich family it is twice the Jensen–Shannon divergence, it is a logistic regression on distances, and it equals the information in one distance about one toss of a coin, not that between two images.
-# - The triplet and quadruplet losses are inside the formula only for pairs that all violate the margin, and with a $V$ that leaps upwards at $\beta$, against the method's own condition. The straight $V$, with which training begins, is the binomial deviance.
-# - A divergence is blind to order. From a start in which matching pairs are far, RankMI reaches a perfect bound and an R@1 of zero. On our glyphs and with our start it does not happen; a penalty, or a $V$ that cannot rise, makes sure of it.
-# - How RankMI compares with the other losses of its tables on the data of this build is said by {numref}`tab-13-bench`, with intervals. It says little about birds and cars.
+# - The bound is right, tight, and easy to estimate. For a rich family it is twice the Jensen–Shannon divergence, it is
+#   a logistic regression on distances, and it equals the information in one distance about one toss of a coin, not that
+#   between two images.
+# - The triplet and quadruplet losses are inside the formula only for pairs that all violate the margin, and with a $V$
+#   that leaps upwards at $\beta$, against the method's own condition. The straight $V$, with which training begins, is
+#   the binomial deviance.
+# - A divergence is blind to order. From a start in which matching pairs are far, RankMI reaches a perfect bound and an
+#   R@1 of zero. On our glyphs and with our start it does not happen; a penalty, or a $V$ that cannot rise, makes sure
+#   of it.
+# - How RankMI compares with the other losses of its tables on the data of this build is said by {numref}`tab-13-bench`,
+#   with intervals. It says little about birds and cars.
 #
 # ## Exercises
 #
 # ````{exercise}
 # :label: ex-13-1
 #
-# Show that replacing $V$ by $V + c$ changes the bound by a function of $c$ that is concave, and that at the best $c$ the mean guess over both heaps is fair: $\E_+ [\sigma(V)] + \E_- [\sigma(V)] = 1$.
+# Show that replacing $V$ by $V + c$ changes the bound by a function of $c$ that is concave, and that at the best $c$
+# the mean guess over both heaps is fair: $\E_+ [\sigma(V)] + \E_- [\sigma(V)] = 1$.
 # ````
 #
 # ````{solution} ex-13-1
 # :class: dropdown
 #
-# The bound is $2 \log 2 - \E_+ [\log (1 + e^{-V - c})] - \E_- [\log (1 + e^{V + c})]$, and both functions under the means are convex in $c$. Its derivative is $\E_+ [\sigma(-V - c)] - \E_- [\sigma(V + c)] = 1 - \E_+ [\sigma] - \E_- [\sigma]$.
+# The bound is $2 \log 2 - \E_+ [\log (1 + e^{-V - c})] - \E_- [\log (1 + e^{V + c})]$, and both functions under the
+# means are convex in $c$. Its derivative is
+# $\E_+ [\sigma(-V - c)] - \E_- [\sigma(V + c)] = 1 - \E_+ [\sigma] - \E_- [\sigma]$.
 #
 # ```python
 # c = torch.zeros(1, dtype=torch.float64, requires_grad=True)
@@ -1224,14 +1471,16 @@ glue("13-crossed-share", 100 * float(share), display=False)
 # ````{exercise}
 # :label: ex-13-2
 #
-# Repeat {prf:ref}`thm-13-bound` for the divergence $\KL(p \| q)$, that is $f(u) = u \log u$. What takes the place of $-\log (2 - e^T)$? Why is the Jensen–Shannon form kinder to a batch with one odd pair?
+# Repeat {prf:ref}`thm-13-bound` for the divergence $\KL(p \| q)$, that is $f(u) = u \log u$. What takes the place of
+# $-\log (2 - e^T)$? Why is the Jensen–Shannon form kinder to a batch with one odd pair?
 # ````
 #
 # ````{solution} ex-13-2
 # :class: dropdown
 #
-# $f'(u) = 1 + \log u = t$ gives $u = e^{t - 1}$ and $f^*(t) = e^{t - 1}$, so $\KL(p \| q) \ge \E_p [T] - \E_q [e^{T - 1}]$. One pair of the second heap with a large $T$ outweighs all others, as its term grows exponentially, while
-# $-\log (2 - e^T) = \log (1 + e^V) - \log 2$ grows in proportion to $V$.
+# $f'(u) = 1 + \log u = t$ gives $u = e^{t - 1}$ and $f^*(t) = e^{t - 1}$, so
+# $\KL(p \| q) \ge \E_p [T] - \E_q [e^{T - 1}]$. One pair of the second heap with a large $T$ outweighs all others, as
+# its term grows exponentially, while $-\log (2 - e^T) = \log (1 + e^V) - \log 2$ grows in proportion to $V$.
 #
 # ```python
 # p, q = torch.rand(2, 8, dtype=torch.float64).softmax(1)
@@ -1243,13 +1492,16 @@ glue("13-crossed-share", 100 * float(share), display=False)
 # ````{exercise}
 # :label: ex-13-3
 #
-# Let $p_+$ and $p_-$ be the densities of two normal distributions with means 0 and $\delta$ and common deviation 1, and let $V$ be the best one. Where is $\beta$? What share of pairs does a judge with this threshold get wrong, and how is this related to the bound as $\delta$ grows?
+# Let $p_+$ and $p_-$ be the densities of two normal distributions with means 0 and $\delta$ and common deviation 1, and
+# let $V$ be the best one. Where is $\beta$? What share of pairs does a judge with this threshold get wrong, and how is
+# this related to the bound as $\delta$ grows?
 # ````
 #
 # ````{solution} ex-13-3
 # :class: dropdown
 #
-# $V(d) = \delta^2 / 2 - \delta d$ is zero at $\beta = \delta / 2$. Either heap has the share $\Phi(-\delta / 2)$ on the wrong side. As $\delta$ grows it tends to 0 and the bound to $2 \log 2$.
+# $V(d) = \delta^2 / 2 - \delta d$ is zero at $\beta = \delta / 2$. Either heap has the share $\Phi(-\delta / 2)$ on the
+# wrong side. As $\delta$ grows it tends to 0 and the bound to $2 \log 2$.
 #
 # ```python
 # delta = 1.5
@@ -1264,14 +1516,18 @@ glue("13-crossed-share", 100 * float(share), display=False)
 # ````{exercise}
 # :label: ex-13-4
 #
-# Construct a $V$ that falls whatever its weights are. What is the largest bound that it can reach for the two distributions of the right panel of {numref}`fig-13-estimate`, and what does the embedding gain?
+# Construct a $V$ that falls whatever its weights are. What is the largest bound that it can reach for the two
+# distributions of the right panel of {numref}`fig-13-estimate`, and what does the embedding gain?
 # ````
 #
 # ````{solution} ex-13-4
 # :class: dropdown
 #
-# Let all weights from input to output be non-negative (for example through softplus) and put a minus before the whole: a composition of increasing functions is increasing. Such a $V$ can only give the best *falling* log-ratio, so the bound is smaller wherever the true ratio turns upwards: it is the
-# divergence after the best monotone guess. The embedding gains that no matching pair is ever pushed away, by eq. {eq}`eq-13-weights`. Information is given up for order.
+# Let all weights from input to output be non-negative (for example through softplus) and put a minus before the whole:
+# a composition of increasing functions is increasing. Such a $V$ can only give the best *falling* log-ratio, so the
+# bound is smaller wherever the true ratio turns upwards: it is the divergence after the best monotone guess. The
+# embedding gains that no matching pair is ever pushed away, by eq. {eq}`eq-13-weights`. Information is given up for
+# order.
 #
 # ```python
 # class Falling(torch.nn.Module):

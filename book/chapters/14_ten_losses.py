@@ -9,27 +9,21 @@
 # %% [markdown]
 # # Ten losses, one budget
 #
-# Two papers meet here. One {cite:p}`c14-dou2022optimal` puts ten losses into a table and finds its own, W-triplet, on top. The other
-# {cite:p}`c14-kemertas2020rankmi` puts its loss, RankMI, below the numbers that others had printed, and finds it best or close to the best.
-# The second table takes the numbers of others from their papers, with other networks. Neither has an interval, or says how many models a row stands for. A well-known study {cite:p}`c14-musgrave2020metric` found
-# that most of the progress in such tables vanishes once every loss gets the same network, the same data and the same effort.
+# Two papers meet here. One {cite:p}`c14-dou2022optimal` puts ten losses into a table and finds its own, W-triplet, on
+# top. The other {cite:p}`c14-kemertas2020rankmi` puts its loss, RankMI, below the numbers that others had printed, and
+# finds it best or close to the best. The second table takes the numbers of others from their papers, with other
+# networks. Neither has an interval, or says how many models a row stands for. A well-known study
+# {cite:p}`c14-musgrave2020metric` found that most of the progress in such tables vanishes once every loss gets the same
+# network, the same data and the same effort.
 #
 # You will learn
 #
 # - what it takes to compare losses fairly: one budget, one rule for hyper-parameters, several seeds, intervals;
-# - how the ten losses and RankMI fare on characters that no model has seen, printed and handwritten, and on photographs;
+# - how the ten losses and RankMI fare on characters that no model has seen, printed and handwritten, and on
+#   photographs;
 # - which differences survive, and what they cost in time.
 #
 # **The question.** Is W-triplet better than the other nine, and is RankMI as good as the best?
-
-# %% tags=["remove-cell"]
-# Outside the book's environment, on Colab say: fetch the project and install it.
-import importlib.util
-
-if importlib.util.find_spec("retrieval_geometry") is None:
-    get_ipython().run_line_magic(  # noqa: F821
-        "pip", "install --quiet git+https://github.com/retrieval-geometry/geometry-of-image-retrieval"
-    )
 
 # %% tags=["parameters"]
 profile = "quick"
@@ -38,86 +32,92 @@ device = "cpu"
 seed = 0
 
 # %%
+<<<<<<< HEAD
 from IPython.display import Markdown
 from myst_nb import glue
-from retrieval_geometry.experiments import load_or_run, rankmi_claims, wasserstein_claims
+from retrieval_geometry.experiments import load_or_run
+=======
+import itertools
+from statistics import median
+
+from retrieval_geometry.experiments import rankmi_claims, wasserstein_claims
+>>>>>>> b1174840e73c743d60da88ecd70721abb5fbd2b2
 from retrieval_geometry.experiments.comparisons import (
     against_each,
-    tally,
     difference,
     other_side,
+    tally,
     transport_sides,
 )
+<<<<<<< HEAD
+from retrieval_geometry.experiments.learning.methods import METHODS, TEN_LOSSES
+from retrieval_geometry.papers.rankmi import claims as rankmi_claims
+from retrieval_geometry.papers.rankmi.printed import TABLES
+from retrieval_geometry.papers.wasserstein_dml import claims as wasserstein_claims
+from retrieval_geometry.papers.wasserstein_dml.printed import TABLE1
+=======
 from retrieval_geometry.experiments.learning_methods import METHODS, TEN_LOSSES
 from retrieval_geometry.experiments.rankmi_paper import TABLES
 from retrieval_geometry.experiments.wasserstein_paper import TABLE1
+from retrieval_geometry.page import Page
+>>>>>>> b1174840e73c743d60da88ecd70721abb5fbd2b2
 from retrieval_geometry.reporting import tables
+from retrieval_geometry.reporting.claims import check_all
+from retrieval_geometry.reporting.drawing import BLUE, VERMILION, draw_intervals
 from retrieval_geometry.reporting.figures import new_figure
-from retrieval_geometry.reporting.results import load_recorded
+from retrieval_geometry.reporting.learning_tables import (
+    by_method,
+    claims_by_run,
+    seed_ranges,
+    settings_table,
+    trained,
+)
 
-settings = {"profile": profile, "data_root": data_root, "device": device, "seed": seed}
-bench = load_or_run("learning-bench", **settings)
-tuning = load_recorded("learning-tuning", "quick")
-omniglot = load_recorded("learning-bench", "real")
-tiny, grocery = load_recorded("learning-photographs", "real"), load_recorded("learning-products", "real")
-runs = {"this build": bench, "Omniglot": omniglot, "Tiny ImageNet": tiny, "Grocery Store": grocery}
+# %%
+page = Page("14", profile=profile, data_root=data_root, device=device, seed=seed)
+bench = page.load_or_run("learning-bench")
+tuning = page.load_recorded("learning-tuning", "quick")
+omniglot = page.load_recorded("learning-bench", "real")
+tiny = page.load_recorded("learning-photographs", "real")
+grocery = page.load_recorded("learning-products", "real")
+runs = {
+    "this build": bench,
+    "Omniglot": omniglot,
+    "Tiny ImageNet": tiny,
+    "Grocery Store": grocery,
+}
+labels = {name: method.label for name, method in METHODS.items()}
 
 # %% [markdown]
 # ## The rules
 #
-# *One task.* Retrieval among classes that no model has seen. The classes of a data set are parted in two; models learn on one part and are asked about the other,
-# each image against all others. {numref}`tab-14-data` has the four data sets. The first is computed by the build that made this page, the others are recorded runs.
+# *One task.* Retrieval among classes that no model has seen. The classes of a data set are parted in two; models learn
+# on one part and are asked about the other, each image against all others. {numref}`tab-14-data` has the four data
+# sets. The first is computed by the build that made this page, the others are recorded runs.
 #
-# *One network, one budget.* The same trunk, the same length of embedding, the same batches in the same order, the same number of steps, the same optimiser and rate for every loss. What a loss brings along,
-# its miner and its distance, comes from its own paper or from the settings of {cite:t}`c14-roth2020revisiting`. The two Wasserstein losses compare the local features of two images, one measure against another
-# ([chapter 11](11_transport_in_a_loss)); at test time their embedding is the *mean* of the local features, so that every method answers with one vector of the same length, by Euclidean distance.
+# *One network, one budget.* The same trunk, the same length of embedding, the same batches in the same order, the same
+# number of steps, the same optimiser and rate for every loss. The miner and the distance of a loss come from its own
+# paper or from the settings of {cite:t}`c14-roth2020revisiting`. The two Wasserstein losses compare the local features
+# of two images, one measure against another ([chapter 11](11_transport_in_a_loss)); at test time their embedding is the
+# *mean* of the local features, so that every method answers with one vector of the same length, by Euclidean distance.
 #
-# *One rule for hyper-parameters.* Each loss has one hyper-parameter that is tuned, with five candidates, the published value among them if there is one. A model is trained for each on three quarters of the training classes
-# and judged by AP@R on the last quarter. The test classes play no part. {numref}`tab-14-tuned` has what was chosen. Omniglot takes over the values of the glyphs; photographs are tuned on their own.
+# *One rule for hyper-parameters.* Each loss has one hyper-parameter that is tuned, with five candidates, the published
+# value among them if there is one. A model is trained for each on three quarters of the training classes and judged by
+# AP@R on the last quarter. The test classes play no part. {numref}`tab-14-tuned` has the choices. Omniglot takes over
+# the values of the glyphs; photographs are tuned on their own.
 #
-# *Two ways to learn.* On characters the whole network is trained, from nothing. On photographs the trunk is one that was trained on ImageNet, and stays as it is: only the linear head is learnt. There a row has been added that every such table should have: *the trunk
-# alone*, its averaged features as they are, with nothing learnt at all.
+# *Two ways to learn.* On characters the whole network is trained, from nothing. On photographs the trunk is one that
+# was trained on ImageNet, and stays as it is: only the linear head is learnt. There a row has been added that every
+# such table should have: *the trunk alone*, its averaged features as they are, with nothing learnt at all.
 #
-# *Several seeds.* Every row is the mean of several models. The bracket is a 95 % interval that speaks of other classes (on Omniglot: other alphabets) *and* of other seeds; [chapter 10](10_learning_a_metric) derives it and says how often it covers.
+# *Several seeds.* Every row is the mean of several models. The bracket is a 95 % interval that speaks of other classes
+# (on Omniglot: other alphabets) *and* of other seeds; [chapter 10](10_learning_a_metric) derives it and says how often
+# it covers.
 
-
-# %% tags=["hide-input", "remove-output"]
-facts = (
-    "protocol",
-    "training images",
-    "queries",
-    "network",
-    "embedding",
-    "models a method",
-    "steps",
-    "batch",
-    "learning rate",
-)
-rows = [[fact, *(str(run.settings[fact]) for run in runs.values())] for fact in facts]
-table = tables.markdown_table(["", *runs], rows).replace("---:", ":---")
-glue("tab-14-data", Markdown(table), display=False)
-
-
-def choice(run, name):
-    return f"{run.details.chosen[name]:g}"
-
-
-rows = [
-    [
-        method.label,
-        method.tuned.replace("_", " "),
-        ", ".join(f"{value:g}" for value in method.candidates),
-        *(choice(run, name) for run in (tuning, tiny, grocery)),
-    ]
-    for name, method in METHODS.items()
-]
-header = ["Loss", "tuned", "candidates", "characters", "Tiny ImageNet", "Grocery Store"]
-table = tables.markdown_table(header, rows).replace("---:", ":---")
-glue("tab-14-tuned", Markdown(table), display=False)
-tuned_best = max(max(scores.values()) for scores in grocery.details.scores.values())
-glue("14-tuned-best", tuned_best, display=False)
-tested_best = max(grocery[name].metrics["AP@R"].value for name in METHODS)
-glue("14-tested-best", tested_best, display=False)
+# %%
+facts = ("protocol", "training images", "queries", "network", "embedding")
+facts += ("models a method", "steps", "batch", "learning rate")
+page.markdown("data", settings_table(runs, facts), results=[*runs.values()])
 
 # %% [markdown]
 # ````{table} Data, network and budget. The first column is this build's, the others are those of recorded runs.
@@ -127,7 +127,23 @@ glue("14-tested-best", tested_best, display=False)
 # :format: myst
 # ```
 # ````
-#
+
+# %%
+rows = []
+for name, method in METHODS.items():
+    values = ", ".join(f"{value:g}" for value in method.candidates)
+    chosen = [f"{run.details.chosen[name]:g}" for run in (tuning, tiny, grocery)]
+    rows.append([method.label, method.tuned.replace("_", " "), values, *chosen])
+header = ["Loss", "tuned", "candidates", "characters", "Tiny ImageNet", "Grocery Store"]
+page.table("tuned", header, rows, words=6, results=[tuning, tiny, grocery])
+
+# %%
+page.say(
+    tuned_best=max(max(scores.values()) for scores in grocery.details.scores.values()),
+    tested_best=max(grocery[name].metrics["AP@R"].value for name in METHODS),
+)
+
+# %% [markdown]
 # ````{table} The one hyper-parameter of each loss that is tuned, its candidates, and what was chosen on characters (glyphs) and on photographs.
 # :name: tab-14-tuned
 #
@@ -136,40 +152,26 @@ glue("14-tested-best", tested_best, display=False)
 # ```
 # ````
 #
-# A choice at the end of its candidates says that a better value may lie beyond them. A larger search would be fairer still; it would have to be larger for all.
+# A choice at the end of its candidates says that a better value may lie beyond them. A larger search would be fairer
+# still; it would have to be larger for all.
 #
-# Two warnings about the photographs. Tiny ImageNet is a part of ImageNet, so its trunk has seen the "unseen" classes, with their names; its numbers compare losses, and say nothing of new classes. And the photographs of Grocery Store come in bursts of near-duplicates. So
-# its test photographs are asked against those of the other two lists, and never among themselves. The tuning, which stays within the training classes, cannot avoid the bursts, and has fewer classes besides: its best AP@R is {glue:text}`14-tuned-best:.2f`, that of the table {glue:text}`14-tested-best:.2f`.
+# Two warnings about the photographs. Tiny ImageNet is a part of ImageNet, so its trunk has seen the "unseen" classes,
+# with their names; its numbers compare losses, and say nothing of new classes. And the photographs of Grocery Store
+# come in bursts of near-duplicates. So its test photographs are asked against those of the other two lists, and never
+# among themselves. The tuning, which stays within the training classes, cannot avoid the bursts, and has fewer classes
+# besides: its best AP@R is {glue:text}`14-tuned-best:.2f`, that of the table {glue:text}`14-tested-best:.2f`.
 #
 # ## The table
 #
-# {numref}`tab-14-bench` is Table 1 of the Wasserstein paper on our data, with RankMI below. R@k asks whether one of the k nearest images is right. NMI and F1 judge a k-means of the embeddings. The paper's
-# "mAP" is AP@R; [chapter 10](10_learning_a_metric) compares the conventions.
+# {numref}`tab-14-bench` is Table 1 of the Wasserstein paper on our data, with RankMI below. R@k asks whether one of the
+# k nearest images is right. NMI and F1 judge a k-means of the embeddings. The paper's "mAP" is AP@R; [chapter
+# 10](10_learning_a_metric) compares the conventions.
 
-# %% tags=["hide-input", "remove-output"]
+# %%
 METRICS = ("R@1", "R@4", "NMI", "F1", "AP@R")
-ELEVEN = [*(method.name for method in TEN_LOSSES), "rankmi"]
-own = tables.retrieval_table([bench], None, METRICS, [name for name in ELEVEN if bench.get(name)], ["here"])
-glue("tab-14-bench", Markdown(own), display=False)
-for key, title in (("real", "Omniglot"), ("tiny", "Tiny ImageNet"), ("grocery", "Grocery Store")):
-    rows = [name for name in (*METHODS, "trunk") if runs[title].get(name)]
-    digits = 3 if title == "Tiny ImageNet" else 2  # its values lie close together
-    table = tables.retrieval_table([runs[title]], None, METRICS, rows, [title], digits)
-    glue(f"tab-14-{key}", Markdown(table), display=False)
-older = [
-    [
-        bench[name].label,
-        *(
-            tables.format_metric(run[name].metrics[m])
-            for run in (bench, omniglot)
-            for m in ("AP@R", "AP@8 (hits)")
-        ),
-    ]
-    for name in ELEVEN
-    if bench.get(name)
-]
-header = ["Loss", "AP@R, here", "AP@8 over hits, here", "AP@R, Omniglot", "AP@8 over hits, Omniglot"]
-glue("tab-14-older", Markdown(tables.markdown_table(header, older)), display=False)
+eleven = [name for name in (*(m.name for m in TEN_LOSSES), "rankmi") if bench.get(name)]
+table = tables.retrieval_table([bench], None, METRICS, eleven, ["here"])
+page.markdown("bench", table, results=[bench])
 
 # %% [markdown]
 # ````{table} Eleven losses on unseen characters, this build. Means over models and queries; the interval of NMI and F1 is over the models alone. The best of each column is bold.
@@ -179,8 +181,24 @@ glue("tab-14-older", Markdown(tables.markdown_table(header, older)), display=Fal
 # :format: myst
 # ```
 # ````
-#
-# {numref}`tab-14-real`, {numref}`tab-14-tiny` and {numref}`tab-14-grocery` have the recorded runs, with six more losses, and {numref}`fig-14-dots` all of them in one picture.
+
+
+# %%
+def all_losses(title, digits=2):
+    """The table of a recorded run, with the trunk alone where there is one."""
+    run = runs[title]
+    rows = [name for name in (*METHODS, "trunk") if run.get(name)]
+    return tables.retrieval_table([run], None, METRICS, rows, [title], digits)
+
+
+page.markdown("real", all_losses("Omniglot"), results=[omniglot])
+close = all_losses("Tiny ImageNet", 3)  # its values lie close together
+page.markdown("tiny", close, results=[tiny])
+page.markdown("grocery", all_losses("Grocery Store"), results=[grocery])
+
+# %% [markdown]
+# {numref}`tab-14-real`, {numref}`tab-14-tiny` and {numref}`tab-14-grocery` have the recorded runs, with six more
+# losses, and {numref}`fig-14-dots` all of them in one picture.
 #
 # ````{table} Seventeen losses on handwritten characters of unseen alphabets (Omniglot). Recorded run.
 # :name: tab-14-real
@@ -209,28 +227,44 @@ glue("tab-14-older", Markdown(tables.markdown_table(header, older)), display=Fal
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "AP@R of every loss on four data sets, with 95 % intervals over classes and seeds, in the order of the second. Losses without a dot in the first panel were not run by this build. Dashed: the trunk alone.", "name": "fig-14-dots"}, "image": {"alt": "Four panels of dots with intervals, one row for each loss; the order of the rows differs between the panels."}}
 order = sorted(METHODS, key=lambda name: omniglot[name].metrics["AP@R"].value)
+ours = {"w-triplet": BLUE, "w-contrastive": BLUE, "rankmi": VERMILION}
 figure = new_figure(7.8, 4.6)
 panels = figure.subplots(1, 4, sharey=True)
 for axes, (title, run) in zip(panels, runs.items(), strict=True):
     for y, name in enumerate(order):
         if entry := run.get(name):
-            metric = entry.metrics["AP@R"]
-            colour = {"w": "#0072b2", "r": "#d55e00"}.get(
-                name[0] if name[:2] in ("w-", "ra") else "", "#555555"
-            )
-            axes.plot([metric.low, metric.high], [y, y], color=colour, lw=1.5)
-            axes.plot(metric.value, y, "o", color=colour, ms=5)
+            colour = ours.get(name, "#555555")
+            draw_intervals(axes, [entry.metrics["AP@R"]], [y], colour=colour, capsize=0)
     if trunk := run.get("trunk"):
         axes.axvline(trunk.metrics["AP@R"].value, color="black", lw=1, ls="--")
     axes.set_xlabel(f"AP@R\n{title}")
-    axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="x", color="#dddddd", lw=0.6)
-panels[0].set_yticks(range(len(order)), [METHODS[name].label for name in order])
+panels[0].set_yticks(range(len(order)), [labels[name] for name in order])
+page.figure_from("dots", *runs.values())
 figure
 
 # %% [markdown]
-# The older average precision, over the hits among eight neighbours, does not see how many images were missed. {numref}`tab-14-older` sets it beside AP@R: its numbers are far higher.
-#
+# The older average precision, over the hits among eight neighbours, does not see how many images were missed.
+# {numref}`tab-14-older` sets it beside AP@R: its numbers are far higher.
+
+
+# %%
+def conventions(run):
+    """AP@R and the older average precision of every loss, as two columns."""
+    for metric in ("AP@R", "AP@8 (hits)"):
+        yield {
+            entry.method: tables.format_metric(entry.metrics[metric])
+            for entry in run.methods
+        }
+
+
+header = ["Loss", "AP@R, here", "AP@8 over hits, here"]
+header += ["AP@R, Omniglot", "AP@8 over hits, Omniglot"]
+names = {name: labels[name] for name in eleven}
+rows = by_method(names, *conventions(bench), *conventions(omniglot))
+page.table("older", header, rows, results=[bench, omniglot])
+
+# %% [markdown]
 # ````{table} Two conventions of average precision for the same rankings.
 # :name: tab-14-older
 #
@@ -241,77 +275,30 @@ figure
 #
 # ## Is W-triplet the best of ten?
 #
-# What decides is the difference to each other loss, with queries paired and seeds left to vary: {numref}`tab-14-differences`. Who compares one loss with nine others and picks the best of them will find a lead that is luck, so the intervals of a column are wide enough to hold all *at once*. The paper's own differences stand beside, without an interval, because it gives none.
+# The difference to each other loss decides, with queries paired and seeds left to vary: {numref}`tab-14-differences`.
+# The best of many comparisons is partly luck, so the intervals of a column are wide enough to hold all *at once*. The
+# paper's own differences stand beside, without an interval, because it gives none.
 #
-# (The R@1 of W-triplet differs between this chapter, [chapter 11](11_transport_in_a_loss) and the live runs of both, and so does that of RankMI in [chapter 13](13_mutual_information). Before two such numbers are compared, see how many classes are asked for, which {numref}`tab-14-data` says: the more there are, the more wrong images can come first.)
+# (The R@1 of W-triplet differs between this chapter, [chapter 11](11_transport_in_a_loss) and the live runs of both,
+# and so does that of RankMI in [chapter 13](13_mutual_information). Before two such numbers are compared, see how many
+# classes are asked for, which {numref}`tab-14-data` says: the more there are, the more wrong images can come first.)
 
 
-# %% tags=["hide-input", "remove-output"]
+# %%
 def leads_of(first, others):
     """For each run R@1 of a loss minus that of each other that was run, all at once."""
-    return [
-        against_each(run, first, [name for name in others if run.get(name)], ["R@1"]) for run in runs.values()
-    ]
+    for run in runs.values():
+        present = [name for name in others if run.get(name)]
+        found = against_each(run, first, present, ["R@1"])
+        yield {name: gap["R@1"].numbers for name, gap in found.items()}
 
 
-def cells_of(leads, other):
-    return [found[other]["R@1"].numbers if other in found else "–" for found in leads]
-
-
-cub = TABLE1["CUB-200-2011"]
-nine = [name for name in cub if name != "w-triplet"]
-leads = leads_of("w-triplet", nine)
-rows = [
-    [
-        METHODS[name].label,
-        f"{cub['w-triplet']['R@1'] - cub[name]['R@1']:+.3f}",
-        *cells_of(leads, name),
-    ]
-    for name in nine
-]
+cub = {name: row["R@1"] for name, row in TABLE1["CUB-200-2011"].items()}
+nine = {name: labels[name] for name in cub if name != "w-triplet"}
+printed = {name: f"{cub['w-triplet'] - cub[name]:+.3f}" for name in nine}
+rows = by_method(nine, printed, *leads_of("w-triplet", nine))
 header = ["W-triplet minus", "paper, CUB", *runs]
-glue("tab-14-differences", Markdown(tables.markdown_table(header, rows)), display=False)
-
-
-def transport_leads(run):
-    """R@1 of W-triplet by transport minus that of each other loss for the same queries, all at once."""
-    transport = run.details.transport
-    first = transport_sides(run, transport, "w-triplet", "R@1")[0]
-    return {
-        name: difference(first, other_side(run, transport, name, "R@1"), "R@1", at_once=len(nine)).numbers
-        for name in nine
-    }
-
-
-by_transport = [transport_leads(run) for run in runs.values()]
-rows = [[METHODS[name].label, *(found[name] for found in by_transport)] for name in nine]
-header = ["W-triplet by transport minus", *runs]
-glue("tab-14-transport", Markdown(tables.markdown_table(header, rows)), display=False)
-asked = [str(run.details.transport.queries) for run in runs.values()]
-rows = []
-for title, run in runs.items():
-    for name in ("w-triplet", "w-contrastive"):
-        ways = transport_sides(run, run.details.transport, name, "R@1")
-        cells = [f"{way.means.mean:.3f}" for way in reversed(ways)]
-        gap = difference(*ways, "R@1", at_once=2 * len(runs)).numbers
-        rows.append([METHODS[name].label, title, *cells, gap])
-header = ["Trained with", "on", "means", "transport", "difference"]
-table = tables.markdown_table(header, rows).replace("---:", ":---", 1)
-glue("tab-14-ways", Markdown(table), display=False)
-glue("14-asked", " and ".join(sorted(set(asked))), display=False)
-printed = {name: row[0] for name, row in TABLES["CUB-200-2011"].items()}
-rivals = [name for name in METHODS if name != "rankmi"]
-leads = leads_of("rankmi", rivals)
-rows = [
-    [
-        METHODS[name].label,
-        f"{(printed['rankmi'] - printed[name]) / 100:+.3f}" if name in printed else "–",
-        *cells_of(leads, name),
-    ]
-    for name in rivals
-]
-header = ["RankMI minus", "paper, CUB", *runs]
-glue("tab-14-rankmi", Markdown(tables.markdown_table(header, rows)), display=False)
+page.table("differences", header, rows, results=[*runs.values()])
 
 # %% [markdown]
 # ````{table} R@1 of W-triplet minus that of each other loss of the paper's table, with intervals over classes and seeds: all of a column hold at once with 95 %.
@@ -322,10 +309,27 @@ glue("tab-14-rankmi", Markdown(tables.markdown_table(header, rows)), display=Fal
 # ```
 # ````
 #
-# The mean of local features is not what W-triplet learns. It learns a distance between *sets* of them. Asked by that distance, on {glue:text}`14-asked` of the queries and with one model, its R@1 changes as {numref}`tab-14-ways` says; {numref}`tab-14-transport` sets it against the others. But
-# the comparison is no longer equal. An image is then sixteen vectors instead of one, and a comparison a transport problem instead of a subtraction. [Chapter 11](11_transport_in_a_loss) asks a triplet network
-# that never saw a transport plan in the same way. {numref}`tab-14-rankmi` is the table of differences for RankMI.
-#
+# The mean of local features is not what W-triplet learns. It learns a distance between *sets* of them. Asked by that
+# distance, on {glue:text}`14-asked` of the queries and with one model, its R@1 changes as in {numref}`tab-14-ways`;
+# {numref}`tab-14-transport` sets it against the others. But the comparison is no longer equal. An image is then sixteen
+# vectors instead of one, and a comparison a transport problem instead of a subtraction. [Chapter
+# 11](11_transport_in_a_loss) asks a triplet network that never saw a transport plan in the same way.
+# {numref}`tab-14-rankmi` is the table of differences for RankMI.
+
+# %%
+rows = []
+on_measures = ("w-triplet", "w-contrastive")
+for (title, run), name in itertools.product(runs.items(), on_measures):
+    ways = transport_sides(run, run.details.transport, name, "R@1")
+    values = [f"{way.means.mean:.3f}" for way in reversed(ways)]
+    gap = difference(*ways, "R@1", at_once=2 * len(runs)).numbers
+    rows.append([labels[name], title, *values, gap])
+header = ["Trained with", "on", "means", "transport", "difference"]
+page.table("ways", header, rows, results=[*runs.values()])
+asked = {str(run.details.transport.queries) for run in runs.values()}
+page.say(asked=" and ".join(sorted(asked)))
+
+# %% [markdown]
 # ````{table} R@1 of the Wasserstein losses, one model each, asked by the Euclidean distance of mean features and by the Sinkhorn divergence of all local features. Intervals over classes, all eight at once; of one model they say nothing about another training.
 # :name: tab-14-ways
 #
@@ -333,7 +337,25 @@ glue("tab-14-rankmi", Markdown(tables.markdown_table(header, rows)), display=Fal
 # :format: myst
 # ```
 # ````
-#
+
+
+# %%
+def transport_leads(run):
+    """R@1 of W-triplet by transport minus that of each other loss on the same queries."""
+    transport = run.details.transport
+    first, _ = transport_sides(run, transport, "w-triplet", "R@1")
+    others = {name: other_side(run, transport, name, "R@1") for name in nine}
+    return {
+        name: difference(first, other, "R@1", at_once=len(nine)).numbers
+        for name, other in others.items()
+    }
+
+
+rows = by_method(nine, *map(transport_leads, runs.values()))
+header = ["W-triplet by transport minus", *runs]
+page.table("transport", header, rows, results=[*runs.values()])
+
+# %% [markdown]
 # ````{table} R@1 of one model of W-triplet, asked by the Sinkhorn divergence of local features, minus that of each other loss on the same queries. Intervals over classes, all of a column at once.
 # :name: tab-14-transport
 #
@@ -341,7 +363,19 @@ glue("tab-14-rankmi", Markdown(tables.markdown_table(header, rows)), display=Fal
 # :format: myst
 # ```
 # ````
-#
+
+# %%
+per_cent = {name: row[0] for name, row in TABLES["CUB-200-2011"].items()}
+printed = {
+    name: f"{(per_cent['rankmi'] - value) / 100:+.3f}"
+    for name, value in per_cent.items()
+}
+rivals = {name: label for name, label in labels.items() if name != "rankmi"}
+rows = by_method(rivals, printed, *leads_of("rankmi", rivals))
+header = ["RankMI minus", "paper, CUB", *runs]
+page.table("rankmi", header, rows, results=[*runs.values()])
+
+# %% [markdown]
 # ````{table} R@1 of RankMI minus that of each other loss, with intervals over classes and seeds: all of a column hold at once. The paper took the numbers of others from their papers, with other networks and lengths of embedding.
 # :name: tab-14-rankmi
 #
@@ -352,26 +386,25 @@ glue("tab-14-rankmi", Markdown(tables.markdown_table(header, rows)), display=Fal
 #
 # ## Did learning help at all?
 #
-# On characters there is nothing to start from. On photographs there is: the trunk was trained on more than a million images before any of these losses came. {numref}`tab-14-trunk` subtracts each trained head from the trunk alone. Where the interval lies above zero, the
-# head has made retrieval of unseen classes *worse* than no head. A head also makes the vectors shorter ({numref}`tab-14-data`), which is worth something by itself.
+# On characters there is nothing to start from. On photographs there is: the trunk was trained on more than a million
+# images before any of these losses came. {numref}`tab-14-trunk` subtracts each trained head from the trunk alone. Where
+# the interval lies above zero, the head has made retrieval of unseen classes *worse* than no head. A head also makes
+# the vectors shorter ({numref}`tab-14-data`), which is worth something by itself.
 
-# %% tags=["hide-input", "remove-output"]
+# %%
 rows = []
 for title, run in (("Tiny ImageNet", tiny), ("Grocery Store", grocery)):
     gaps = against_each(run, "trunk", list(METHODS), ("R@1", "AP@R"))
     for metric in ("R@1", "AP@R"):
-        best = min(gaps, key=lambda name: gaps[name][metric].value)
-        better, _, worse = tally(found[metric] for found in gaps.values())
+        found = {name: gap[metric] for name, gap in gaps.items()}
+        best = min(found, key=lambda name: found[name].value)
+        better, _, worse = tally(found.values())
+        assert metric == "AP@R" or (worse == 0 and better > len(METHODS) / 2)
         alone = f"{run['trunk'].metrics[metric].value:.3f}"
         counts = f"{better} / {worse} of {len(gaps)}"
-        rows.append([title, metric, alone, METHODS[best].label, gaps[best][metric].numbers, counts])
-header = ["Data", "", "trunk alone", "best head", "trunk minus best head", "trunk better / worse"]
-glue("tab-14-trunk", Markdown(tables.markdown_table(header, rows)), display=False)
-for run in (tiny, grocery):  # the sentences below
-    gaps = against_each(run, "trunk", list(METHODS), ("R@1", "AP@R"))
-    better, undecided, worse = tally(found["R@1"] for found in gaps.values())
-    assert worse == 0
-    assert better > len(METHODS) / 2
+        rows.append([title, metric, alone, labels[best], found[best].numbers, counts])
+header = ["Data", "", "trunk alone", "best head", "trunk minus best head"]
+page.table("trunk", [*header, "trunk better / worse"], rows, results=[tiny, grocery])
 
 # %% [markdown]
 # ````{table} The trunk alone against the seventeen heads: its value, the best head, their difference with an interval over classes and seeds, and how many heads the trunk is clearly better and clearly worse than. All intervals of a data set hold at once with 95 %.
@@ -382,29 +415,34 @@ for run in (tiny, grocery):  # the sentences below
 # ```
 # ````
 #
-# In R@1 no head is clearly better than the trunk that it sits on, and most are clearly worse. Our reading: a linear map that is learnt from a hundred classes, or from forty, keeps what tells these classes apart, and drops directions that new classes need. This does not say that learning is
-# useless. A head makes vectors shorter, and the papers train the whole network, which is another matter. But it says what a table must show before it praises a loss: the same network without it.
+# In R@1 no head is clearly better than the trunk that it sits on, and most are clearly worse. Our reading: a linear map
+# that is learnt from a hundred classes, or from forty, keeps what tells these classes apart, and drops directions that
+# new classes need. This does not say that learning is useless. A head makes vectors shorter, and the papers train the
+# whole network, which is another matter. But it says what a table must show before it praises a loss: the same network
+# without it.
 #
 # ## How much is luck?
 #
-# Two models that differ in nothing but their seed differ in R@1. {numref}`tab-14-seeds` has the largest and the median range between the seeds of one loss, and how many neighbours in the order of the losses lie closer to each other
-# than that. A table with one model a row, as both papers print it, cannot tell such neighbours apart.
+# Two models that differ in nothing but their seed differ in R@1. {numref}`tab-14-seeds` has the largest and the median
+# range between the seeds of one loss, and how many neighbours in the order of the losses lie closer to each other than
+# that. A table with one model a row, as both papers print it, cannot tell such neighbours apart.
 
-# %% tags=["hide-input", "remove-output"]
-import itertools
-import statistics
-
+# %%
 rows = []
-for name, run in runs.items():
-    trained = [entry for entry in run.methods if entry.models.trained]
-    spans = [max(entry.models.means["R@1"]) - min(entry.models.means["R@1"]) for entry in trained]
-    means = sorted(entry.metrics["R@1"].value for entry in trained)
+for title, run in runs.items():
+    spans = seed_ranges(run, "R@1").values()
+    means = sorted(entry.metrics["R@1"].value for entry in trained(run))
     gaps = [b - a for a, b in itertools.pairwise(means)]
-    typical = statistics.median(spans)
-    close = sum(gap < typical for gap in gaps)
-    rows.append([name, f"{typical:.3f}", f"{max(spans):.3f}", f"{close} of {len(gaps)}"])
-header = ["Data", "median range", "largest range", "neighbours closer than the median range"]
-glue("tab-14-seeds", Markdown(tables.markdown_table(header, rows)), display=False)
+    close = sum(gap < median(spans) for gap in gaps)
+    ranges = [f"{median(spans):.3f}", f"{max(spans):.3f}"]
+    rows.append([title, *ranges, f"{close} of {len(gaps)}"])
+header = [
+    "Data",
+    "median range",
+    "largest range",
+    "neighbours closer than the median range",
+]
+page.table("seeds", header, rows, results=[*runs.values()])
 
 # %% [markdown]
 # ````{table} Range of R@1 over the seeds of one loss, against the gaps between losses.
@@ -417,21 +455,25 @@ glue("tab-14-seeds", Markdown(tables.markdown_table(header, rows)), display=Fals
 #
 # ## What a step costs
 #
-# The Wasserstein paper says that its losses take "much more time" and shortens it with coresets ([chapter 12](12_coresets)). {numref}`tab-14-time` has the seconds that training took. Where a network is trained, its own cost
+# The Wasserstein paper says that its losses take "much more time" and shortens it with coresets ([chapter
+# 12](12_coresets)). {numref}`tab-14-time` has the seconds that training took. Where a network is trained, its own cost
 # hides much of that of the loss.
 
-# %% tags=["hide-input", "remove-output"]
-rows = [
-    [
-        METHODS[name].label,
-        *(f"{run[name].seconds_training:.1f} s" if run.get(name) else "–" for run in runs.values()),
-    ]
-    for name in METHODS
+# %%
+times = [
+    {entry.method: entry.seconds_training for entry in trained(run)}
+    for run in runs.values()
 ]
-glue("tab-14-time", Markdown(tables.markdown_table(["Loss", *runs], rows)), display=False)
-for key, run in (("14-time-ratio", omniglot), ("14-time-ratio-head", tiny)):
-    others = [run[name].seconds_training for name in METHODS if not name.startswith("w-")]
-    glue(key, run["w-triplet"].seconds_training / statistics.median(others), display=False)
+shown = [{name: f"{seconds:.1f} s" for name, seconds in run.items()} for run in times]
+page.table("time", ["Loss", *runs], by_method(labels, *shown), results=[*runs.values()])
+
+# %%
+ratios = [
+    run["w-triplet"]
+    / median(run[name] for name in METHODS if not name.startswith("w-"))
+    for run in times[1:]
+]
+page.say(time_ratio=ratios[0], time_ratio_head=ratios[1])
 
 # %% [markdown]
 # ````{table} Seconds of training of one model, one thread, with everything else that a step needs.
@@ -442,37 +484,28 @@ for key, run in (("14-time-ratio", omniglot), ("14-time-ratio-head", tiny)):
 # ```
 # ````
 #
-# On Omniglot, training with W-triplet takes {glue:text}`14-time-ratio:.1f` times as long as with the median of the other losses, on Tiny ImageNet, where only the head is trained, {glue:text}`14-time-ratio-head:.0f` times. The transport plans are converged there, and their gradients exact.
+# On Omniglot, training with W-triplet takes {glue:text}`14-time-ratio:.1f` times as long as with the median of the
+# other losses, on Tiny ImageNet, where only the head is trained, {glue:text}`14-time-ratio-head:.0f` times. The
+# transport plans are converged there, and their gradients exact.
 #
 # ## Verdicts
 #
-# {numref}`tab-14-claims` lets the package judge, by this build and by each recorded run. A dagger (†) marks a small budget, which all four have: fewer than half of the steps that the papers' protocol takes on birds. An asterisk (\*) marks a part of the queries or a single model; of one model nothing follows,
-# wherever the interval lies. A marked verdict holds for its budget alone.
+# {numref}`tab-14-claims` has the verdicts of the package, by this build and by each recorded run. A dagger (†) marks a
+# small budget, which all four have: fewer than half of the steps that the papers' protocol takes on birds. An asterisk
+# (\*) marks a part of the queries or a single model; of one model nothing follows, wherever the interval lies. A marked
+# verdict holds for its budget alone.
 
-# %% tags=["hide-input", "remove-output"]
-from retrieval_geometry.reporting.claims import check_all
-
-bench_claims = [
-    c for c in (*wasserstein_claims.CLAIMS, *rankmi_claims.CLAIMS) if c.needs == ("learning-bench",)
+# %%
+claims = [
+    claim
+    for claim in (*wasserstein_claims.CLAIMS, *rankmi_claims.CLAIMS)
+    if claim.needs == ("learning-bench",)
 ]
 judged = {
-    title: check_all(bench_claims, {"learning-bench": run}, profile if run is bench else "real")
+    title: check_all(claims, {"learning-bench": run}, run.profile)
     for title, run in runs.items()
 }
-rows = []
-for i, claim in enumerate(bench_claims):
-    for title, found in judged.items():
-        said = (
-            f"{claim.sentence} (`{claim.paper}`, {claim.where}) *{claim.rule}*"
-            if title == "this build"
-            else ""
-        )
-        rows.append([said, title, found[i].marked, found[i].evidence])
-header = ["Claim and *rule*", "on", "Verdict", "decided by"]
-table = tables.markdown_table(header, rows).replace("---:", ":---")
-glue("tab-14-claims", Markdown(table), display=False)
-for number, run in enumerate(runs.values()):
-    glue(f"tab-14-provenance-{number}", Markdown(tables.provenance_table(run)), display=False)
+page.markdown("claims", claims_by_run(judged), results=[*runs.values()])
 
 # %% [markdown]
 # ````{table} Claims about the comparison, and what the runs say.
@@ -485,8 +518,14 @@ for number, run in enumerate(runs.values()):
 #
 # ## What these runs can and cannot say
 #
-# {numref}`tab-14-provenance-0`, {numref}`tab-14-provenance-1`, {numref}`tab-14-provenance-2` and {numref}`tab-14-provenance-3` say what made the numbers.
-#
+# {numref}`tab-14-provenance-0`, {numref}`tab-14-provenance-1`, {numref}`tab-14-provenance-2` and
+# {numref}`tab-14-provenance-3` have the origin of the numbers.
+
+# %%
+for number, run in enumerate(runs.values()):
+    page.markdown(f"provenance-{number}", tables.provenance_table(run), results=[run])
+
+# %% [markdown]
 # ````{table} This build's comparison.
 # :name: tab-14-provenance-0
 #
@@ -519,31 +558,38 @@ for number, run in enumerate(runs.values()):
 # ```
 # ````
 #
-# - The networks are small, the runs short, and the images small. The papers fine-tune large networks on photographs of birds, cars and products for hours. What holds at one scale need not hold at the other:
-#   the profile `paper` runs the same comparison on CUB-200-2011 with a ResNet-50.
-# - A loss that needs many steps to get going is at a disadvantage in a short run. So the order of {numref}`tab-14-bench` is an order *at this budget*.
-# - Only one hyper-parameter of each loss is tuned, with five candidates. A loss with a narrow optimum may have been missed.
-# - The order of the losses changes from one data set to the next ({numref}`fig-14-dots`). That alone should make one careful with any single table, this one included.
+# - The networks are small, the runs short, and the images small. The papers fine-tune large networks on photographs of
+#   birds, cars and products for hours. What holds at one scale need not hold at the other: the profile `paper` runs the
+#   same comparison on CUB-200-2011 with a ResNet-50.
+# - A loss that needs many steps to get going is at a disadvantage in a short run. So the order of
+#   {numref}`tab-14-bench` is an order *at this budget*.
+# - Only one hyper-parameter of each loss is tuned, with five candidates. A loss with a narrow optimum may have been
+#   missed.
+# - The order of the losses changes from one data set to the next ({numref}`fig-14-dots`). That alone should make one
+#   careful with any single table, this one included.
 #
 # ## Exercises
 #
 # ````{exercise}
 # :label: ex-14-1
 #
-# A table shows two losses with R@1 of 0.624 and 0.628 on 5,924 test images, one model each. Suppose the range over seeds is about 0.01. Give two reasons why the order of the two rows means nothing.
+# A table shows two losses with R@1 of 0.624 and 0.628 on 5,924 test images, one model each. Suppose the range over
+# seeds is about 0.01. Give two reasons why the order of the two rows means nothing.
 # ````
 #
 # ````{solution} ex-14-1
 # :class: dropdown
 #
-# The standard error of a share of 0.62 over 5,924 queries is $\sqrt{0.62 \cdot 0.38 / 5924} \approx 0.006$, so that the interval of each number is $\pm 0.012$. Pairing the queries narrows the interval of the difference, but not the second source:
-# another seed moves either row by more than their gap.
+# The standard error of a share of 0.62 over 5,924 queries is $\sqrt{0.62 \cdot 0.38 / 5924} \approx 0.006$, so that the
+# interval of each number is $\pm 0.012$. Pairing the queries narrows the interval of the difference, but not the second
+# source: another seed moves either row by more than their gap.
 # ````
 #
 # ````{exercise}
 # :label: ex-14-2
 #
-# With $m$ losses of equal merit and independent noise of standard deviation $\sigma$ in each row, how far above the mean is the best row on average, for $m = 10$? Simulate it. What does that say about bold numbers?
+# With $m$ losses of equal merit and independent noise of standard deviation $\sigma$ in each row, how far above the
+# mean is the best row on average, for $m = 10$? Simulate it. What does that say about bold numbers?
 # ````
 #
 # ````{solution} ex-14-2
@@ -556,20 +602,24 @@ for number, run in enumerate(runs.values()):
 # print(noise.max(dim=1).values.mean())
 # ```
 #
-# About 1.54 σ. The best of ten equal rows looks better than average by one and a half standard deviations: a bold number is partly the noise that won. An author who tunes one row more than the others adds to it.
+# About 1.54 σ. The best of ten equal rows looks better than average by one and a half standard deviations: a bold
+# number is partly the noise that won. An author who tunes one row more than the others adds to it.
 # ````
 #
 # ````{exercise}
 # :label: ex-14-3
 #
-# The comparison tunes each loss with as many candidates. Why is that not the same as tuning each loss *equally well*? Propose a rule that is fairer, and say what it costs.
+# The comparison tunes each loss with as many candidates. Why is that not the same as tuning each loss *equally well*?
+# Propose a rule that is fairer, and say what it costs.
 # ````
 #
 # ````{solution} ex-14-3
 # :class: dropdown
 #
-# Losses differ in how many hyper-parameters matter and how sharply. Five candidates are enough for a flat optimum, and too few for a narrow one. A fairer rule gives each loss the same number of trials of a random or Bayesian search over *all* its
-# hyper-parameters and reports the result against the number of trials {cite:p}`c14-musgrave2020metric`. With 50 trials for each of 17 losses that is 850 models before the first row is printed.
+# Losses differ in how many hyper-parameters matter and how sharply. Five candidates are enough for a flat optimum, and
+# too few for a narrow one. A fairer rule gives each loss the same number of trials of a random or Bayesian search over
+# *all* its hyper-parameters and reports the result against the number of trials {cite:p}`c14-musgrave2020metric`. With
+# 50 trials for each of 17 losses that is 850 models before the first row is printed.
 # ````
 #
 # ## References

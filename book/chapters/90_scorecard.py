@@ -9,8 +9,8 @@
 # %% [markdown]
 # # The scorecard
 #
-# One page for all claims of all papers that the book has judged so far. It holds no judgement of its own: every
-# verdict below was computed, by this build or from a recorded run, by the rule of its claim.
+# One page for all claims of all papers that the book has judged so far. It holds no judgement of its own: every verdict
+# below was computed, by this build or from a recorded run, by the rule of its claim.
 #
 # - **reproduced**: what the rule asks for lies on the claim's side, beyond luck, or the theorem holds;
 # - **contradicted**: it lies on the other side, beyond luck, or a counterexample was computed;
@@ -18,24 +18,24 @@
 # - **not tested here**: what the claim needs has not been run.
 #
 # Three things stand between a number and a verdict. *A rule*: each claim says what would reproduce it and what would
-# contradict it. "The best of ten" must be better than each of the other nine; "in most metrics" counts metrics.
-# *Luck*: queries of one class (of characters: of one alphabet) are not independent, few models say little about other
-# trainings, and who makes many comparisons will find a large one. So intervals speak of other classes and other seeds, and
-# all that a rule looks at hold at once ([chapter 10](10_learning_a_metric) derives them and says how often they cover).
-# Of a single trained model nothing follows. *Reach*: a verdict holds for its data, network and budget.
+# contradict it. "The best of ten" must be better than each of the other nine; "in most metrics" counts metrics. *Luck*:
+# queries of one class (of characters: of one alphabet) are not independent, few models say little about other
+# trainings, and who makes many comparisons will find a large one. So intervals speak of other classes and other seeds,
+# and all that a rule looks at hold at once ([chapter 10](10_learning_a_metric) derives them and says how often they
+# cover). Of a single trained model nothing follows. *Reach*: a verdict holds for its data, network and budget.
 #
 # Two marks say where the reach is short. **†** is a small budget: the bundled images that stand in for others in this
 # build, or fewer than half of the training steps that the papers' protocol takes on birds. **\*** is a part of what the
-# protocol allows: fewer queries than could be asked, or one model. *A marked verdict holds for that budget alone.* It says what
-# a short run on small images found, and neither confirms nor refutes what a paper found with a larger one.
+# protocol allows: fewer queries than could be asked, or one model. *A marked verdict holds for that budget alone.* It
+# says what a short run on small images found, and neither confirms nor refutes what a paper found with a larger one.
 #
 # A contradicted claim is a finding about these data and these features, not an accusation. The papers' own images,
 # networks and implementations are not ours ([chapter 4](04_textures) and [chapter 14](14_ten_losses) say what differs).
 #
 # Each claim also carries the verdict that it is known to have, but for claims about time, which depend on the machine,
-# and about models that a build trains itself, whose digits do. If a build computes another verdict on the same images, or
-# cannot judge a claim that has one, this page fails and with it the book, until somebody has looked and said why. So the
-# page cannot go stale.
+# and about models that a build trains itself, whose digits do. If a build computes another verdict on the same images,
+# or cannot judge a claim that has one, this page fails and with it the book, until somebody has looked and said why. So
+# the page cannot go stale.
 
 # %% tags=["remove-cell"]
 # Outside the book's environment, on Colab say: fetch the project and install it.
@@ -43,7 +43,8 @@ import importlib.util
 
 if importlib.util.find_spec("retrieval_geometry") is None:
     get_ipython().run_line_magic(  # noqa: F821
-        "pip", "install --quiet git+https://github.com/retrieval-geometry/geometry-of-image-retrieval"
+        "pip",
+        "install --quiet git+https://github.com/retrieval-geometry/geometry-of-image-retrieval",
     )
 
 # %% tags=["parameters"]
@@ -57,7 +58,7 @@ from collections import Counter
 
 from IPython.display import Markdown
 from myst_nb import glue
-from retrieval_geometry.experiments import claims, load_or_run
+from retrieval_geometry.experiments import claims, load_or_run, papers
 from retrieval_geometry.reporting.claims import check_all, needed, require_expected
 from retrieval_geometry.reporting.results import load_recorded
 from retrieval_geometry.reporting.tables import evidence_list, verdicts_table
@@ -68,8 +69,8 @@ runs = {name: load_or_run(name, **settings) for name in names}
 recorded = {name: load_recorded(name, "real") for name in names}
 
 # %% [markdown]
-# The claims say which runs they need. The package judges; the page asks it to, for this build and for the recorded runs, and
-# refuses to continue if a verdict is not the registered one.
+# The claims say which runs they need. The package judges; the page asks it to, for this build and for the recorded
+# runs, and refuses to continue if a verdict is not the registered one.
 
 # %%
 here = check_all(claims(), runs, profile)
@@ -82,7 +83,10 @@ if seed == 0:  # the registered verdicts are those of seed 0
 def judged(paper):
     """The claims of a paper, judged by this build and by the recorded runs."""
     rows = {"this build": here, "recorded": real}
-    return {run: [row for row in found if row.claim.paper == paper] for run, found in rows.items()}
+    return {
+        run: [row for row in found if row.claim.paper == paper]
+        for run, found in rows.items()
+    }
 
 
 def show(paper):
@@ -91,21 +95,26 @@ def show(paper):
     glue(f"90-{paper}-evidence", Markdown(evidence_list(judged(paper))), display=False)
 
 
-for paper in ("geometric", "wasserstein-dml", "rankmi"):
+for paper in papers():
     show(paper)
 for name, rows in (("here", here), ("real", real)):
     counts = Counter(str(row.verdict) for row in rows)
-    glue(f"90-{name}", ", ".join(f"{n} {verdict}" for verdict, n in counts.most_common()), display=False)
+    glue(
+        f"90-{name}",
+        ", ".join(f"{n} {verdict}" for verdict, n in counts.most_common()),
+        display=False,
+    )
     marked = sum(bool(row.reach and row.reach.mark) for row in rows)
     glue(f"90-{name}-marked", f"{marked} of {len(rows)}", display=False)
 
 # %% [markdown]
-# This build finds {glue:text}`90-here`; {glue:text}`90-here-marked` verdicts are marked. The recorded runs, on DTD images and on
-# Omniglot, find {glue:text}`90-real`; {glue:text}`90-real-marked` are marked.
+# This build finds {glue:text}`90-here`; {glue:text}`90-here-marked` verdicts are marked. The recorded runs, on DTD
+# images and on Omniglot, find {glue:text}`90-real`; {glue:text}`90-real-marked` are marked.
 #
 # ## Image retrieval by statistical distances
 #
-# The paper of chapters [2](02_images_as_distributions) to [6](06_what_a_distance_costs), `geometric`: {numref}`tab-90-geometric`.
+# The paper of chapters [2](02_images_as_distributions) to [6](06_what_a_distance_costs), `geometric`:
+# {numref}`tab-90-geometric`.
 #
 # :::{table} Claims of `geometric`: verdicts of this build and of the recorded runs on DTD images.
 # :name: tab-90-geometric
@@ -123,7 +132,8 @@ for name, rows in (("here", here), ("real", real)):
 #
 # ## Losses on the transport distance
 #
-# The paper of chapters [11](11_transport_in_a_loss) and [12](12_coresets), `wasserstein-dml`: {numref}`tab-90-wasserstein-dml`.
+# The paper of chapters [11](11_transport_in_a_loss) and [12](12_coresets), `wasserstein-dml`:
+# {numref}`tab-90-wasserstein-dml`.
 #
 # :::{table} Claims of `wasserstein-dml`: verdicts of this build (glyphs) and of the recorded runs (Omniglot).
 # :name: tab-90-wasserstein-dml
@@ -159,22 +169,24 @@ for name, rows in (("here", here), ("real", real)):
 #
 # ## What changed, and why
 #
-# Verdicts may change when runs change, or when the way of judging does. Since the first edition of this page the runs are the
-# same, and the judging is stricter: intervals over classes instead of single queries, all comparisons of a claim at once,
-# and each claim's own rule. That has moved these verdicts.
+# Verdicts may change when runs change, or when the way of judging does. Since the first edition of this page the runs
+# are the same, and the judging is stricter: intervals over classes instead of single queries, all comparisons of a
+# claim at once, and each claim's own rule. That has moved these verdicts.
 #
-# - *The variational KL divergence is the least precise of six*, on DTD: **contradicted** before, **inconclusive** now. The measure
-#   that had come out behind it was the worst of five, picked after looking, and by a hundred queries as if each were of a class of its own.
-#   Ten classes and fifteen comparisons do not decide it.
-# - *The variational KL divergence suffers from badly conditioned covariances*, on DTD: **reproduced** before, **inconclusive** now. With
-#   eight components it gains at five and at ten neighbours; at one neighbour, which the rule asks for as well, other classes might say otherwise.
+# - *The variational KL divergence is the least precise of six*, on DTD: **contradicted** before, **inconclusive** now.
+#   The measure that had come out behind it was the worst of five, picked after looking, and by a hundred queries as if
+#   each were of a class of its own. Ten classes and fifteen comparisons do not decide it.
+# - *The variational KL divergence suffers from badly conditioned covariances*, on DTD: **reproduced** before,
+#   **inconclusive** now. With eight components it gains at five and at ten neighbours; at one neighbour, which the rule
+#   asks for as well, other classes might say otherwise.
 #
-# - *Coresets bring down the cost of training*, on Omniglot: **inconclusive** before, when the claim asked for more than the paper says,
-#   that a subset be worth more than as many steps without it. That is our question, which now stands below as a claim of its own, still
-#   **inconclusive**. What the paper says is judged by the time that training takes; the precision that goes with it stands beside the verdict.
+# - *Coresets bring down the cost of training*, on Omniglot: **inconclusive** before, when the claim asked for more than
+#   the paper says, that a subset be worth more than as many steps without it. That is our question, which now stands
+#   below as a claim of its own, still **inconclusive**. What the paper says is judged by the time that training takes;
+#   the precision that goes with it stands beside the verdict.
 #
-# Two sentences were put closer to the papers, without another verdict: the table of the first paper has a tie at ten neighbours,
-# and RankMI's paper itself excepts FastAP.
+# Two sentences were put closer to the papers, without another verdict: the table of the first paper has a tie at ten
+# neighbours, and RankMI's paper itself excepts FastAP.
 #
-# Nothing else was moved from *inconclusive* to a decision. Of the verdicts on trained models those that contradict a claim stood
-# the stricter test, and carry now the mark of their budget.
+# Nothing else was moved from *inconclusive* to a decision. Of the verdicts on trained models those that contradict a
+# claim stood the stricter test, and carry now the mark of their budget.

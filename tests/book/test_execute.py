@@ -125,6 +125,12 @@ def test_a_fence_that_swallows_a_cell_is_refused(project: Project) -> None:
         execute_chapter(script, project.root / "x.ipynb", PARAMETERS, cwd=project.root)
 
 
+def test_a_cell_that_is_too_long_is_refused(project: Project) -> None:
+    script = write_chapter(project, "01_first", "x = 1\n" * 26)
+    with pytest.raises(ValueError, match=r"01_first\.py: code cell 2 has 26 lines, at most 25"):
+        execute_chapter(script, project.root / "x.ipynb", PARAMETERS, cwd=project.root)
+
+
 def test_a_chapter_without_parameters_cell_is_refused(project: Project) -> None:
     script = project.chapters / "01_first.py"
     script.write_text("# %%\nprint(1)\n")

@@ -26,19 +26,20 @@ CONTROL = {chr(code) for code in (*range(9), *range(11, 32), 127, *range(0x80, 0
 
 OPTIONS = {
     "build": ("--profile", "--data-root", "--device", "--seed", "--cores", "--threads"),
-    "run": ("--profile", "--data-root", "--device", "--seed", "--output"),
+    "run": ("--profile", "--data-root", "--device", "--seed", "--output", "--part"),
     "datasets": ("--data-root",),
     "claims": ("--profile",),
     "rank": (
-        "--model", "--distance", "--backbone", "--layer", "--weights", "--k", "--plot", "--no-plot", "--device",
+        "--model", "--distance", "--backbone", "--layer", "--weights", "--k", "--plot", "--no-plot",
+        "--device",
     ),
 }  # fmt: skip
 WORDS = (
     "", " ", "-", "--", "0", "1", "2", "-1", "1e3", "010", "٣", "nan", "x", "quick", "real", "paper", "cpu",
-    "cuda", "cuda:99", "meta", "cpu$(touch X)", "gaussian", "mixture", "smt", "kl", "wasserstein2", "scattering",
-    "a.png", "pictures", "pictures/b.png", "missing.png", "no/such/folder/out.png", "text.png", "/dev/null",
-    "geometric-table1", "a\nb", "\x1b[31m", "\x00", "{x}", "%s", "$HOME", "é", "画像", "\ud800", "9" * 400,
-    "build/results/x.json", "build/html", "." * 300, "../../x", "*",
+    "cuda", "cuda:99", "meta", "cpu$(touch X)", "gaussian", "mixture", "smt", "kl", "wasserstein2",
+    "scattering", "a.png", "pictures", "pictures/b.png", "missing.png", "no/such/folder/out.png", "text.png",
+    "/dev/null", "geometric-table1", "a\nb", "\x1b[31m", "\x00", "{x}", "%s", "$HOME", "é", "画像", "\ud800",
+    "9" * 400, "build/results/x.json", "build/html", "." * 300, "../../x", "*",
 )  # fmt: skip
 
 

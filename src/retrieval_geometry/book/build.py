@@ -10,7 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from retrieval_geometry.book.graph import SETTINGS, outputs, stale
+from retrieval_geometry.book.costs import report
+from retrieval_geometry.book.graph import SETTINGS, outputs, results_of, stale
 from retrieval_geometry.book.lock import only_build
 from retrieval_geometry.book.processes import Stopped, run_whole
 from retrieval_geometry.book.project import Project
@@ -37,7 +38,8 @@ def build(
         cores: cores to use; all by default.
         targets: files to make instead of the whole book, such as ``build/executed/01_metrics.ipynb``.
         project: the checkout; the one around the working directory by default.
-        threads: of each experiment and chapter; small matrices gain nothing from more than one.
+        threads: of each experiment; those that train, and chapters, have one, so that no number of theirs
+            depends on it.
 
     Raises:
         ValueError: an argument is not usable; the message says what it should be.
@@ -64,6 +66,8 @@ def build(
     if status or left:
         return 1
     if not targets:
+        if again:
+            print(report(project, results_of(project, profile)))
         print(f"The book is ready: {project.html / 'index.html'}")
     return 0
 
@@ -87,7 +91,7 @@ def _make(
     command = [
         *(sys.executable, "-m", "snakemake", "--snakefile", str(project.root / "Snakefile")),
         *("--cores", str(cores), "--directory", str(project.root)),
-        *("--set-threads", f"experiment={threads}", f"chapter={threads}"),
+        *("--set-threads", f"experiment={threads}"),
         # What there is says itself whether it is whole and current: Snakemake's own book-keeping, which a
         # kill can leave wrong, has no say; our lock, released by the system even then, stands in for its own.
         *("--nolock", "--ignore-incomplete", "--drop-metadata", "--rerun-triggers", "mtime"),
@@ -152,7 +156,7 @@ def _check_text(data_root: str) -> str:
 
 def _check_device(device: str) -> str:
     if device != "cpu":  # which is always there: torch need not be loaded
-        from retrieval_geometry.experiments.common import check_device
+        from retrieval_geometry._check import check_device
 
         check_device(device)
     return device

@@ -1,4 +1,7 @@
-"""Check the sources of the pages: glued names are used, labels are cited, no fence swallows a cell."""
+"""Check the sources of the pages.
+
+Glued names are used, labels are cited, no fence swallows a cell, no cell is too long, and most code is shown.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,15 @@ LABEL = re.compile(r"^[ \t]*:(?:name|label):[ \t]*(\S+)|^\$\$[ \t]*\(([\w:-]+)\)
 CITATION = re.compile(r"\{(?:numref|ref|eq|prf:ref)\}`(?:[^`<]*<)?([^`<>]+)>?`")
 MARKER = re.compile(r"^(?:# )?%%(?: |$)", re.M)
 BROKEN_FENCE = re.compile(r"^[ \t]*`{3,}[^`\n]+`.*$", re.M)
+
+MOST_LINES = 25
+"""Lines of code of a cell: what a reader sees at once."""
+
+MOST_HIDDEN = 0.25
+"""The share of a chapter's lines of code that a reader does not see at first."""
+
+HIDING = {"hide-input", "hide-cell", "remove-input", "remove-cell"}
+"""Tags of cells whose code is folded or left out."""
 
 Notebook = Mapping[str, Any]
 
@@ -65,6 +77,20 @@ def fence_problems(notebook: Notebook) -> Iterator[str]:
             yield f"cell {number + 1} holds the marker of another cell: {source[:60]!r}"
 
 
+def length_problems(notebook: Notebook) -> Iterator[str]:
+    """Yield the cells with more than :data:`MOST_LINES` lines of code; blank lines and comments are free."""
+    for number, cell in enumerate(_code_cells(notebook)):
+        if (lines := _lines_of_code(cell)) > MOST_LINES:
+            begin = _text(cell["source"])[:60]
+            yield f"code cell {number + 1} has {lines} lines, at most {MOST_LINES} are read: {begin!r}"
+
+
+def hidden_share(notebook: Notebook) -> float:
+    """Return the share of a notebook's lines of code that its page folds or leaves out, in [0, 1]."""
+    lines = [(_lines_of_code(cell), _is_hidden(cell)) for cell in _code_cells(notebook)]
+    return sum(n for n, hidden in lines if hidden) / max(1, sum(n for n, _ in lines))
+
+
 def used_names(notebook: Notebook) -> set[str]:
     """Return the names that the text of a notebook shows by a glue role or directive."""
     return {role or directive for role, directive in USE.findall(prose(notebook))}
@@ -99,3 +125,16 @@ def _figures(notebook: Notebook) -> list[Mapping[str, Any]]:
 
 def _text(source: str | list[str]) -> str:
     return source if isinstance(source, str) else "".join(source)
+
+
+def _code_cells(notebook: Notebook) -> list[Mapping[str, Any]]:
+    return [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+
+
+def _is_hidden(cell: Mapping[str, Any]) -> bool:
+    return not HIDING.isdisjoint(cell["metadata"].get("tags", ()))
+
+
+def _lines_of_code(cell: Mapping[str, Any]) -> int:
+    lines = (line.strip() for line in _text(cell["source"]).splitlines())
+    return sum(bool(line) and not line.startswith("#") for line in lines)

@@ -27,10 +27,23 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
 
 def new_figure(width: float, height: float) -> "Figure":
-    """An empty white figure of the given inches that a notebook shows once, as the value of its cell."""
-    import matplotlib.pyplot as plt
+    """An empty white figure of the given inches that a notebook shows once, as the value of its cell.
 
-    figure = plt.figure(figsize=(width, height), dpi=120, facecolor="white", layout="constrained")
+    Its axes have the house style: no lines above and to the right, and the colours of :data:`OKABE_ITO`.
+    """
+    import matplotlib.pyplot as plt
+    from matplotlib.figure import Figure
+
+    class Quiet(Figure):
+        def add_subplot(self, *arguments: Any, **options: Any) -> "Axes":
+            axes = super().add_subplot(*arguments, **options)
+            if axes.name == "rectilinear":
+                axes.spines[["top", "right"]].set_visible(False)
+                axes.set_prop_cycle(color=OKABE_ITO)
+            return axes
+
+    layout: dict[str, Any] = {"dpi": 120, "facecolor": "white", "layout": "constrained"}
+    figure = plt.figure(figsize=(width, height), FigureClass=Quiet, **layout)
     plt.close(figure)  # taken out of pyplot's hands, which would show it a second time
     return figure
 
@@ -38,7 +51,7 @@ def new_figure(width: float, height: float) -> "Figure":
 def precision_curves(
     result: Result, methods: Sequence[str] | None = None, confidence: float = 0.95
 ) -> "Figure":
-    """Figure 1 again: mean P@k against k, each line labelled at its end, with bands over the classes."""
+    """Mean P@k against k, as Figure 1 of [geometric]: lines labelled at their ends, bands over classes."""
     from retrieval_geometry.evaluation import GroupMeans, mean_interval
 
     entries = [result[name] for name in methods] if methods else list(result.methods)

@@ -1,6 +1,9 @@
 """Tables as Markdown text, made from results: pipes and emphasis, which MyST shows in HTML and LaTeX."""
 
+import csv
+import io
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from retrieval_geometry._text import markdown_text
 from retrieval_geometry.reporting.claims import ClaimRow
@@ -17,8 +20,8 @@ SMALLER_IS_BETTER = {"variation", "noise"}
 PaperNumbers = Mapping[str, Mapping[str, float]]
 
 
-def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table; the first column is left-aligned, the others right.
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]], words: int = 1) -> str:
+    """A Markdown table; the first ``words`` columns are left-aligned, the others, of numbers, right.
 
     Pipes inside cells are escaped, and numbers kept in one piece.
 
@@ -32,7 +35,7 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
             raise ValueError(
                 f"every row needs {len(header)} cells like the header, got {len(row)}: {list(row)}"
             )
-    rule = [":---", *["---:"] * (len(header) - 1)]
+    rule = [":---" if column < words else "---:" for column in range(len(header))]
     lines = [_line([_escape(cell) for cell in header]), _line(rule)]
     return "\n".join(lines + [_line([_escape(cell) for cell in row]) for row in rows])
 
@@ -46,6 +49,12 @@ def format_metric(metric: Metric | None, bold: bool = False, digits: int = 2) ->
         return "–"
     value = f"**{metric.value:.{digits}f}**" if bold else f"{metric.value:.{digits}f}"
     return value if metric.n == 1 else f"{value} [{metric.low:.{digits}f}, {metric.high:.{digits}f}]"
+
+
+def format_interval(interval: Any, digits: int = 2, signed: bool = False) -> str:
+    """``0.62 [0.55, 0.69]``, or ``+0.06 [-0.01, +0.13]``: anything with value, low and high."""
+    form = f"{'+' if signed else ''}.{digits}f"
+    return unbroken(f"{interval.value:{form}} [{interval.low:{form}}, {interval.high:{form}}]")
 
 
 def format_seconds(seconds: float | None) -> str:
@@ -66,14 +75,14 @@ def retrieval_table(
     names: Sequence[str] | None = None,
     digits: int = 2,
 ) -> str:
-    """Table 1 again: for each metric the paper's number, then ours with its interval, best in bold.
+    """Results as Table 1 of [geometric]: the paper's number, then ours with its interval, best in bold.
 
     Args:
         results: one or more results, each giving a column per metric.
         paper: the paper's numbers; methods it lacks get a dash. None: no column for them.
         metrics: which metrics, by their name in the result.
         methods: which methods, in this order; all of the first result by default.
-        names: what to call each result in the header; its profile by default.
+        names: of the results in the header; their profiles by default.
         digits: decimals of our numbers.
     """
     methods = methods or [entry.method for entry in results[0].methods]
@@ -115,7 +124,7 @@ def time_table(
 
 
 def claims_table(rows: Sequence[ClaimRow]) -> str:
-    """One line for each claim: what the paper says, our verdict, by which rule, what decided, its reach."""
+    """One line for each claim: the paper's sentence, our verdict, its rule, its evidence and its reach."""
     cells = [
         [f"{row.claim.sentence} ({row.claim.where})", row.marked, f"{row.claim.rule} {_because(row)}"]
         for row in rows
@@ -132,7 +141,7 @@ def verdicts_table(runs: Mapping[str, Sequence[ClaimRow]]) -> str:
 
 
 def evidence_list(runs: Mapping[str, Sequence[ClaimRow]]) -> str:
-    """For each claim its rule and, by run, what decided and how far that reaches: a definition list."""
+    """Rule of each claim and, by run, the evidence and its reach: a definition list."""
     items = []
     for same in zip(*runs.values(), strict=True):
         claim = same[0].claim
@@ -149,8 +158,19 @@ def _because(row: ClaimRow) -> str:
     return f"*Decided by*: {row.evidence}.{reach}"
 
 
+def result_csv(result: Result) -> str:
+    """All metrics of a result as comma-separated text: a row for each method and metric."""
+    text = io.StringIO()
+    lines = csv.writer(text, lineterminator="\n")
+    lines.writerow(["method", "label", "metric", "value", "low", "high", "n"])
+    for entry in result.methods:
+        for name, metric in entry.metrics.items():
+            lines.writerow([entry.method, entry.label, name, metric.value, metric.low, metric.high, metric.n])
+    return text.getvalue()
+
+
 def provenance_table(result: Result) -> str:
-    """What made a result: data, commit, machine, versions and cost, one fact a line."""
+    """Provenance of a result: data, commit, machine, versions and cost, one fact a line."""
     made, data = result.provenance, result.dataset
     state = " with local changes" if made.dirty else ""
     facts = [
@@ -160,6 +180,7 @@ def provenance_table(result: Result) -> str:
         *[("Weights", f"{weights.name}, sha256 {weights.sha256[:16]}…") for weights in made.weights],
         ("Package", f"{made.package_version}, commit {made.commit[:12]}{state}"),
         ("Libraries", ", ".join(f"{name} {version}" for name, version in made.libraries.items())),
+        *([("Finished", made.finished)] if made.finished else []),
         ("Machine", f"{made.device}; {made.cpu}, {made.threads} thread{'s' if made.threads > 1 else ''}"),
         ("Cost", f"{format_seconds(made.seconds)}, peak memory {_memory(made.peak_memory_mb)}"),
     ]
@@ -189,7 +210,7 @@ def _our_cell(result: Result, methods: Sequence[str], method: str, metric: str, 
 
 
 def method_label(results: Sequence[Result], method: str) -> str:
-    """What to call a method: its label in the first result that has it."""
+    """The label of a method, from the first result that has it."""
     return next((entry.label for result in results if (entry := result.get(method))), method)
 
 
