@@ -22,6 +22,7 @@ LAYERS = [
         "_sealed",
         "_sources",
         "_text",
+        "_tolerances",
         "_threads",
     },
     {"datasets", "image_models", "features"},

@@ -15,15 +15,13 @@ from retrieval_geometry._check import (
     check_floating,
     check_shape,
 )
+from retrieval_geometry._tolerances import SAME_DIRECTION, SQUARES
 
 SLACK = 16
 """More neighbours than asked for are fetched, so that ties and rounding are settled among them."""
 
 TIE_BITS = {torch.float64: 20, torch.float32: 32}
 """Number of a distance's 52 last bits that do not count, by the dtype of its computation."""
-
-SAME_DIRECTION = 1e-14
-"""Vectors of length one that are no farther apart have one direction, but for rounding."""
 
 LARGEST = 1e300
 
@@ -113,7 +111,7 @@ def _lengths(gaps: Tensor, faint: float) -> Tensor:
     """Euclidean lengths along the last axis, also of those whose squares leave the range of float64."""
     squared = gaps.square().sum(dim=-1)
     lengths = squared.sqrt()
-    odd = ~((squared > 1e-280) & (squared < 1e300))
+    odd = ~((squared > SQUARES[0]) & (squared < SQUARES[1]))
     if odd.any():
         rows = gaps[odd]
         largest = rows.abs().amax(dim=-1, keepdim=True)

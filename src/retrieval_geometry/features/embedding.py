@@ -17,12 +17,12 @@ from retrieval_geometry._check import (
     check_seed,
     check_shape,
 )
+from retrieval_geometry._tolerances import CONSTANT
 from retrieval_geometry.features._resizing import cut_middle, resize_shorter_side
 from retrieval_geometry.features.backbones import load_backbone
 from retrieval_geometry.features.base import Backbone
 
 GLYPH_TRUNKS = ("glyph_cnn", "glyph_cnn_bn")
-ROUNDING = 1e-5  # of the terms of a sum in single precision: what varies less does not vary
 
 
 class GlyphCNN(Backbone):
@@ -176,7 +176,7 @@ class EmbeddingNetwork(nn.Module):
             norm.momentum = momentum
         deviation = mapped.std(dim=0)
         terms = features.abs().amax(dim=0) @ self.head.weight.abs().mT + self.head.bias.abs()
-        deviation[deviation <= ROUNDING * terms] = 1
+        deviation[deviation <= CONSTANT * terms] = 1
         self.head.weight /= deviation.unsqueeze(1)
         self.head.bias.sub_(mapped.mean(dim=0)).div_(deviation)
 

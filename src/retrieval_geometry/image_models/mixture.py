@@ -22,6 +22,7 @@ from retrieval_geometry._check import (
     check_generator,
     check_number,
 )
+from retrieval_geometry._tolerances import UNIT_SUM
 from retrieval_geometry.image_models._descriptors import check_descriptors, check_variance, check_varied
 from retrieval_geometry.image_models._em import (
     expectation_maximisation,
@@ -79,7 +80,7 @@ class GaussianMixture:
 
     def _check_values(self) -> None:
         weights, variances = self.weights.detach(), self.variances.detach()
-        off = ~((weights >= 0).all(dim=1) & ((weights.sum(dim=1) - 1).abs() < 1e-3))
+        off = ~((weights >= 0).all(dim=1) & ((weights.sum(dim=1) - 1).abs() < UNIT_SUM))
         if off.any():
             image = int(off.nonzero()[0])
             after = f" must be non-negative and sum to 1, got {weights[image]}"

@@ -16,6 +16,7 @@ from pytorch_metric_learning import distances, losses, miners, reducers, regular
 from torch import Tensor, nn
 
 from retrieval_geometry._check import check_choice, check_count, check_flag, check_number, check_seed
+from retrieval_geometry._tolerances import COSINE_EDGE
 from retrieval_geometry.losses._batch import check_batch, check_directions
 from retrieval_geometry.losses.sampling import RowDistanceWeightedMiner
 
@@ -23,11 +24,11 @@ ROTH = "Roth et al. 2020"
 
 
 class BoundedCosine(distances.CosineSimilarity):
-    """Cosines kept 1e-6 inside [-1, 1]: at 1, :class:`HistogramLoss` would read past its last bin."""
+    """Cosines kept inside [-1, 1] for :class:`HistogramLoss`."""
 
     def compute_mat(self, query_emb: Tensor, ref_emb: Tensor) -> Tensor:
         """Cosines ``(P, Q)``."""
-        return super().compute_mat(query_emb, ref_emb).clamp(-1 + 1e-6, 1 - 1e-6)
+        return super().compute_mat(query_emb, ref_emb).clamp(COSINE_EDGE - 1, 1 - COSINE_EDGE)
 
 
 def _sphere(power: int = 1) -> dict[str, Any]:

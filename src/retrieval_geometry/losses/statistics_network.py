@@ -18,6 +18,7 @@ from retrieval_geometry._check import (
     check_seed,
     check_shape,
 )
+from retrieval_geometry._tolerances import ROOT_BRACKET, ROOT_STEP
 
 Function = Callable[[Tensor], Tensor]
 
@@ -223,7 +224,7 @@ def find_beta(
         if not low <= x - step <= high:
             break
         x -= step
-        if abs(step) < 1e-6:
+        if abs(step) < ROOT_STEP:
             return x
     return _bisect(network, start, low, high, device)
 
@@ -246,7 +247,7 @@ def _bisect(network: Function, start: float, low: float, high: float, device: to
             return high if float(values.mean()) > 0 else low
         left = min(falls, key=lambda i: abs(float(grid[i]) - start))
         a, b = grid[left : left + 1], grid[left + 1 : left + 2]
-        while float(b - a) > 1e-7 * max(1.0, high):
+        while float(b - a) > ROOT_BRACKET * max(1.0, high):
             middle = (a + b) / 2
             a, b = (middle, b) if float(network(middle)) > 0 else (a, middle)
     return float(a + b) / 2
