@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from retrieval_geometry._memory import how_many
 from retrieval_geometry._tolerances import COST_SPAN, EQUAL_POINTS, LARGE_EPSILON, MARGINALS
 from retrieval_geometry.distances._entropic import optimal_potentials
 from retrieval_geometry.distances._gaussians import safe_sqrt
@@ -167,7 +168,7 @@ def pair_costs(x: Tensor, y: Tensor, left: Tensor, right: Tensor, p: int, symmet
 
 def chunk_size(bytes_each: int, device: torch.device) -> int:
     """Number of problems of so many bytes that are solved at once."""
-    return max(1, CHUNK.get(device.type, 2**28) // max(1, bytes_each))
+    return how_many(bytes_each, CHUNK.get(device.type, 2**28))
 
 
 def in_chunks(work: Callable[[slice], None], count: int, bytes_each: int, device: torch.device) -> None:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from retrieval_geometry._check import check_count
+from retrieval_geometry._memory import how_many
 from retrieval_geometry._tolerances import BATCH_NATS
 from retrieval_geometry.distances._blocks import all_pairs
 from retrieval_geometry.distances._certified import (
@@ -221,7 +222,7 @@ def _cross_terms(a: _Components, b: _Components) -> Tensor:
     rows = []
     n_a, n_b = a.weights.shape[1], b.weights.shape[1]
     # Blocks of 4 MB stay in a CPU's cache through the passes of the log-sum-exp; a GPU wants large ones.
-    size = max(1, (2**22 if a.moment.device.type == "cpu" else 2**29) // (4 * n_a * n_b))
+    size = how_many(4 * n_a * n_b, 2**22 if a.moment.device.type == "cpu" else 2**29)
     for weights, moment in zip(a.weights, a.moment, strict=True):
         inner = [
             torch.addmm(offset.flatten(), moment, natural.flatten(0, 1).mT)

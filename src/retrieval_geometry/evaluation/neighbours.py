@@ -15,6 +15,7 @@ from retrieval_geometry._check import (
     check_floating,
     check_shape,
 )
+from retrieval_geometry._memory import how_many
 from retrieval_geometry._tolerances import SAME_DIRECTION, SQUARES
 
 SLACK = 16
@@ -25,7 +26,7 @@ TIE_BITS = {torch.float64: 20, torch.float32: 32}
 
 LARGEST = 1e300
 
-BLOCK = 2**22  # numbers of candidates' coordinates held in memory at once
+CANDIDATES_BYTES = 2**25  # of the coordinates of candidates that are held in memory at once
 
 
 def nearest_neighbours(
@@ -93,7 +94,8 @@ def _search(
     """Distances, 0 where they are below ``faint``, and indices: float32's candidates in float64's order."""
     candidates, reach = _candidates(queries, gallery, min(len(gallery), k + SLACK))
     lengths = torch.empty(candidates.shape, dtype=torch.float64)
-    for rows in torch.arange(len(queries)).split(max(1, BLOCK // (candidates.shape[1] * queries.shape[1]))):
+    at_once = how_many(8 * candidates.shape[1] * queries.shape[1], CANDIDATES_BYTES)
+    for rows in torch.arange(len(queries)).split(at_once):
         lengths[rows] = _lengths(gallery[candidates[rows]] - queries[rows, None], faint)
     distances, indices = _first(lengths, candidates, k, own)
     if candidates.shape[1] < len(gallery):

@@ -17,6 +17,7 @@ from retrieval_geometry._check import (
     check_seed,
     check_shape,
 )
+from retrieval_geometry._seeded import seeded
 from retrieval_geometry._tolerances import CONSTANT
 from retrieval_geometry.features._resizing import cut_middle, resize_shorter_side
 from retrieval_geometry.features.backbones import load_backbone
@@ -103,8 +104,7 @@ class EmbeddingNetwork(nn.Module):
         self.normalize, self.freeze_trunk, self.freeze_batch_norm = normalize, freeze_trunk, freeze_batch_norm
         self.trunk = _Averaged(backbone) if output == "vector" else backbone
         self.trunk.requires_grad_(not freeze_trunk)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(check_seed(seed))
+        with seeded(check_seed(seed)):
             self.head = nn.Linear(backbone.dim, dim)
         self.to(backbone.device)
         self.train()
@@ -273,8 +273,7 @@ def load_embedding_network(
             f"{trunk} has one layer, weights of its own and images of 32 x 32, got layer={layer!r}, "
             f"weights={weights!r}, input_size={input_size!r}"
         )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(check_seed(seed))
+    with seeded(check_seed(seed)):
         backbone = GlyphCNN(batch_norm=trunk.endswith("_bn"))
         return EmbeddingNetwork(backbone, dim, seed=seed, **{"freeze_batch_norm": False, **settings})
 

@@ -22,6 +22,7 @@ from retrieval_geometry._check import (
     check_generator,
     check_number,
 )
+from retrieval_geometry._memory import how_many
 from retrieval_geometry._tolerances import UNIT_SUM
 from retrieval_geometry.image_models._descriptors import check_descriptors, check_variance, check_varied
 from retrieval_geometry.image_models._em import (
@@ -234,7 +235,7 @@ def _chunks(
     """Cut the images into runs whose float64 working set fits the budget."""
     n_points, dim = x.shape[1:]
     size_of_all = n_points * (6 * dim + 4 * n_components + n_points) + 6 * n_components * dim
-    size = max(1, int(memory_bytes) // (8 * int(size_of_all)))
+    size = how_many(8 * int(size_of_all), int(memory_bytes))
     return list(x.split(size)), list(draws.split(size))
 
 

@@ -18,6 +18,7 @@ from retrieval_geometry._check import (
     check_seed,
     check_shape,
 )
+from retrieval_geometry._seeded import seeded
 from retrieval_geometry._tolerances import ROOT_BRACKET, ROOT_STEP
 
 Function = Callable[[Tensor], Tensor]
@@ -174,20 +175,19 @@ def estimate_divergence(
     check_count(batch_size, "batch_size")
     check_number(learning_rate, "learning_rate", above=0, at_most=100)
     check_seed(seed)
-    with torch.enable_grad(), torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with torch.enable_grad(), seeded(seed):
         network = StatisticsNetwork().to(positive)
-        optimiser = torch.optim.Adam(network.parameters(), lr=learning_rate)
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
+        optimizer = torch.optim.Adam(network.parameters(), lr=learning_rate)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
         for _ in range(steps):
             # Even samples train, odd ones judge: the value below is on numbers that the network never saw.
             batch = [
                 sample[::2][torch.randint(0, (len(sample) + 1) // 2, (batch_size,)).to(sample.device)]
                 for sample in (positive, negative)
             ]
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             (-divergence_bound(network(batch[0]), network(batch[1]))).backward()
-            optimiser.step()
+            optimizer.step()
             schedule.step()
     with torch.no_grad():
         value = divergence_bound(network(positive[1::2]), network(negative[1::2]))
