@@ -25,7 +25,7 @@ endif
 cpu_lock := $(if $(filter $(TORCH_BACKEND)-$(shell uname -s),cpu-Linux),requirements-cpu.lock)
 
 .DEFAULT_GOAL := help
-.PHONY: book test drills reproduce processors lint sync format check-pages bench serve lock dependencies clean \
+.PHONY: book test coverage drills reproduce processors lint sync format check-pages bench serve lock dependencies clean \
   distclean help setup
 
 book: setup  ## set up, execute all chapters, build the HTML: build/html/index.html
@@ -33,7 +33,13 @@ book: setup  ## set up, execute all chapters, build the HTML: build/html/index.h
 	  --seed="$$SEED" --threads="$$THREADS"
 
 test: setup  ## set up, run all tests
-	@$(bin)/python -m pytest -n auto
+	@$(bin)/python -m pytest -n auto --durations=10
+
+coverage: setup  ## run all tests and list the lines and branches of the package that none of them takes
+	@$(bin)/python -m coverage erase
+	@$(bin)/python -m coverage run -m pytest -n auto
+	@$(bin)/python -m coverage combine --quiet
+	@$(bin)/python -m coverage report
 
 drills: setup  ## kill, starve and damage builds of a small book (ON="--long" for all faults)
 	@$(bin)/python -m tests.drills $(ON)

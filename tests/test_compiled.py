@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numba
 import pytest
 
 from retrieval_geometry import _compiled
@@ -9,9 +10,8 @@ from retrieval_geometry import _compiled
 
 def test_compiles_without_a_folder_for_the_machine_code(monkeypatch: pytest.MonkeyPatch) -> None:
     # numba raises where neither the package's folder nor the user's cache folder can be written.
-    import numba.typed  # compiles as well
-
     njit = numba.njit
+    njit(lambda number: number)(1)  # loads the parts of numba that are compiled themselves
 
     def without_cache(cache: bool = False, **options: object) -> object:
         if cache:

@@ -32,7 +32,7 @@ def test_the_package_and_its_help_need_the_standard_library_alone(code: str) -> 
 @pytest.mark.parametrize(
     ("module", "needs"),
     [
-        ("experiments.own_pictures", set()),
+        ("own_pictures", set()),
         ("distances", set()),
         ("image_models", set()),
         ("features", set()),

@@ -20,25 +20,12 @@
 #   dimensions save;
 # - how to return the exact ten nearest images while computing a few per cent of the distances: seven bounds, each with
 #   a proof of a few lines, each checked on this page;
-# - what all that comes to, measured against four other libraries ({numref}`tab-06-pairs` and {numref}`tab-06-search`),
-#   and what is left of the word "expensive".
+# - the times of all that beside four other libraries ({numref}`tab-06-pairs` and {numref}`tab-06-search`), and how much
+#   of the word "expensive" remains.
 #
 # **The question.** A query meets a database of 3,760 images, and each pair asks for a formula with matrices of
 # 512 × 512. What is the least amount of arithmetic that gives the same answer?
 
-<<<<<<< HEAD
-# %% tags=["remove-cell"]
-# Outside the book's environment, on Colab say: fetch the project and install it.
-import importlib.util
-
-if importlib.util.find_spec("retrieval_geometry") is None:
-    get_ipython().run_line_magic(  # noqa: F821
-        "pip",
-        "install --quiet git+https://github.com/retrieval-geometry/geometry-of-image-retrieval",
-    )
-
-=======
->>>>>>> b1174840e73c743d60da88ecd70721abb5fbd2b2
 # %% tags=["parameters"]
 profile = "quick"
 data_root = "data"
@@ -63,6 +50,7 @@ from retrieval_geometry.reporting.figures import OKABE_ITO, new_figure
 from retrieval_geometry.reporting.tables import format_seconds, provenance_table
 from retrieval_geometry.reporting.timing import seconds_of
 
+# %%
 torch.set_num_threads(1)
 torch.set_default_dtype(torch.float64)
 page = Page("06", profile=profile, data_root=data_root, device=device, seed=seed)
@@ -75,13 +63,8 @@ BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, BLACK = OKABE_ITO
 # Matlab on a Xeon of 2012. Its experiment compares 94 queries with 3,760 images. So each entry of the column is to be
 # multiplied by the number of pairs.
 
-<<<<<<< HEAD
-# %% tags=["remove-output"]
-from retrieval_geometry.papers.geometric.printed import TABLE1
-=======
 # %%
-from retrieval_geometry.experiments.geometric_paper import TABLE1
->>>>>>> b1174840e73c743d60da88ecd70721abb5fbd2b2
+from retrieval_geometry.papers.geometric.printed import TABLE1
 
 METHODS = {
     "gmm-normal-kl": "GMM, normal KL",
@@ -92,11 +75,11 @@ METHODS = {
     "smt-wasserstein": "SMT, Wasserstein",
     "sift-bow-euclidean": "SIFT words, Euclidean",
 }
-printed = {name: TABLE1[name]["seconds"] for name in METHODS}
-QUERIES, DATABASE = 94, 3760
-pairs = QUERIES * DATABASE
 
 # %%
+QUERIES, DATABASE = 94, 3760
+pairs = QUERIES * DATABASE
+printed = {name: TABLE1[name]["seconds"] for name in METHODS}
 rows = [
     [METHODS[name], f"{seconds:g} s", f"{seconds * pairs / 3600:,.1f}"]
     for name, seconds in printed.items()
@@ -138,24 +121,6 @@ work = {
 price = {name: seconds_of(each) for name, each in work.items()}
 unit = price["product of two matrices"]
 
-<<<<<<< HEAD
-# %% tags=["remove-output"]
-rows = [
-    [name, format_seconds(cost), f"{cost / unit:.1f}"] for name, cost in price.items()
-]
-glue(
-    "tab-06-prices",
-    Markdown(markdown_table(["Of a 256 × 256 matrix", "time", "in products"], rows)),
-    display=False,
-)
-single = matrix.float()
-glue(
-    "06-rate",
-    2 * size * size * 2 * size / seconds_of(lambda: single @ single.mT) / 1e9,
-    display=False,
-)
-glue("06-eigen-price", price["eigenvalues and eigenvectors"] / unit, display=False)
-=======
 # %%
 rows = [
     [name, format_seconds(cost), f"{cost / unit:.1f}"] for name, cost in price.items()
@@ -164,7 +129,6 @@ page.table("prices", ["Of a 256 × 256 matrix", "time", "in products"], rows)
 single = matrix.float()
 rate = 2 * size * size * 2 * size / seconds_of(lambda: single @ single.mT)
 page.say(rate=rate / 1e9, eigen_price=price["eigenvalues and eigenvectors"] / unit)
->>>>>>> b1174840e73c743d60da88ecd70721abb5fbd2b2
 
 # %% [markdown]
 # ````{table} What a matrix computation costs in double precision, measured live, as a multiple of a matrix product.
@@ -179,10 +143,10 @@ page.say(rate=rate / 1e9, eigen_price=price["eigenvalues and eigenvectors"] / un
 # eigendecomposition costs as much as {glue:text}`06-eigen-price:.0f` products ({numref}`tab-06-prices`). Three rules
 # follow, and the rest of the chapter applies them.
 #
-# 1. *What concerns one image is done once an image.* There are $P + Q$ images and $P \cdot Q$ pairs.
-# 2. *What concerns a pair becomes a product.* If a divergence is an inner product of something of $p$ with something of
+# 1. *Work on one image is done once an image.* There are $P + Q$ images and $P \cdot Q$ pairs.
+# 2. *Work on a pair becomes a product.* If a divergence is an inner product of something of $p$ with something of
 #    $q$, then all pairs are one matrix product.
-# 3. *What cannot be a product is not done*, except where it decides something.
+# 3. *All other work on a pair is left undone*, except where it decides something.
 #
 # Here are the images we try it on: all photo textures of the first chapter, described by the wavelet scattering, and
 # every twenty-second of them as a query.
@@ -194,13 +158,10 @@ from retrieval_geometry.features import extract_descriptors, load_backbone
 
 textures = photo_textures()
 backbone = load_backbone("scattering")
-x = extract_descriptors(
-<<<<<<< HEAD
-    textures, backbone, progress=False, cache=RunContext().descriptors
-=======
-    textures, backbone, progress=False, cache=cache_folder()
->>>>>>> b1174840e73c743d60da88ecd70721abb5fbd2b2
-).double()
+settings = {"progress": False, "cache": RunContext().descriptors}
+x = extract_descriptors(textures, backbone, **settings).double()
+
+# %%
 images = fit_gaussian(x)
 shrunk = fit_gaussian(x, shrinkage=0.05)
 asked = torch.arange(0, len(textures), 22)
@@ -250,7 +211,7 @@ x.shape, len(queries)
 
 # %%
 def augmented(g):
-    """Augmented moments and precisions of all images, flat: two matrices with a row for each."""
+    """Augmented moments and precisions of all images, flat: two matrices, a row for each."""
     precision = torch.cholesky_inverse(torch.linalg.cholesky(g.cov))
     mean, one = g.mean.unsqueeze(2), torch.ones(len(g), 1, 1, dtype=g.dtype)
     pull = precision @ mean
@@ -259,6 +220,7 @@ def augmented(g):
     return [torch.cat(rows, 1).flatten(1) for rows in zip(top, low, strict=True)]
 
 
+# %%
 def product_kl(p, q):
     (moment_p, precision_p), (moment_q, precision_q) = augmented(p), augmented(q)
     return (moment_p @ precision_q.mT + precision_p @ moment_q.mT - 2 * p.dim) / 4
@@ -287,9 +249,9 @@ assert_close(divergence, product_kl(shrunk_queries, shrunk), rtol=1e-6, atol=1e-
 #
 # There is one catch. $\langle M, R \rangle$ holds the squares of the means, and these depend on where the origin
 # happens to be. Descriptors after a ReLU are all positive: their means lie far out, and in single precision the squares
-# drown what we want to know. The cure costs nothing. KL does not change if all images pass through one common affine
-# map, so we may first move and whiten the average image. Behind that map $M = I + E$ and $R = J + F$ are nearer to the
-# identity ($J$ is the identity with a 0 in the corner), and
+# drown the differences that we want. The cure costs nothing. KL does not change if all images pass through one common
+# affine map, so we may first move and whiten the average image. Behind that map $M = I + E$ and $R = J + F$ are nearer
+# to the identity ($J$ is the identity with a 0 in the corner), and
 #
 # ```{math}
 # :label: eq-06-centred
@@ -301,35 +263,20 @@ assert_close(divergence, product_kl(shrunk_queries, shrunk), rtol=1e-6, atol=1e-
 
 # %%
 def single_precision_error(kl, offset):
-<<<<<<< HEAD
-    """Largest error in single precision over the median, with all means moved by some standard deviations."""
-    moved = Gaussian(
-        shrunk.mean + offset * shrunk.cov.diagonal(dim1=1, dim2=2).mean().sqrt(),
-        shrunk.cov,
-    )
-    rounded = moved.to(torch.float32)
-=======
-    """Largest error in single precision over the median, all means moved by some standard deviations."""
+    """Largest error over the median, all means moved by some standard deviations."""
     shift = offset * shrunk.cov.diagonal(dim1=1, dim2=2).mean().sqrt()
     rounded = Gaussian(shrunk.mean + shift, shrunk.cov).to(torch.float32)
->>>>>>> b1174840e73c743d60da88ecd70721abb5fbd2b2
-    exact = distances.symmetric_kl(
-        rounded[asked].to(torch.float64), rounded.to(torch.float64)
-    )
+    same = rounded.to(torch.float64)
+    exact = distances.symmetric_kl(same[asked], same)
     return (kl(rounded[asked], rounded) - exact).abs().max() / exact.median()
 
 
-<<<<<<< HEAD
-offsets = (0.0, 3.0, 30.0)
-plain, centred = (
-    [single_precision_error(kl, o) for o in offsets]
-    for kl in (product_kl, distances.symmetric_kl)
-=======
-offsets = (0, 3, 30)
-plain = {offset: single_precision_error(product_kl, offset) for offset in offsets}
-centred = {
-    offset: single_precision_error(distances.symmetric_kl, offset) for offset in offsets
-}
+def errors_of(kl):
+    return {offset: single_precision_error(kl, offset) for offset in (0, 3, 30)}
+
+
+# %%
+plain, centred = errors_of(product_kl), errors_of(distances.symmetric_kl)
 assert plain[30] > 10 * centred[30]
 
 # %% tags=["remove-cell"]
@@ -337,16 +284,14 @@ page.say(kl_flops=2 * 513 * 514 / 1e6, kl_bytes=4 * 513 * 514 / 2 / 1e6)
 page.say(**{f"kl-plain-{offset}": f"{error:.0e}" for offset, error in plain.items()})
 page.say(
     **{f"kl-centred-{offset}": f"{error:.0e}" for offset, error in centred.items()}
->>>>>>> b1174840e73c743d60da88ecd70721abb5fbd2b2
 )
 
 # %% [markdown]
 # The largest error over all pairs of patches, relative to the median divergence, is {glue:text}`06-kl-plain-0` for the
 # plain product in single precision as the patches are, {glue:text}`06-kl-plain-3` if all descriptors are moved by three
 # standard deviations, and {glue:text}`06-kl-plain-30` at thirty. For the package it is {glue:text}`06-kl-centred-0`,
-# {glue:text}`06-kl-centred-3` and {glue:text}`06-kl-centred-30`. What a common map cannot do is to bring images
-# together that *are* far apart: patches of different photographs are, and that is where the package's own error comes
-# from.
+# {glue:text}`06-kl-centred-3` and {glue:text}`06-kl-centred-30`. A common map cannot bring images together that *are*
+# far apart. Patches of different photographs are, and the package's own error comes from them.
 #
 # Graphics processors multiply faster if they may round the numbers first: to 10 bits behind the leading one (TF32) or
 # to 7 (bfloat16), with sums in single precision. Do the products of KL stand that? Here the deviations $E$ and $F$ are
@@ -360,29 +305,11 @@ def rounded_to(x, bits):
     return torch.ldexp((mantissa * 2 ** (bits + 1)).round() / 2 ** (bits + 1), exponent)
 
 
-<<<<<<< HEAD
-whitener = torch.linalg.solve_triangular(
-    torch.linalg.cholesky(shrunk.cov.mean(0)),
-    torch.eye(shrunk.dim, dtype=x.dtype),
-    upper=False,
-)
-centred_means = (shrunk.mean - shrunk.mean.mean(0)) @ whitener.mT
-behind = Gaussian(centred_means, whitener @ shrunk.cov @ whitener.mT)
-identity = torch.eye(shrunk.dim + 1, dtype=x.dtype)
-holed = identity.clone()
-holed[-1, -1] = 0
-deviations = [
-    part - one.flatten()
-    for part, one in zip(augmented(behind), (identity, holed), strict=True)
-]
-traces = sum(part @ identity.flatten() for part in deviations)
-=======
 identity = torch.eye(shrunk.dim)
 root_of_average = torch.linalg.cholesky(shrunk.cov.mean(0))
 whitener = torch.linalg.solve_triangular(root_of_average, identity, upper=False)
 centred_means = (shrunk.mean - shrunk.mean.mean(0)) @ whitener.mT
 behind = Gaussian(centred_means, whitener @ shrunk.cov @ whitener.mT)
->>>>>>> b1174840e73c743d60da88ecd70721abb5fbd2b2
 
 # %% [markdown]
 # Now $E$ and $F$, and the product with both of them rounded.
@@ -407,29 +334,16 @@ assert_close(rounded_kl(52), divergence, rtol=1e-6, atol=1e-6 * float(scale))
 not_itself = torch.zeros_like(divergence)
 not_itself[torch.arange(len(asked)), asked] = torch.inf
 nearest = (divergence + not_itself).argmin(1)
+
+# %%
 rows = []
 for name, bits in (("single", 23), ("TF32", 10), ("bfloat16", 7)):
     found = rounded_kl(bits)
     worst = ((found - divergence).abs() / scale).max()
     changed = ((found + not_itself).argmin(1) != nearest).double().mean()
     rows.append([name, str(bits), f"{worst:.0e}", f"{100 * changed:.0f} %"])
-<<<<<<< HEAD
-assert_close(
-    rounded_kl(52), divergence, rtol=1e-6, atol=1e-6 * float(divergence.median())
-)
-=======
->>>>>>> b1174840e73c743d60da88ecd70721abb5fbd2b2
-header = [
-    "Rounded to",
-    "bits",
-    "largest error over the median",
-    "another nearest image",
-]
-<<<<<<< HEAD
-glue("tab-06-bits", Markdown(markdown_table(header, rows)), display=False)
-=======
-page.table("bits", header, rows)
->>>>>>> b1174840e73c743d60da88ecd70721abb5fbd2b2
+header = ["Rounded to", "bits", "largest error over the median"]
+page.table("bits", [*header, "another nearest image"], rows)
 
 # %% [markdown]
 # ````{table} The symmetric divergence with rounded factors: the largest error, and for how many queries the nearest image becomes another one.
@@ -457,14 +371,14 @@ page.table("bits", header, rows)
 # ```
 #
 # The vectors have $2D$ numbers. One product of the $K$ rows $\varphi_a$ with *all* columns $\psi_b$ of *all* images
-# gives every exponent of the paper's eq. 10. What remains is $\log \sum_b \omega_b e^{\dots}$, which costs one
+# gives every exponent of the paper's eq. 10. The rest, $\log \sum_b \omega_b e^{\dots}$, costs one
 # exponential for each pair of components. It is done in blocks small enough to stay in the processor's cache: otherwise
 # the exponentials wait for memory.
 
 
 # %%
 def cross_term(p, q):
-    """Sum over a of weight times log sum over b of eq. 10: what all pairs of components need."""
+    """Sum over a of weight times log sum over b of eq. 10, for all pairs of mixtures."""
     phi = torch.cat([p.variances + p.means**2, p.means], 2)
     psi = torch.cat([-0.5 / q.variances, q.means / q.variances], 2)
     offset = q.weights.log() - (q.means**2 / q.variances + q.variances.log()).sum(2) / 2
@@ -473,6 +387,7 @@ def cross_term(p, q):
     return (p.weights[:, None] * inner).sum(2)
 
 
+# %%
 mixtures = fit_mixture(x[asked[:6]], n_components=4)
 both = cross_term(mixtures, mixtures)
 own = both.diagonal()
@@ -515,31 +430,14 @@ page.say(vkl_flops=8 * 64**2 * 512 / 1e6, vkl_ratio=8 * 64**2 * 512 / (2 * 513 *
 # precision is lost. In double precision that is harmless ($10^{-8}$ of the largest). In single precision it is not.
 
 # %%
-few = fit_gaussian(x[:, :40])  # 40 of the 144 descriptors: fewer than the 87 dimensions
+few = fit_gaussian(x[:, :40])  # of 144 descriptors: fewer than the 87 dimensions
 product = few.factor[0].mT @ few.factor[200]
 exact = torch.linalg.svdvals(product).sum()
 direct = torch.linalg.svdvals(product.float()).sum()
-<<<<<<< HEAD
-squared = (
-    torch.linalg.eigvalsh(product.float() @ product.float().mT)
-    .clamp_min(0)
-    .sqrt()
-    .sum()
-)
-glue("06-thin", (512 / 169) ** 3, display=False)
-glue("06-direct", f"{(direct - exact).abs() / exact:.0e}", display=False)
-glue("06-squared", f"{(squared - exact).abs() / exact:.0e}", display=False)
-=======
 gram = product.float() @ product.float().mT
 squared = torch.linalg.eigvalsh(gram).clamp_min(0).sqrt().sum()
-errors = {
-    name: abs(found - exact) / exact
-    for name, found in (("direct", direct), ("squared", squared))
-}
-page.say(
-    thin=(512 / 169) ** 3, **{name: f"{error:.0e}" for name, error in errors.items()}
-)
->>>>>>> b1174840e73c743d60da88ecd70721abb5fbd2b2
+direct, squared = (f"{abs(found - exact) / exact:.0e}" for found in (direct, squared))
+page.say(thin=(512 / 169) ** 3, direct=direct, squared=squared)
 
 # %% [markdown]
 # Relative to $F$, singular values in single precision are wrong by {glue:text}`06-direct`, the Gram matrix in single
@@ -564,22 +462,15 @@ def naive_w2(p, q):
     return (p.mean[0] - q.mean[0]).square().sum() + spread.trace()
 
 
-<<<<<<< HEAD
-assert_close(
-    distances.wasserstein2_squared(images[0], images[200])[0, 0],
-    naive_w2(images[0], images[200]),
-)
-=======
 pair = images[0], images[200]
 assert_close(distances.wasserstein2_squared(*pair)[0, 0], naive_w2(*pair))
->>>>>>> b1174840e73c743d60da88ecd70721abb5fbd2b2
 
 # %% [markdown]
 # ## Riemann and Stein: whiten once
 #
 # The affine-invariant distance (eq. 14) asks for the eigenvalues of $\Sigma_p^{-1} \Sigma_q$. With a Cholesky factor
 # $\Sigma_p = L L^\top$ they are those of the symmetric $L^{-1} \Sigma_q L^{-\top}$. The inverse of $L$ concerns one
-# image. What is left for the pair is two products and the eigenvalues: nothing in the formula lets us avoid them.
+# image. Two products and the eigenvalues are left for the pair: nothing in the formula lets us avoid them.
 # Stein's divergence, which the paper proposes for this reason, needs only $\log |\Sigma_p + \Sigma_q|$, one Cholesky
 # factor for a pair.
 
@@ -588,28 +479,22 @@ assert_close(distances.wasserstein2_squared(*pair)[0, 0], naive_w2(*pair))
 def naive_affine_invariant(p, q):
     values, vectors = torch.linalg.eigh(p.cov[0])
     whitener = (vectors * values.rsqrt()) @ vectors.mT
-    return (
-        torch.linalg.eigvalsh(whitener @ q.cov[0] @ whitener)
-        .log()
-        .square()
-        .sum()
-        .sqrt()
-    )
+    eigenvalues = torch.linalg.eigvalsh(whitener @ q.cov[0] @ whitener)
+    return eigenvalues.log().square().sum().sqrt()
 
 
 def naive_kl(p, q):
-    precisions = [
-        torch.cholesky_inverse(torch.linalg.cholesky(g.cov[0])) for g in (p, q)
-    ]
-    traces = (precisions[0] * q.cov[0]).sum() + (precisions[1] * p.cov[0]).sum()
+    factors = (torch.linalg.cholesky(g.cov[0]) for g in (p, q))
+    of_p, of_q = (torch.cholesky_inverse(factor) for factor in factors)
+    spread = (of_p * q.cov[0]).sum() + (of_q * p.cov[0]).sum()
     shift = p.mean[0] - q.mean[0]
-    return (traces - 2 * p.dim + shift @ (precisions[0] + precisions[1]) @ shift) / 4
+    return (spread - 2 * p.dim + shift @ (of_p + of_q) @ shift) / 4
 
 
+# %%
+riemann, w2 = distances.affine_invariant_distance, distances.wasserstein2_squared
 pair = shrunk[0], shrunk[200]
-assert_close(
-    distances.affine_invariant_distance(*pair)[0, 0], naive_affine_invariant(*pair)
-)
+assert_close(riemann(*pair)[0, 0], naive_affine_invariant(*pair))
 assert_close(distances.symmetric_kl(*pair)[0, 0], naive_kl(*pair), rtol=1e-6, atol=1e-6)
 
 # %% [markdown]
@@ -618,60 +503,26 @@ assert_close(distances.symmetric_kl(*pair)[0, 0], naive_kl(*pair), rtol=1e-6, at
 
 # %%
 full = Gaussian(images.mean, images.cov)  # without its factor
-riemann, w2 = distances.affine_invariant_distance, distances.wasserstein2_squared
 trials = {
     "symmetric KL": (naive_kl, distances.symmetric_kl, shrunk),
-<<<<<<< HEAD
-    "2-Wasserstein, full rank": (
-        naive_w2,
-        distances.wasserstein2_squared,
-        Gaussian(images.mean, images.cov),
-    ),
-    "2-Wasserstein, 40 descriptors": (naive_w2, distances.wasserstein2_squared, few),
-    "affine-invariant": (
-        naive_affine_invariant,
-        distances.affine_invariant_distance,
-        shrunk,
-    ),
-=======
     "2-Wasserstein, full rank": (naive_w2, w2, full),
     "2-Wasserstein, 40 descriptors": (naive_w2, w2, few),
     "affine-invariant": (naive_affine_invariant, riemann, shrunk),
->>>>>>> b1174840e73c743d60da88ecd70721abb5fbd2b2
 }
 
 
+# %%
 def one_by_one(naive, g):
     return [naive(g[0], g[j]) for j in (50, 150, 250)]
 
 
 rows = []
 for name, (naive, fast, g) in trials.items():
-<<<<<<< HEAD
-    slow_time = (
-        seconds_of(
-            lambda naive=naive, g=g: [naive(g[0], g[j]) for j in (50, 150, 250)], 1
-        )
-        / 3
-    )
-    fast_time = seconds_of(lambda fast=fast, g=g: fast(g[:30], g[30:60]), 1) / 900
-    rows.append(
-        [
-            name,
-            format_seconds(slow_time),
-            format_seconds(fast_time),
-            f"{slow_time / fast_time:,.0f}",
-        ]
-    )
-live = markdown_table(["Distance, D = 87", "as printed", "package", "ratio"], rows)
-glue("tab-06-live", Markdown(live), display=False)
-=======
     slow_time = seconds_of(lambda naive=naive, g=g: one_by_one(naive, g), 1) / 3
     fast_time = seconds_of(lambda fast=fast, g=g: fast(g[:30], g[30:60]), 1) / 900
     times = [format_seconds(slow_time), format_seconds(fast_time)]
     rows.append([name, *times, f"{slow_time / fast_time:,.0f}"])
 page.table("live", ["Distance, D = 87", "as printed", "package", "ratio"], rows)
->>>>>>> b1174840e73c743d60da88ecd70721abb5fbd2b2
 
 # %% [markdown]
 # ````{table} Time of one pair of patches in double precision, measured live: the printed formula, and the package for 30 × 30 pairs including all preparation.
@@ -851,7 +702,7 @@ check_bound("ordered spectra", ordered_spectra(queries, images))
 # (In quantum information this is Alberti's theorem {cite:p}`c06-alberti1983note`.)
 #
 # Every $Y$ gives a bound, and for a fixed $Y$ it is a product: $\tr (Y B)$ is an inner product of $Y$ with the
-# covariance of a database image. Choosing $Y$ is choosing what we pretend about the pair. $Y = I$ is eq.
+# covariance of a database image. To choose $Y$ is to guess something about the pair. $Y = I$ is eq.
 # {eq}`eq-06-trace`. If $Y$ is diagonal in some basis, in which the variances are $a_i$ and $b_i$, the best choice
 # $y_i = \sqrt{a_i / b_i}$ gives the *pinching* bound
 #
@@ -881,28 +732,13 @@ check_bound("pinching", pinching(queries, images))
 
 
 # %%
-<<<<<<< HEAD
-whitener = (
-    axes_of_average / torch.linalg.eigvalsh(average).sqrt()
-) @ axes_of_average.mT
-flat = images.cov.flatten(1)
-rows = []
-for cov in queries.cov:
-    map_to_query = whitener @ root(root(average) @ cov @ root(average)) @ whitener
-    y = map_to_query + 1e-6 * map_to_query.diagonal().mean() * torch.eye(len(cov))
-    weight = torch.cholesky_solve(cov, torch.linalg.cholesky(y)).trace()
-    rows.append((weight * (flat @ y.flatten())).sqrt())
-check_bound("dual", torch.stack(rows))
-=======
 def dual(p, q):
     average, identity = q.cov.mean(0), torch.eye(q.dim)
     values, axes = torch.linalg.eigh(average)
     whitener, half = (axes * values.rsqrt()) @ axes.mT, root(average)
     rows = []
     for cov in p.cov:
-        y = (
-            whitener @ root(half @ cov @ half) @ whitener
-        )  # takes the average to the query
+        y = whitener @ root(half @ cov @ half) @ whitener
         y = y + 1e-6 * y.diagonal().mean() * identity
         weight = torch.cholesky_solve(cov, torch.linalg.cholesky(y)).trace()
         rows.append((weight * (q.cov.flatten(1) @ y.flatten())).sqrt())
@@ -910,7 +746,6 @@ def dual(p, q):
 
 
 check_bound("dual", dual(queries, images))
->>>>>>> b1174840e73c743d60da88ecd70721abb5fbd2b2
 
 # %% [markdown]
 # ### Directions without weight
@@ -950,42 +785,18 @@ check_bound("dual", dual(queries, images))
 
 # %%
 seen = torch.ones(images.dim).index_fill(0, torch.arange(30), 0)
-blind = Gaussian(
-    images.mean, seen[:, None] * images.cov * seen
-)  # 30 channels are empty
-<<<<<<< HEAD
-blind_average = blind.cov.mean(0)
-assert blind_average[:30].abs().max() == 0
-eps = 1e-12
-regular = blind_average + eps * blind_average.trace() * torch.eye(images.dim)
-blind_size = trace[asked, None] + blind.cov.diagonal(dim1=1, dim2=2).sum(1)
-blind_truth = distances.wasserstein2_squared(
-    distances.covariance_only(queries), distances.covariance_only(blind)
-)
-for row, factor in enumerate(queries.factor):
-    columns = factor @ torch.linalg.eigh(factor.mT @ regular @ factor).eigenvectors
-    columns = columns[
-        :, columns.norm(dim=0) > 1e-9 * columns.norm()
-    ]  # what is left out has no length
-    weights = (columns * (regular @ columns)).sum(0).sqrt()
-    y = (columns / weights) @ columns.mT
-    bound = (weights.sum() * (blind.cov.flatten(1) @ y.flatten())).sqrt()
-    assert bound.isfinite().all()
-    assert (
-        blind_size[row] - 2 * bound <= blind_truth[row] + 1e-6 * blind_size[row]
-    ).all()
-=======
+blind = Gaussian(images.mean, seen[:, None] * images.cov * seen)
 average = blind.cov.mean(0)
-assert average[:30].abs().max() == 0
+assert average[:30].abs().max() == 0  # 30 channels are empty
 regular = average + 1e-12 * average.trace() * torch.eye(images.dim)
 
 
+# %%
 def with_positive_weights(factor, q):
     """The bound of one query, of which a factor is given."""
     columns = factor @ torch.linalg.eigh(factor.mT @ regular @ factor).eigenvectors
-    columns = columns[
-        :, columns.norm(dim=0) > 1e-9 * columns.norm()
-    ]  # the others have no length
+    long_enough = columns.norm(dim=0) > 1e-9 * columns.norm()
+    columns = columns[:, long_enough]
     weights = (columns * (regular @ columns)).sum(0).sqrt()
     y = (columns / weights) @ columns.mT
     return (weights.sum() * (q.cov.flatten(1) @ y.flatten())).sqrt()
@@ -998,7 +809,6 @@ blind_truth = distances.wasserstein2_squared(no_means(queries), no_means(blind))
 bound = torch.stack([with_positive_weights(factor, blind) for factor in queries.factor])
 assert bound.isfinite().all()
 assert (blind_size - 2 * bound <= blind_truth + 1e-6 * blind_size).all()
->>>>>>> b1174840e73c743d60da88ecd70721abb5fbd2b2
 
 # %% [markdown]
 # ### Leading rows
@@ -1028,18 +838,10 @@ assert (blind_size - 2 * bound <= blind_truth + 1e-6 * blind_size).all()
 # $r \times r$ Gram matrix, and the second term is still a product.
 
 # %%
-<<<<<<< HEAD
-first = images.dim // 8
-rows, half = [], root(average)
-for factor in torch.linalg.cholesky(
-    queries.cov + 1e-9 * trace.mean() * torch.eye(images.dim)
-):
-=======
 first, flat = images.dim // 8, images.cov.flatten(1)
 rows, half = [], root(images.cov.mean(0))
 regular = queries.cov + 1e-9 * total(images).mean() * torch.eye(images.dim)
 for factor in torch.linalg.cholesky(regular):
->>>>>>> b1174840e73c743d60da88ecd70721abb5fbd2b2
     left_axes, weights, _ = torch.linalg.svd(factor.mT @ half)
     turned = factor @ left_axes
     leading = torch.linalg.svdvals(turned[:, :first].mT @ images.factor).sum(1)
@@ -1072,14 +874,6 @@ check_bound("leading rows", torch.stack(rows))
 
 
 # %%
-<<<<<<< HEAD
-purity = flat.square().sum(1)
-mixedness = (trace.square() - purity).clamp_min(0).sqrt()
-overlap = flat[asked] @ flat.mT
-check_bound(
-    "super-fidelity", (overlap + torch.outer(mixedness[asked], mixedness)).sqrt()
-)
-=======
 def super_fidelity(p, q):
     a, b = (g.cov.flatten(1) for g in (p, q))
     squares = (total(g).square() - g.cov.square().sum((1, 2)) for g in (p, q))
@@ -1088,14 +882,13 @@ def super_fidelity(p, q):
 
 
 check_bound("super-fidelity", super_fidelity(queries, images))
->>>>>>> b1174840e73c743d60da88ecd70721abb5fbd2b2
 
 # %% [markdown]
 # ### Rounding
 #
 # A theorem about real numbers says nothing about computed ones. If a bound is too large by its last digit, the search
-# may lose a neighbour. So every bound of the package gives way by what rounding may have done. Most of that has a worst
-# case. A sum of $n$ products in double precision, in any order, errs by at most
+# may lose a neighbour. So every bound of the package gives way by the largest error that rounding can make. Most of
+# these errors have a worst case. A sum of $n$ products in double precision, in any order, errs by at most
 #
 # ```{math}
 # :label: eq-06-gamma
@@ -1150,42 +943,17 @@ needs = {
     "super-fidelity": "the covariance",
     "the best of all": "all of these",
 }
+
+# %%
 known = shapes > 1e-9
 left_by_means = share_left(gap, wanted)
 rows = [["means alone", "the mean", f"{left_by_means:.1%}", "–", "–"]]
 for name, need in needs.items():
     tightness = (lower[name][known] / shapes[known]).median()
-<<<<<<< HEAD
-    rows.append(
-        [
-            name,
-            need,
-            f"{left[name]:.1%}",
-            f"{left_shapes[name]:.1%}",
-            f"{tightness:.2f}",
-        ]
-    )
-=======
     shares = [f"{left[name]:.1%}", f"{left_shapes[name]:.1%}", f"{tightness:.2f}"]
     rows.append([name, need, *shares])
->>>>>>> b1174840e73c743d60da88ecd70721abb5fbd2b2
-header = [
-    "Bound",
-    "needs of an image",
-    "left, W2",
-    "left, shapes only",
-    "bound / truth, shapes",
-]
-<<<<<<< HEAD
-table = markdown_table(header, rows).replace("---:", ":---", 1)
-glue("tab-06-bounds", Markdown(table), display=False)
-glue("06-left", 100 * left["the best of all"], display=False)
-glue("06-left-means", 100 * share_left(gap, wanted), display=False)
-glue("06-left-traces", 100 * left_shapes["traces"], display=False)
-glue("06-left-best", 100 * left_shapes["the best of all"], display=False)
-glue("06-floor", 100 * 10 / len(images), display=False)
-=======
-page.table("bounds", header, rows, words=2)
+header = ["Bound", "needs of an image", "left, W2", "left, shapes only"]
+page.table("bounds", [*header, "bound / truth, shapes"], rows, words=2)
 
 # %% tags=["remove-cell"]
 best = "the best of all"
@@ -1193,7 +961,6 @@ page.say(
     left=100 * left[best], left_means=100 * left_by_means, floor=100 * 10 / len(images)
 )
 page.say(left_traces=100 * left_shapes["traces"], left_best=100 * left_shapes[best])
->>>>>>> b1174840e73c743d60da88ecd70721abb5fbd2b2
 
 # %% [markdown]
 # ````{table} Lower bounds of the Wasserstein distance on the patches: what they need, the share of distances they leave to compute for an exact top ten (with means, and for covariances alone), and their median value as a share of the true squared distance of the covariances. No search can leave less than ten images.
@@ -1212,36 +979,14 @@ page.say(left_traces=100 * left_shapes["traces"], left_best=100 * left_shapes[be
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Four lower bounds of the squared Wasserstein distance between covariances against its true value, for all pairs of a query and a patch. A perfect bound lies on the diagonal; none may lie above it.", "name": "fig-06-bounds"}, "image": {"alt": "Four scatter plots below a diagonal. The cloud of the traces is wide and low, that of ordered spectra narrower, super-fidelity narrower still, and the dual bound hugs the diagonal."}}
 figure = new_figure(7.4, 2.5)
-colours = {
-    "traces": SKY,
-    "ordered spectra": GREEN,
-    "super-fidelity": VERMILION,
-    "dual": BLUE,
-}
+colours = {"traces": SKY, "ordered spectra": GREEN}
+colours |= {"super-fidelity": VERMILION, "dual": BLUE}
 unit = float(shapes.median())
-<<<<<<< HEAD
-for name, colour, axes in zip(
-    shown,
-    (SKY, GREEN, VERMILION, BLUE),
-    figure.subplots(1, 4, sharey=True),
-    strict=True,
-):
-    axes.plot([0, 4], [0, 4], color="black", lw=0.8)
-    axes.scatter(
-        shapes.flatten()[::3] / unit,
-        lower[name].flatten()[::3] / unit,
-        s=2,
-        color=colour,
-        lw=0,
-        alpha=0.5,
-    )
-=======
 panels = figure.subplots(1, 4, sharey=True)
 for (name, colour), axes in zip(colours.items(), panels, strict=True):
     true, bound = (found.flatten()[::3] / unit for found in (shapes, lower[name]))
     axes.plot([0, 4], [0, 4], color=BLACK, lw=0.8)
     axes.scatter(true, bound, s=2, color=colour, lw=0, alpha=0.5)
->>>>>>> b1174840e73c743d60da88ecd70721abb5fbd2b2
     axes.set(xlim=(0, 4), ylim=(0, 4), xlabel="distance", box_aspect=1)
     axes.text(0.2, 3.5, name, fontsize=9, color=colour)
 panels[0].set_ylabel("lower bound")
@@ -1251,54 +996,20 @@ figure
 row = 9
 order = lower["the best of all"][row].argsort()
 scale = float(shapes[row].median())
-bound, true = (
-    table[row][order] / scale for table in (lower["the best of all"], shapes)
-)
+tables = lower["the best of all"], shapes
+bound, true = (table[row][order] / scale for table in tables)
 threshold = float(true.kthvalue(10).values)
 computed = bound <= threshold
 place = torch.arange(len(order))
 figure = new_figure(7.2, 3.2)
 axes = figure.subplots()
-<<<<<<< HEAD
-scale = float(shapes[row].median())
-axes.plot(place, best[order] / scale, color=VERMILION, lw=2, label="lower bound")
-axes.plot(
-    place[computed],
-    shapes[row][order][computed] / scale,
-    "o",
-    color=BLUE,
-    ms=4,
-    label="computed",
-)
-axes.plot(
-    place[~computed],
-    shapes[row][order][~computed] / scale,
-    "o",
-    mfc="none",
-    mec="gray",
-    ms=3,
-    label="never computed",
-)
-axes.axhline(
-    float(threshold) / scale, color="black", ls="--", lw=1, label="tenth distance"
-)
-axes.set(
-    ylim=(0, 3),
-    xlabel="patches in the order of their bounds",
-    ylabel="squared distance",
-)
-=======
 axes.plot(place, bound, color=VERMILION, lw=2, label="lower bound")
 axes.plot(place[computed], true[computed], "o", color=BLUE, ms=4, label="computed")
 open_circles = {"mfc": "none", "mec": "gray", "ms": 3, "label": "never computed"}
 axes.plot(place[~computed], true[~computed], "o", **open_circles)
 axes.axhline(threshold, color=BLACK, ls="--", lw=1, label="tenth distance")
-axes.set(
-    ylim=(0, 3),
-    xlabel="patches in the order of their bounds",
-    ylabel="squared distance",
-)
->>>>>>> b1174840e73c743d60da88ecd70721abb5fbd2b2
+axes.set_xlabel("patches in the order of their bounds")
+axes.set(ylim=(0, 3), ylabel="squared distance")
 axes.legend(frameon=False, ncols=2, loc="upper left")
 figure
 
@@ -1308,7 +1019,7 @@ figure
 # `rank` does all this. It takes the best of pinching, super-fidelity and duality (ordered spectra add little to them
 # and need eigenvalues), computes the distances of a few images of each query, and gives the leading rows to those that
 # are still within reach. (Some thirty images are not worth a bound: they are sorted in full.) It says how many
-# distances it computed. What matters is that its answer is that of the full sort, to the last bit.
+# distances it computed. Its answer is that of the full sort, to the last bit.
 
 
 # %%
@@ -1321,15 +1032,7 @@ answer = distances.rank(queries, images, "wasserstein2", k=10)
 full = distances.wasserstein2(queries, images).sort(dim=1, stable=True)
 assert torch.equal(answer.indices, full.indices[:, :10])
 assert torch.equal(answer.distances, full.values[:, :10])
-<<<<<<< HEAD
-glue(
-    "06-evaluated",
-    100 * float(answer.evaluated.double().mean()) / len(images),
-    display=False,
-)
-=======
 page.say(evaluated=share_computed(answer))
->>>>>>> b1174840e73c743d60da88ecd70721abb5fbd2b2
 
 # %% [markdown]
 # It computed {glue:text}`06-evaluated:.1f` % of the distances. The same holds for covariances alone:
@@ -1340,26 +1043,18 @@ full = distances.wasserstein2(no_means(queries), no_means(images)).sort(
     dim=1, stable=True
 )
 assert torch.equal(answer.indices, full.indices[:, :10])
-<<<<<<< HEAD
-glue(
-    "06-evaluated-shapes",
-    100 * float(answer.evaluated.double().mean()) / len(images),
-    display=False,
-)
-=======
 page.say(evaluated_shapes=share_computed(answer))
->>>>>>> b1174840e73c743d60da88ecd70721abb5fbd2b2
 
 # %% [markdown]
 # with {glue:text}`06-evaluated-shapes:.1f` %.
 #
 # ### When spectra are flat
 #
-# Patches have steep spectra: a few directions hold most of the variance, and so two images differ much in what traces,
-# spectra and diagonals can see. What if the variance were spread evenly? Then all images have nearly the same spectrum,
-# and differ only in how they are turned. We build such images: twenty classes of ten, the covariance of each image
-# being $\bar\Sigma^{1/2} e^{H} \bar\Sigma^{1/2}$ with a small random symmetric $H$, and the variances of $\bar\Sigma$
-# falling like $k^{-s}$.
+# Patches have steep spectra: a few directions hold most of the variance, and so two images differ much in their traces,
+# spectra and diagonals. What if the variance were spread evenly? Then all images have nearly the same spectrum, and
+# differ only in how they are turned. We build such images: twenty classes of ten, the covariance of each image being
+# $\bar\Sigma^{1/2} e^{H} \bar\Sigma^{1/2}$ with a small random symmetric $H$, and the variances of $\bar\Sigma$ falling
+# like $k^{-s}$.
 
 
 # %%
@@ -1374,56 +1069,11 @@ def turned_images(power, dim=32, generator=None):
     return Gaussian(torch.zeros(200, dim), factor @ factor.mT)
 
 
-<<<<<<< HEAD
-# %% tags=["hide-input"]
-def fidelity_bounds(g, n_queries):
-    """The bounds of this chapter for the first images of a batch against all of it."""
-    trace, flat = g.cov.diagonal(dim1=1, dim2=2).sum(1), g.cov.flatten(1)
-    mixed = (trace.square() - flat.square().sum(1)).clamp_min(0).sqrt()
-    spectra = torch.linalg.eigvalsh(g.cov).clamp_min(0).sqrt()
-    average = g.cov.mean(0)
-    values, basis = torch.linalg.eigh(average)
-    deviations = (basis.mT @ g.cov @ basis).diagonal(dim1=1, dim2=2).sqrt()
-    whitener, half = (basis * values.rsqrt()) @ basis.mT, root(average)
-    maps = [whitener @ root(half @ cov @ half) @ whitener for cov in g.cov[:n_queries]]
-    weights = [
-        torch.cholesky_solve(c, torch.linalg.cholesky(y)).trace()
-        for c, y in zip(g.cov[:n_queries], maps, strict=True)
-    ]
-    first = slice(n_queries)
-    fidelities = {
-        "traces": torch.outer(trace[first], trace).sqrt(),
-        "ordered spectra": spectra[first] @ spectra.mT,
-        "pinching": deviations[first] @ deviations.mT,
-        "super-fidelity": (
-            flat[first] @ flat.mT + torch.outer(mixed[first], mixed)
-        ).sqrt(),
-        "dual": torch.stack(
-            [
-                (w * (flat @ y.flatten())).sqrt()
-                for w, y in zip(weights, maps, strict=True)
-            ]
-        ),
-    }
-    return {
-        name: (trace[first, None] + trace - 2 * bound).clamp_min(0)
-        for name, bound in fidelities.items()
-    }
-
-
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Share of the distances that each bound leaves to compute for an exact top ten, against the steepness s of the spectrum (variances fall like k to the power -s). On flat spectra all bounds but the dual one are useless; on steep ones super-fidelity is as good.", "name": "fig-06-slow"}, "image": {"alt": "Five curves over the exponent. Four start at one hundred per cent and fall only beyond an exponent of one; the dual bound stays near five per cent and rises a little at the end."}}
-powers = (0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0)
-shares = {
-    name: []
-    for name in ("traces", "ordered spectra", "pinching", "super-fidelity", "dual")
-}
-=======
 # %%
 powers = (0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0)
 of_pairs = {"traces": traces, "ordered spectra": ordered_spectra, "pinching": pinching}
 of_pairs |= {"super-fidelity": super_fidelity, "dual": dual}
 shares = {name: [] for name in of_pairs}
->>>>>>> b1174840e73c743d60da88ecd70721abb5fbd2b2
 for power in powers:
     turned = turned_images(power, generator=torch.Generator().manual_seed(seed))
     truth = distances.wasserstein2_squared(turned[:20], turned)
@@ -1436,23 +1086,6 @@ for power in powers:
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Share of the distances that each bound leaves to compute for an exact top ten, against the steepness s of the spectrum (variances fall like k to the power -s). On flat spectra all bounds but the dual one are useless; on steep ones super-fidelity is as good.", "name": "fig-06-slow"}, "image": {"alt": "Five curves over the exponent. Four start at one hundred per cent and fall only beyond an exponent of one; the dual bound stays near five per cent and rises a little at the end."}}
 figure = new_figure(7.2, 3.2)
 axes = figure.subplots()
-<<<<<<< HEAD
-styles = zip(
-    shares.items(),
-    (SKY, GREEN, ORANGE, VERMILION, BLUE),
-    MARKERS,
-    ("-", "--", "-.", ":", "-"),
-    strict=False,
-)
-for (name, values), colour, marker, style in styles:
-    axes.plot(
-        powers, values, color=colour, marker=marker, ls=style, lw=1.8, ms=5, label=name
-    )
-axes.axhline(100 * 10 / 200, color="black", lw=0.8)
-axes.set(
-    ylim=(0, 105), xlabel="steepness s of the spectrum", ylabel="distances left, %"
-)
-=======
 drawing.draw_lines(
     axes, powers, shares, colours=(SKY, GREEN, ORANGE, VERMILION, BLUE), marked=True
 )
@@ -1460,22 +1093,12 @@ axes.axhline(100 * 10 / 200, color=BLACK, lw=0.8)
 axes.set(
     ylim=(0, 105), xlabel="steepness s of the spectrum", ylabel="distances left, %"
 )
->>>>>>> b1174840e73c743d60da88ecd70721abb5fbd2b2
 axes.legend(frameon=False, fontsize=9, loc="center left", bbox_to_anchor=(1.0, 0.5))
 figure
 
 # %% tags=["remove-cell"]
-<<<<<<< HEAD
-glue("06-flat-dual", shares["dual"][0], display=False)
-glue(
-    "06-flat-others",
-    min(values[0] for name, values in shares.items() if name != "dual"),
-    display=False,
-)
-=======
 others = [values[0] for name, values in shares.items() if name != "dual"]
 page.say(flat_dual=shares["dual"][0], flat_others=min(others))
->>>>>>> b1174840e73c743d60da88ecd70721abb5fbd2b2
 
 # %% [markdown]
 # {numref}`fig-06-slow` is the reason why `rank` carries several bounds. At $s = 0$ the dual bound leaves
@@ -1513,33 +1136,15 @@ page.say(flat_dual=shares["dual"][0], flat_others=min(others))
 
 # %%
 riemann = distances.affine_invariant_distance(shrunk_queries, shrunk)
-<<<<<<< HEAD
-lower_triangle = torch.linalg.cholesky(shrunk.cov.mean(0))
-common = torch.linalg.solve_triangular(
-    lower_triangle, torch.eye(shrunk.dim), upper=False
-=======
-root_of_average = torch.linalg.cholesky(shrunk.cov.mean(0))
-common = torch.linalg.solve_triangular(
-    root_of_average, torch.eye(shrunk.dim), upper=False
->>>>>>> b1174840e73c743d60da88ecd70721abb5fbd2b2
-)
-whitened = Gaussian(shrunk.mean, common @ shrunk.cov @ common.mT)
+whitened = Gaussian(shrunk.mean, whitener @ shrunk.cov @ whitener.mT)
 log_euclidean, stein = distances.log_euclidean_distance, distances.stein_divergence
 candidates = {
-<<<<<<< HEAD
-    "log-Euclidean": distances.log_euclidean_distance(shrunk_queries, shrunk),
-    "log-Euclidean behind the whitening": distances.log_euclidean_distance(
-        whitened[asked], whitened
-    ),
-    "root of 8 times Stein": (
-        8 * distances.stein_divergence(shrunk_queries, shrunk)
-    ).sqrt(),
-=======
     "log-Euclidean": log_euclidean(shrunk_queries, shrunk),
     "log-Euclidean behind the whitening": log_euclidean(whitened[asked], whitened),
     "root of 8 times Stein": (8 * stein(shrunk_queries, shrunk)).sqrt(),
->>>>>>> b1174840e73c743d60da88ecd70721abb5fbd2b2
 }
+
+# %%
 for bound in candidates.values():
     assert (bound <= riemann * (1 + 1e-9) + 1e-6).all()
 
@@ -1549,25 +1154,11 @@ tightness = {
     name: (bound[known] / riemann[known]).median() for name, bound in candidates.items()
 }
 rows = [
-<<<<<<< HEAD
-    [
-        name,
-        f"{(bound[known] / riemann[known]).median():.3f}",
-        f"{share_left(bound, riemann):.1%}",
-    ]
-    for name, bound in candidates.items()
-]
-table = markdown_table(
-    ["Lower bound of the affine-invariant distance", "bound / truth", "left"], rows
-)
-glue("tab-06-riemann", Markdown(table), display=False)
-=======
     [name, f"{tightness[name]:.3f}", f"{share_left(bound, riemann):.1%}"]
     for name, bound in candidates.items()
 ]
 header = ["Lower bound of the affine-invariant distance", "bound / truth", "left"]
 page.table("riemann", header, rows)
->>>>>>> b1174840e73c743d60da88ecd70721abb5fbd2b2
 
 # %% [markdown]
 # ````{table} Lower bounds of the affine-invariant distance on the patches: the median ratio to the distance, and the share of distances left to compute for a top ten.
@@ -1586,15 +1177,7 @@ answer = distances.rank(shrunk_queries, shrunk, "affine_invariant", k=10)
 full = riemann.sort(dim=1, stable=True)
 assert torch.equal(answer.indices, full.indices[:, :10])
 assert torch.equal(answer.distances, full.values[:, :10])
-<<<<<<< HEAD
-glue(
-    "06-evaluated-riemann",
-    100 * float(answer.evaluated.double().mean()) / len(images),
-    display=False,
-)
-=======
 page.say(evaluated_riemann=share_computed(answer))
->>>>>>> b1174840e73c743d60da88ecd70721abb5fbd2b2
 
 # %% [markdown]
 # It computed {glue:text}`06-evaluated-riemann:.1f` % of the distances.
@@ -1613,74 +1196,6 @@ page.say(evaluated_riemann=share_computed(answer))
 recorded = page.load_recorded("geometric-cost", "full")
 measured = {row.key: row for row in recorded.details.rows}
 curves = {curve.key: curve for curve in recorded.details.growth}
-<<<<<<< HEAD
-searches = {key: row for key, row in rows_by_key.items() if key.startswith("search")}
-works = {key: row for key, row in rows_by_key.items() if key not in searches}
-
-
-# %% tags=["hide-input", "remove-output"]
-def best_peer(row):
-    return next((side for side in row.peers if side.name == row.best), None)
-
-
-def factor(value):
-    return (
-        "–" if value is None else f"{value:,.0f}×" if value >= 10 else f"{value:.1f}×"
-    )
-
-
-def error(side):
-    return (
-        "–"
-        if side is None or side.error is None
-        else f"{side.error:.0e}"
-        if side.error
-        else "0"
-    )
-
-
-def name_of(row):
-    """What was timed; point sets of different sizes are told apart."""
-    points = re.match(r"n = (\d+), d = ", row.conditions)
-    return f"{row.work}, {points[1]} points an image" if points else row.work
-
-
-def pair_cells(row):
-    peer, ours = best_peer(row), row.ours
-    share = "–" if row.gemm_share is None else f"{row.gemm_share:.0%}"
-    peer_cells = (
-        ("–", "–") if peer is None else (peer.name, format_seconds(peer.time.seconds))
-    )
-    times = [
-        format_seconds(ours.time.seconds),
-        *peer_cells,
-        factor(row.ratio),
-        factor(row.mark),
-    ]
-    return [f"{name_of(row)} ({row.unit})", *times, error(ours), error(peer), share]
-
-
-header = [
-    "Work",
-    "ours",
-    "best library",
-    "its time",
-    "ratio",
-    "mark",
-    "our error",
-    "its error",
-    "of a product",
-]
-assert len({name_of(row) for row in rows_by_key.values()}) == len(rows_by_key)
-table = markdown_table(header, [pair_cells(row) for row in works.values()])
-glue("tab-06-pairs", Markdown(table), display=False)
-glue("tab-06-provenance", Markdown(provenance_table(recorded)), display=False)
-by_commit = {}
-for entry in (*rows_by_key.values(), *curves.values()):
-    by_commit.setdefault(entry.commit[:12], []).append(entry.key)
-listed = "; ".join(f"{commit}: {', '.join(keys)}" for commit, keys in by_commit.items())
-glue("06-commits", listed, display=False)
-=======
 searches = [row for key, row in measured.items() if key.startswith("search")]
 works = [row for row in measured.values() if row not in searches]
 page.markdown("pairs", costs.cost_table(works), results=[recorded])
@@ -1688,7 +1203,6 @@ page.markdown("search", costs.search_table(searches), results=[recorded])
 page.markdown("provenance", provenance_table(recorded), results=[recorded])
 commits = costs.commits_table(list(measured.values()), list(curves.values()))
 page.markdown("commits", commits, results=[recorded])
->>>>>>> b1174840e73c743d60da88ecd70721abb5fbd2b2
 
 # %% [markdown]
 # ````{table} Time of one unit of work at the paper's size, one thread (recorded). "Ratio": the best library's time over ours. "Mark": what we had set out to reach; a dash where we claim nothing. Errors are relative to a plain double-precision computation. "Of a product": share of the speed of a matrix product.
@@ -1729,28 +1243,11 @@ page.markdown("commits", commits, results=[recorded])
 # code had changed; {numref}`tab-06-commits` has their commits.
 #
 # Read the two tables with three warnings. A ratio compares with the *fastest* library, whatever its error. The mixture
-# distance of POT takes full covariances, a more general and far dearer problem; it is given fewer dimensions, and the
-# row says only what an interface can cost. And for fitting mixtures by EM we claim nothing: there is nothing to
+# distance of POT takes full covariances, a more general and far more expensive problem; it is given fewer dimensions,
+# and the row says only what an interface can cost. And for fitting mixtures by EM we claim nothing: there is nothing to
 # reorganise.
 
 
-<<<<<<< HEAD
-# %% tags=["hide-input", "remove-output"]
-def missed_marks(table):
-    short = [row for row in table if row.mark and row.ratio and row.ratio < row.mark]
-    return "; ".join(
-        f"{name_of(row)} ({factor(row.ratio)} of {factor(row.mark)})" for row in short
-    )
-
-
-marked = [row for row in rows_by_key.values() if row.mark]
-glue("06-marks", len(marked), display=False)
-glue("06-marks-missed", missed_marks(marked) or "none", display=False)
-sinkhorn = rows_by_key["sinkhorn_16"]
-glue("06-sinkhorn-ours", sinkhorn.ours.error or 0.0, display=False)
-glue("06-sinkhorn-best", best_peer(sinkhorn).error, display=False)
-glue("06-sinkhorn-note", sinkhorn.note, display=False)
-=======
 # %% tags=["remove-cell"]
 marked = [row for row in measured.values() if row.mark]
 sinkhorn = measured["sinkhorn_16"]
@@ -1763,7 +1260,6 @@ page.say(
     sinkhorn_ours=sinkhorn.ours.error or 0.0,
     sinkhorn_best=costs.best_peer(sinkhorn).error,
 )
->>>>>>> b1174840e73c743d60da88ecd70721abb5fbd2b2
 
 # %% [markdown]
 # Of the {glue:text}`06-marks` marks these were missed in the recorded run: {glue:text}`06-marks-missed`.
@@ -1801,43 +1297,8 @@ labels = {
 page.figure_from("growth", recorded)
 figure = new_figure(7.4, 3.3)
 panels = figure.subplots(1, 3, width_ratios=[1.5, 1, 1])
-<<<<<<< HEAD
-handles = {}
-for key, curve in curves.items():
-    work, over = key.split("-")
-    panel = {"dimensions": 0, "components": 1, "database": 2}.get(over)
-    if panel is None:
-        continue
-    label, colour = labels.get(work, ("search", VERMILION))
-    for side, style in (("ours", "-"), ("peer", "--")):
-        if side in curve.seconds:
-            times = [1e3 * seconds for seconds in curve.seconds[side]]
-            (line,) = panels[panel].loglog(
-                curve.sizes, times, style, marker="o", ms=3, lw=1.5, color=colour
-            )
-            handles.setdefault(label, line)
-    panels[panel].set_xticks(
-        curve.sizes[::2], [f"{size:,}" for size in curve.sizes[::2]]
-    )
-for panel, name in zip(
-    panels, ("dimensions", "components", "images in the database"), strict=True
-):
-    panel.set_xlabel(name)
-    panel.minorticks_off()
-    panel.spines[["top", "right"]].set_visible(False)
-panels[0].set_ylabel("milliseconds")
-figure.legend(
-    handles.values(),
-    handles.keys(),
-    loc="outside upper center",
-    ncols=4,
-    frameon=False,
-    fontsize=9,
-)
-=======
-for over, axes in zip(
-    ("dimensions", "components", "images in the database"), panels, strict=True
-):
+overs = ("dimensions", "components", "images in the database")
+for over, axes in zip(overs, panels, strict=True):
     shown = {key: curve for key, curve in curves.items() if curve.over == over}
     for key, curve in shown.items():
         label, colour = labels[key.split("-")[0]]
@@ -1845,7 +1306,6 @@ for over, axes in zip(
     axes.set_xlabel(over)
 panels[0].set_ylabel("milliseconds")
 drawing.shared_legend(figure, ncols=4)
->>>>>>> b1174840e73c743d60da88ecd70721abb5fbd2b2
 figure
 
 # %%
@@ -1860,32 +1320,6 @@ counted = {
     "mixture_wasserstein-components": "at least 2",
     "search_wasserstein-database": "at most 1",
 }
-<<<<<<< HEAD
-rows = []
-for key, power in theory.items():
-    curve = curves[key]
-    peer = curve.exponents.get("peer")
-    measured = [
-        f"{curve.exponents['ours']:.1f}",
-        "–" if peer is None else f"{peer:.1f}",
-    ]
-    rows.append(
-        [
-            curve.work,
-            curve.over,
-            f"{curve.sizes[0]:,} to {curve.sizes[-1]:,}",
-            power,
-            *measured,
-        ]
-    )
-header = ["Work", "over", "sizes", "operations", "ours", "library"]
-glue("tab-06-growth", Markdown(markdown_table(header, rows)), display=False)
-search_curve = curves["search_wasserstein-database"]
-glue("06-database-last", f"{search_curve.sizes[-1]:,}", display=False)
-glue("06-query-last", format_seconds(search_curve.seconds["ours"][-1]), display=False)
-glue("06-share-first", 100 * search_curve.evaluated[0], display=False)
-glue("06-share-last", 100 * search_curve.evaluated[-1], display=False)
-=======
 page.markdown("growth", costs.growth_table(curves, counted), results=[recorded])
 
 # %% tags=["remove-cell"]
@@ -1896,7 +1330,6 @@ page.say(
     share_first=100 * search.evaluated[0],
     share_last=100 * search.evaluated[-1],
 )
->>>>>>> b1174840e73c743d60da88ecd70721abb5fbd2b2
 
 # %% [markdown]
 # ````{table} Fitted powers: what counting operations predicts, and what was measured over the larger half of the sizes.
@@ -1916,26 +1349,14 @@ page.say(
 # ## The column of times, again
 #
 # {numref}`tab-06-times` is the paper's column beside three others, all measured on one thread of our machine: the best
-# library, which tells what ten years of hardware and software have given by themselves; the package, for all pairs of
+# library, which tells the gain of ten years of hardware and software by themselves; the package, for all pairs of
 # the paper's 94 × 3,760, with its share of the preparation; and the package's exact search, where it has bounds.
 
 
-<<<<<<< HEAD
-# %% tags=["hide-input", "remove-output"]
-def all_in(side):
-    """Seconds of one pair of 94 x 3,760 with its share of the preparation of both sides."""
-    prepare = side.prepare.seconds if side.prepare else 0.0
-    return side.time.seconds + prepare * (QUERIES + DATABASE) / pairs
-
-
-=======
 # %%
 typical = f"search_wasserstein_{recorded.settings['descriptors']}"
->>>>>>> b1174840e73c743d60da88ecd70721abb5fbd2b2
-full_rank, riemannian = (
-    "search_wasserstein2_full_rank",
-    "search_affine_invariant_full_rank",
-)
+full_rank = "search_wasserstein2_full_rank"
+riemannian = "search_affine_invariant_full_rank"
 sources = {
     "gmm-normal-kl": ("symmetric_kl", None),
     "gmm-variational-kl": ("variational_kl", None),
@@ -1946,26 +1367,6 @@ sources = {
     "sift-bow-euclidean": ("bag_of_words", None),
     "descriptors, Wasserstein": ("wasserstein_low_rank", typical),
 }
-<<<<<<< HEAD
-typical = recorded.settings["descriptors"]
-thin = (
-    "descriptors, Wasserstein",
-    "wasserstein_low_rank",
-    f"search_wasserstein_{typical}",
-)
-rows = []
-for method, (label, key, search) in [*sources.items(), (None, thin)]:
-    row = rows_by_key[key]
-    printed = TABLE1[method]["seconds"] if method else None
-    library = best_peer(row).time.seconds if best_peer(row) else None
-    found = rows_by_key[search].ours.time.seconds if search else None
-    rows.append(
-        [
-            label,
-            *(format_seconds(t) for t in (printed, library, all_in(row.ours), found)),
-        ]
-    )
-=======
 
 # %%
 rows = []
@@ -1977,7 +1378,6 @@ for method, (key, search) in sources.items():
     found = measured[search].ours.time.seconds if search else None
     times = (printed.get(method), library, package, found)
     rows.append([METHODS.get(method, method), *map(format_seconds, times)])
->>>>>>> b1174840e73c743d60da88ecd70721abb5fbd2b2
 header = ["Method", "paper", "best library", "package", "exact search"]
 page.table("times", header, rows, results=[recorded])
 
@@ -1989,11 +1389,8 @@ pair, kl = (
     costs.seconds_with_preparation(row.ours, QUERIES, DATABASE)
     for row in (wasserstein, measured["symmetric_kl"])
 )
-page.say(
-    paper_ratio=paper / printed["gmm-normal-kl"],
-    our_ratio=pair / kl,
-    search_ratio=found / kl,
-)
+page.say(our_ratio=pair / kl, search_ratio=found / kl)
+page.say(paper_ratio=paper / printed["gmm-normal-kl"])
 page.say(library_gain=paper / library, own_gain=library / found)
 page.say(paper_hours=paper * pairs / 3600, our_minutes=found * pairs / 60)
 page.say(thin_minutes=thin * pairs / 60, query_seconds=thin * DATABASE)
@@ -2016,7 +1413,7 @@ assert found < library < paper
 # descriptors themselves are the factors: {glue:text}`06-query-seconds:.2f` seconds for a query, with the result of the
 # full sort.
 #
-# One sentence of the paper remains true. Wasserstein is *relatively* dear: a pair that has to be computed costs
+# One sentence of the paper remains true. Wasserstein is *relatively* expensive: a pair that has to be computed costs
 # {glue:text}`06-our-ratio:.0f` times a KL pair, because KL became a matrix product and Wasserstein did not; with exact
 # search it is still {glue:text}`06-search-ratio:.0f` times. But the *although* in "although expensive" has lost its
 # reason. At fractions of a second for a query, one may choose a distance for its precision. Which one that is, and how

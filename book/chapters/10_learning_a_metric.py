@@ -10,8 +10,8 @@
 # # Learning a metric
 #
 # So far the descriptors were given and the book chose a distance between them. Now it is the other way round. The
-# distance is fixed, as plain as it can be: the straight line between two points on a sphere. What is learnt is where
-# a network puts the images, such that this line is short between images of one class and long between others.
+# distance is fixed, as plain as it can be: the straight line between two points on a sphere. A network learns where to
+# put the images: this line is to be short between images of one class and long between others.
 #
 # You will learn
 #
@@ -25,23 +25,8 @@
 #
 # The three chapters that follow each take up one loss. This one is about what all of them share.
 #
-<<<<<<< HEAD
-# **The question.** A network has learnt from some characters. It is shown characters that it has never seen. Can it tell
-# which of them are the same?
-
-# %% tags=["remove-cell"]
-# Outside the book's environment, on Colab say: fetch the project and install it.
-import importlib.util
-
-if importlib.util.find_spec("retrieval_geometry") is None:
-    get_ipython().run_line_magic(  # noqa: F821
-        "pip",
-        "install --quiet git+https://github.com/retrieval-geometry/geometry-of-image-retrieval",
-    )
-=======
 # **The question.** A network has learnt from some characters. It is shown characters that it has never seen. Can it
 # tell which of them are the same?
->>>>>>> b1174840e73c743d60da88ecd70721abb5fbd2b2
 
 # %% tags=["parameters"]
 profile = "quick"
@@ -66,25 +51,6 @@ from torch.testing import assert_close
 
 # %%
 from retrieval_geometry.datasets import MPerClassBatches, class_split, glyphs
-<<<<<<< HEAD
-from retrieval_geometry.evaluation import (
-    GroupMeans,
-    average_precision,
-    bootstrap_interval,
-)
-from retrieval_geometry.evaluation import (
-    evaluate_embeddings,
-    mean_difference,
-    mean_interval,
-)
-from retrieval_geometry.evaluation import (
-    nearest_neighbours,
-    normalized_mutual_information,
-    pairwise_f1,
-)
-from retrieval_geometry.evaluation import simultaneous_differences
-=======
->>>>>>> b1174840e73c743d60da88ecd70721abb5fbd2b2
 from retrieval_geometry.features import load_embedding_network
 from retrieval_geometry.losses import BASELINES, RowDistanceWeightedMiner, baseline_loss
 from retrieval_geometry.page import Page
@@ -143,7 +109,7 @@ figure
 #
 # ## Batches that hold pairs
 #
-# A metric loss compares the images of one batch with each other, so what matters is the number of *pairs*. In a batch
+# A metric loss compares the images of one batch with each other, so the number of *pairs* matters. In a batch
 # of $B$ random images of $C$ equally large classes one expects $B (B - 1) / (2 C)$ matching pairs: next to none if
 # classes are many. So one draws classes first. With $m$ images of each of $B / m$ classes
 #
@@ -163,21 +129,9 @@ four_each = MPerClassBatches(train_images.labels, 96, per_class=4, seed=seed)
 batch = four_each.batch(0)
 assert matching_pairs(batch) == 96 * 3 // 2
 generator = torch.Generator().manual_seed(seed)
-<<<<<<< HEAD
-at_random = [
-    matching_pairs(torch.randperm(len(train_images), generator=generator)[:96])
-    for _ in range(200)
-]
-assert matching_pairs(batches.batch(0)) == 96 * 3 // 2
-
-# %% tags=["remove-input"]
-glue("10-random-pairs", sum(at_random) / len(at_random), display=False)
-glue("10-class-pairs", matching_pairs(batches.batch(0)), display=False)
-=======
 shuffled = (torch.randperm(len(train_images), generator=generator) for _ in range(200))
 at_random = [matching_pairs(order[:96]) for order in shuffled]
 page.say(class_pairs=matching_pairs(batch), random_pairs=np.mean(at_random))
->>>>>>> b1174840e73c743d60da88ecd70721abb5fbd2b2
 
 # %% [markdown]
 # In a batch of 96 there are {glue:text}`10-class-pairs` matching pairs when $m = 4$, and
@@ -198,22 +152,12 @@ page.say(class_pairs=matching_pairs(batch), random_pairs=np.mean(at_random))
 
 
 # %%
-def held(images):
-    """The same images, drawn once and kept in memory."""
-    stack = stack_images(images, load_embedding_network())
-    place = {name: i for i, name in enumerate(images.ids)}
-    return replace(images, read=lambda name: stack[place[name]])
+from retrieval_geometry.reporting.learning_toys import held
 
-
-train_images, test_images = held(train_images), held(test_images)
-<<<<<<< HEAD
-some = stack_images(
-    train_images.subset(range(0, len(train_images), 20)), load_embedding_network()
-)
-=======
+untouched = load_embedding_network()
+train_images, test_images = (held(part, untouched) for part in sides)
 every_twentieth = train_images.subset(range(0, len(train_images), 20))
-some = stack_images(every_twentieth, load_embedding_network())
->>>>>>> b1174840e73c743d60da88ecd70721abb5fbd2b2
+some = stack_images(every_twentieth, untouched)
 
 
 # %%
@@ -237,21 +181,10 @@ assert_close(untrained.norm(dim=1), torch.ones(len(untrained)))
 squares = torch.cdist(untrained, untrained).square()
 assert_close(squares, 2 - 2 * untrained @ untrained.T, atol=1e-4, rtol=0)
 
-<<<<<<< HEAD
-# %% tags=["remove-input"]
-glue(
-    "10-parameters",
-    f"{sum(p.numel() for p in new_network(0).parameters()):,}",
-    display=False,
-)
-glue("10-corner-mean", mean_distance(corner), display=False)
-glue("10-untrained-mean", mean_distance(untrained), display=False)
-=======
 # %% tags=["remove-cell"]
 parameters = sum(p.numel() for p in new_network(0).parameters())
 page.say(parameters=f"{parameters:,}")
 page.say(corner_mean=mean_distance(corner), untrained_mean=mean_distance(untrained))
->>>>>>> b1174840e73c743d60da88ecd70721abb5fbd2b2
 
 # %% [markdown]
 # The network has {glue:text}`10-parameters` parameters. As it comes, with random weights, it puts all images in one
@@ -259,7 +192,7 @@ page.say(corner_mean=mean_distance(corner), untrained_mean=mean_distance(untrain
 # {glue:text}`10-corner-mean:.2f`. So we let the data choose the start {cite:p}`c10-krahenbuhl2016data`:
 # `standardize_head` scales the last layer such that over some training images each of the $D$ numbers has mean 0 and
 # variance 1. Now the mean distance is {glue:text}`10-untrained-mean:.2f`, close to what points thrown on the sphere at
-# random would have. What this is good for we shall see.
+# random would have. The section on collapse shows the use of that.
 #
 # ## All losses are weights on pairs
 #
@@ -299,19 +232,9 @@ page.say(corner_mean=mean_distance(corner), untrained_mean=mean_distance(untrain
 # loss, without a formula. Proxies, if the loss has them, are points like the others.
 
 # %%
-PROXIES = {
-    "proxynca": "loss.proxies",
-    "proxyanchor": "loss.proxies",
-    "arcface": "loss.W",
+PROXIES = dict.fromkeys(("proxynca", "proxyanchor"), "loss.proxies") | {
+    "arcface": "loss.W"
 }
-<<<<<<< HEAD
-
-
-def points_at(distances):
-    """Points on the sphere with these distances, one a row."""
-    return torch.linalg.cholesky(1 - distances.square() / 2)
-=======
->>>>>>> b1174840e73c743d60da88ecd70721abb5fbd2b2
 
 
 def value(name, points, labels, n_classes):
@@ -345,21 +268,11 @@ def pair_weights(name, points, labels, n_classes):
     used = points if name in PROXIES else points[: len(labels)]
     first, second = torch.triu_indices(len(used), len(used), offset=1)
     free = (used[first] - used[second]).norm(dim=1).requires_grad_(True)
-<<<<<<< HEAD
-    table = torch.zeros(len(used), len(used), dtype=free.dtype).index_put(
-        (first, second), free
-    )
-    loss = value(name, points_at(table + table.T), labels, n_classes)
-    weights = torch.zeros_like(table).index_put(
-        (first, second), torch.autograd.grad(loss, free)[0]
-    )
-=======
     empty = torch.zeros(len(used), len(used), dtype=free.dtype)
     table = empty.index_put((first, second), free)
     loss = value(name, points_at(table + table.T), labels, n_classes)
     (slopes,) = torch.autograd.grad(loss, free)
     weights = empty.index_put((first, second), slopes)
->>>>>>> b1174840e73c743d60da88ecd70721abb5fbd2b2
     return weights + weights.T
 
 
@@ -373,40 +286,18 @@ n_classes, per_class = 6, 4
 labels = torch.arange(n_classes).repeat_interleave(per_class)
 everyone = torch.cat([labels, torch.arange(n_classes)])  # with the proxies
 generator = torch.Generator().manual_seed(2)
-<<<<<<< HEAD
-loose = torch.linspace(0.15, 0.75, n_classes, dtype=torch.float64)[
-    torch.cat([labels, torch.arange(6)])
-]
-=======
->>>>>>> b1174840e73c743d60da88ecd70721abb5fbd2b2
 options = {"generator": generator, "dtype": torch.float64}
 loose = torch.linspace(0.15, 0.75, n_classes, dtype=torch.float64)[everyone]
 centres = functional.normalize(torch.randn(n_classes, 4, **options))
-<<<<<<< HEAD
-flat = (
-    torch.cat([centres[labels], centres])
-    + loose[:, None] * torch.randn(30, 4, **options) / 1.4
-)
-toy = functional.normalize(
-    torch.cat([flat, 0.03 * torch.randn(30, 44, **options)], dim=1)
-)
-=======
 flat = centres[everyone] + loose[:, None] * torch.randn(30, 4, **options) / 1.4
 full = torch.cat([flat, 0.03 * torch.randn(30, 44, **options)], dim=1)
 toy = functional.normalize(full)
->>>>>>> b1174840e73c743d60da88ecd70721abb5fbd2b2
 toy_distances = (toy[:, None] - toy).norm(dim=2)
 
 # %%
 with warnings.catch_warnings():
-<<<<<<< HEAD
-    warnings.simplefilter(
-        "ignore"
-    )  # the histogram loss indexes in a way that torch deprecates
-=======
     # The histogram loss indexes in a way that torch deprecates.
     warnings.simplefilter("ignore")
->>>>>>> b1174840e73c743d60da88ecd70721abb5fbd2b2
     weights = {name: pair_weights(name, toy, labels, n_classes) for name in BASELINES}
 
 # %% [markdown]
@@ -415,30 +306,12 @@ with warnings.catch_warnings():
 # %%
 for name in BASELINES:
     turned = points_at(toy_distances if name in PROXIES else toy_distances[:24, :24])
-    assert_close(
-        value(name, turned, labels, 6),
-        value(name, toy, labels, 6),
-        rtol=1e-4,
-        atol=1e-6,
-    )
+    again, before = (value(name, points, labels, 6) for points in (turned, toy))
+    assert_close(again, before, rtol=1e-4, atol=1e-6)
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "The family portrait. For one batch, the weight of each pair (its distance's derivative of the loss, relative to the largest) against its distance, for fourteen losses. Blue circles: matching pairs; orange triangles: others. Above zero a pair is pulled together, below it is pushed apart. The last three compare images with proxies.", "name": "fig-10-family"}, "image": {"alt": "Fourteen scatter plots of weight against distance. Contrastive and margin show flat steps; the triplet losses staircases; lifted, multi-similarity and SupCon smooth curves with scatter; histogram and FastAP bumps; the proxy losses steep curves."}}
-<<<<<<< HEAD
-order = ["contrastive", "margin", "triplet", "lifted", "genlifted", "npair", "supcon"]
-order += [
-    "multisimilarity",
-    "angular",
-    "histogram",
-    "fastap",
-    "proxynca",
-    "proxyanchor",
-    "arcface",
-]
-everyone = torch.cat([labels, torch.arange(n_classes)])
-=======
 order = "contrastive margin triplet lifted genlifted npair supcon multisimilarity"
 order += " angular histogram fastap proxynca proxyanchor arcface"
->>>>>>> b1174840e73c743d60da88ecd70721abb5fbd2b2
 figure = new_figure(8.4, 5.6)
 grid = figure.subplots(3, 5, sharex=True, sharey=True).ravel()
 grid[-1].set_visible(False)
@@ -567,13 +440,7 @@ def by_genlifted():
 def by_multisimilarity(alpha=2.0, beta=40.0, base=0.5):
     pull = (alpha * (base - s)).exp() * same
     push = (beta * (s - base)).exp() * other
-<<<<<<< HEAD
-    share = pull / (1 + pull.sum(1, keepdim=True)) - push / (
-        1 + push.sum(1, keepdim=True)
-    )
-=======
     share = pull / (1 + pull.sum(1, True)) - push / (1 + push.sum(1, True))
->>>>>>> b1174840e73c743d60da88ecd70721abb5fbd2b2
     return d * (share + share.T) / 24
 
 
@@ -636,19 +503,9 @@ figure = new_figure(8.4, 2.1)
 panels = figure.subplots(1, 5)
 drawing.draw_heat(panels[0], d, cuts=range(4, 24, 4), cmap="cividis")
 panels[0].set_xlabel("distances", fontsize=9)
-<<<<<<< HEAD
-for axes, name in zip(
-    panels[1:], ("contrastive", "triplet", "multisimilarity", "supcon"), strict=True
-):
-    table = weights[name]
-    axes.imshow(table / table.abs().max(), cmap="RdBu", vmin=-1, vmax=1)
-=======
 for axes, name in zip(panels[1:], shown, strict=True):
     relative = weights[name] / weights[name].abs().max()
-    drawing.draw_heat(
-        axes, relative, cuts=range(4, 24, 4), cmap="RdBu", vmin=-1, vmax=1
-    )
->>>>>>> b1174840e73c743d60da88ecd70721abb5fbd2b2
+    drawing.draw_heat(axes, relative, range(4, 24, 4), cmap="RdBu", vmin=-1, vmax=1)
     axes.set_xlabel(BASELINES[name].title, fontsize=9)
 figure
 
@@ -727,9 +584,9 @@ page.say(spread_128=float(drawn[128].std()), near_128=100 * near)
 # %% [markdown]
 # In 128 dimensions the standard deviation is {glue:text}`10-spread-128:.3f`, and {glue:text}`10-near-128:.2f` % of the
 # pairs are nearer than 1.2. So a *random* negative is at $\sqrt 2$, beyond any useful margin, and teaches nothing. The
-# *hardest* negative of the batch teaches the wrong thing: its difference vector is short, so what it points at is
-# mostly noise {cite:p}`c10-wu2017sampling`; and early in training, when all points lie in one corner, to push the
-# nearest negative away from a match that is just as near is a fight that ends where all distances are zero
+# *hardest* negative of the batch teaches the wrong thing: its difference vector is short, so its direction is mostly
+# noise {cite:p}`c10-wu2017sampling`; and early in training, when all points lie in one corner, to push the nearest
+# negative away from a match that is just as near is a fight that ends where all distances are zero
 # {cite:p}`c10-schroff2015facenet`.
 #
 # *Distance-weighted sampling* {cite:p}`c10-wu2017sampling` draws a negative at distance $d$ with a probability
@@ -744,11 +601,10 @@ points = functional.normalize(torch.randn(112, 128, generator=generator))
 pair_distances = torch.cdist(points, points)
 others = torch.arange(112)[:, None] // 2 != torch.arange(112) // 2
 chances = distance_weights(pair_distances, others, dim=128)
+chosen = chances.multinomial(8, generator=generator)
 drawn_negatives = {
     "random": pair_distances[others],
-    "distance-weighted": pair_distances.gather(
-        1, chances.multinomial(8, generator=generator)
-    ),
+    "distance-weighted": pair_distances.gather(1, chosen),
     "hardest": pair_distances.masked_fill(~others, 9).amin(dim=1),
 }
 
@@ -759,27 +615,9 @@ for (dim, sample), colour in zip(drawn.items(), (GREEN, BLUE, VERMILION), strict
     left.hist(sample.numpy(), 60, density=True, color=colour, alpha=0.3)
     left.plot(fine, sphere_density(fine, dim), color=colour, lw=1.6, label=f"D = {dim}")
 left.set(xlabel="distance", ylabel="density")
-<<<<<<< HEAD
-styles = zip(
-    drawn_negatives.items(), (SKY, BLUE, VERMILION), ("-", "--", ":"), strict=True
-)
-for (name, found), colour, style in styles:
-    bins = torch.linspace(1.0, 1.7, 36).numpy()
-    right.hist(
-        found.flatten().numpy(),
-        bins,
-        density=True,
-        histtype="step",
-        color=colour,
-        ls=style,
-        lw=1.8,
-        label=name,
-    )
-=======
 bins = np.linspace(1.0, 1.7, 36)
 looks = (SKY, BLUE, VERMILION), ("-", "--", ":")
 drawing.draw_histograms(right, drawn_negatives, bins, *looks)
->>>>>>> b1174840e73c743d60da88ecd70721abb5fbd2b2
 right.set(xlabel="distance of the negative")
 left.legend(frameon=False, loc="upper left")
 right.legend(frameon=False, loc="upper right")
@@ -831,42 +669,13 @@ def span(dim):
     return float(far - near)
 
 
-<<<<<<< HEAD
-dims = (32, 64, 128, 192, 256, 512)
-kept = {
-    dim: [served(m(), dim) for m in (DistanceWeightedMiner, RowDistanceWeightedMiner)]
-    for dim in dims
-}
-floor = -math.log(2.0**-149)  # what is smaller is zero in single precision
-assert kept[512][0] < 10
-assert min(ours for _, ours in kept.values()) > 100
-
-# %% tags=["remove-input"]
-=======
->>>>>>> b1174840e73c743d60da88ecd70721abb5fbd2b2
-rows = [
-    [str(dim), f"{span(dim):.0f}", *(f"{k:.0f}" for k in both)]
-    for dim, both in kept.items()
-]
-<<<<<<< HEAD
-header = [
-    "dimensions",
-    "span of the logarithms",
-    "one maximum for the batch",
-    "a maximum for each row",
-]
-glue("tab-10-trap", Markdown(markdown_table(header, rows)), display=False)
-glue("10-trap-128", kept[128][0], display=False)
-glue("10-trap-512", kept[512][0], display=False)
-glue("10-span-128", span(128), display=False)
-glue("10-span-512", span(512), display=False)
-glue("10-floor", floor, display=False)
-=======
+rows = []
+for dim, both in kept.items():
+    rows.append([str(dim), f"{span(dim):.0f}", *(f"{k:.0f}" for k in both)])
 header = ["dimensions", "span of the logarithms", "one maximum for the batch"]
 page.table("trap", [*header, "a maximum for each row"], rows)
 page.say(floor=-math.log(2.0**-149), span_128=span(128), span_512=span(512))
 page.say(trap_128=kept[128][0], trap_512=kept[512][0])
->>>>>>> b1174840e73c743d60da88ecd70721abb5fbd2b2
 
 # %% [markdown]
 # ````{table} Anchors, of 112, that get a negative in a batch with one close pair of different classes (mean of 20 batches), and by how much the logarithms of the weights fall between distances of 0.5 and 1.4.
@@ -905,19 +714,9 @@ class Watched(nn.Module):
 # %%
 from pytorch_metric_learning.miners import BatchHardMiner
 
-<<<<<<< HEAD
-rules = {
-    "hardest": BatchHardMiner(),
-    "distance-weighted": RowDistanceWeightedMiner(seed=seed),
-}
-short = TrainingConfig(
-    steps=40, batch_size=32, per_class=4, seed=seed, accelerator=device
-)
-=======
 by_distance = RowDistanceWeightedMiner(seed=seed)
 rules = {"hardest": BatchHardMiner(), "distance-weighted": by_distance}
 short = TrainingConfig(40, batch_size=32, per_class=4, seed=seed, accelerator=device)
->>>>>>> b1174840e73c743d60da88ecd70721abb5fbd2b2
 spreads = {}
 for start in ("corner", "spread"):
     for name, choose in rules.items():
@@ -928,9 +727,8 @@ for start in ("corner", "spread"):
 # %% tags=["remove-cell"]
 runs = [(f"{start}-{name}", seen) for (start, name), seen in spreads.items()]
 page.say(**{f"lowest-{name}": f"{min(seen):.2g}" for name, seen in runs})
-page.say(
-    **{f"last-{name}": f"{seen[-1]:.2g}" for name, seen in runs if "corner" in name}
-)
+from_corner = [(name, seen) for name, seen in runs if name.startswith("corner")]
+page.say(**{f"last-{name}": f"{seen[-1]:.2g}" for name, seen in from_corner})
 page.say(corner_start=f"{spreads['corner', 'hardest'][0]:.2g}")
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Mean distance within the batch in the first 40 steps of the triplet loss, with two rules for the negative and two starts. The margin is 0.2.", "name": "fig-10-collapse"}, "image": {"alt": "Four curves on a logarithmic axis. The two from the spread start begin near 1.4, the two from the corner begin lower; those with the hardest negatives run below those with distance-weighted ones."}}
@@ -984,32 +782,17 @@ def watched(curve):
     return look
 
 
-<<<<<<< HEAD
-config = TrainingConfig(
-    steps=60, batch_size=96, per_class=4, validate_every=20, accelerator=device
-)
-=======
 # %%
 config = TrainingConfig(60, batch_size=96, validate_every=20, accelerator=device)
->>>>>>> b1174840e73c743d60da88ecd70721abb5fbd2b2
 seeds = [seed, seed + 1, seed + 2]
 networks = [new_network(s) for s in seeds]
 curves = [[recall_on_test(network)] for network in networks]
 losses = {}
 for s, network, curve in zip(seeds, networks, curves, strict=True):
     objective = baseline_loss("triplet", seed=s)
-<<<<<<< HEAD
-    history = train(
-        network, objective, train_images, replace(config, seed=s), watched(curve)
-    )
-    curves.append(curve)
-    networks.append(network)
-    losses.append(history.losses)
-=======
     seeded, look = replace(config, seed=s), watched(curve)
     history = train(network, objective, train_images, seeded, look)
     losses[f"seed {s}"] = history.losses
->>>>>>> b1174840e73c743d60da88ecd70721abb5fbd2b2
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Three runs that differ in nothing but the seed. Left: the loss of each batch. Right: R@1 on characters that the network never saw.", "name": "fig-10-run"}, "image": {"alt": "Left, three noisy falling curves. Right, three rising curves of R@1 that end at different heights."}}
 figure = new_figure(7.4, 2.7)
@@ -1026,24 +809,11 @@ figure
 # %% tags=["remove-cell"]
 start, end = (np.array([curve[place] for curve in curves]) for place in (0, -1))
 class_sizes = test_images.labels.bincount()[test_images.labels].double()
-<<<<<<< HEAD
-glue("10-before", sum(start) / 3, display=False)
-glue("10-after", sum(end) / 3, display=False)
-glue("10-after-low", min(end), display=False)
-glue("10-after-high", max(end), display=False)
-glue(
-    "10-chance",
-    float(((class_sizes - 1) / (len(test_images) - 1)).mean()),
-    display=False,
-)
-assert sum(end) > sum(start)
-=======
 page.say(
     before=start.mean(), after=end.mean(), after_low=end.min(), after_high=end.max()
 )
 page.say(chance=((class_sizes - 1) / (len(test_images) - 1)).mean())
 assert end.mean() > start.mean()
->>>>>>> b1174840e73c743d60da88ecd70721abb5fbd2b2
 
 # %% [markdown]
 # R@1 on unseen characters rises from {glue:text}`10-before:.2f` to {glue:text}`10-after:.2f` in the mean of three seeds
@@ -1086,33 +856,15 @@ def naive_ap(hits, n_relevant):
 # %%
 score = partial(average_precision, ranking, query)
 conventions = {
-<<<<<<< HEAD
-    "AP@R, four others": average_precision(ranking, query, "R", n_relevant=to_find),
-    "AP@8, divided by min(8, R)": average_precision(ranking, query, "k", 8, to_find),
-    "AP@8, divided by the hits": average_precision(ranking, query, "hits", 8),
-    "AP@8, precision over the ranks": average_precision(ranking, query, "ranks", 8),
-    "AP@R, the query counted in": average_precision(
-        ranking, query, "R", n_relevant=to_find + 1
-    ),
-=======
     "AP@R, four others": score("R", n_relevant=to_find),
     "AP@8, divided by min(8, R)": score("k", 8, to_find),
     "AP@8, divided by the hits": score("hits", 8),
     "AP@8, precision over the ranks": score("ranks", 8),
     "AP@R, the query counted in": score("R", n_relevant=to_find + 1),
->>>>>>> b1174840e73c743d60da88ecd70721abb5fbd2b2
 }
 assert_close(float(conventions["AP@R, four others"]), naive_ap([1, 0, 1, 1], 4))
 rows = [[name, f"{float(found):.3f}"] for name, found in conventions.items()]
-<<<<<<< HEAD
-glue(
-    "tab-10-example",
-    Markdown(markdown_table(["convention", "value"], rows)),
-    display=False,
-)
-=======
 page.table("example", ["convention", "value"], rows)
->>>>>>> b1174840e73c743d60da88ecd70721abb5fbd2b2
 
 # %% [markdown]
 # ````{table} Average precision of one ranking.
@@ -1132,17 +884,10 @@ page.table("example", ["convention", "value"], rows)
 # %%
 perfect = {}
 for n in (2, 3, 5, 16):
-<<<<<<< HEAD
-    found = torch.cat([torch.ones(1, n - 1), torch.zeros(1, 9)], dim=1).long()
-    sizes = {right: torch.tensor([n - right]) for right in (1, 0)}
-    perfect[n] = [
-        float(average_precision(found, query, "R", n_relevant=sizes[r])) for r in (1, 0)
-=======
     found = torch.tensor([[1] * (n - 1) + [0] * 9])
     sizes = (torch.tensor([n - 1]), torch.tensor([n]))
     perfect[n] = [
         float(average_precision(found, query, "R", n_relevant=R)) for R in sizes
->>>>>>> b1174840e73c743d60da88ecd70721abb5fbd2b2
     ]
     assert_close(perfect[n], [1.0, (n - 1) / n])
 rows = [[str(n), *(f"{v:.2f}" for v in values)] for n, values in perfect.items()]
@@ -1168,51 +913,9 @@ page.say(perfect_two=perfect[2][1], perfect_five=perfect[5][1])
 from retrieval_geometry.evaluation import bootstrap_interval, evaluate_embeddings
 
 labels = test_images.labels
-<<<<<<< HEAD
-before, *after = (
-    evaluate_embeddings(x, labels, seed=seed) for x in (untrained, *trained)
-)
-ranked = first_neighbours(trained[0], labels, int(labels.bincount().max()))
-with_query = average_precision(
-    ranked, labels, "R", n_relevant=labels.bincount()[labels]
-)
-
-# %% tags=["remove-input"]
-NAMES = {
-    "R@1": "R@1",
-    "R@4": "R@4",
-    "R@8": "R@8",
-    "P@8": "P@8",
-    "P@R": "P@R",
-    "AP@R": "AP@R",
-    "AP@8 (k)": "AP@8, over min(8, R)",
-    "AP@8 (hits)": "AP@8, over the hits",
-    "AP@8 (ranks)": "AP@8, over the ranks",
-    "NMI": "NMI",
-    "F1": "pairwise F1",
-}
-
-
-def shown(interval):
-    return f"{interval.value:.3f} [{interval.low:.3f}, {interval.high:.3f}]"
-
-
-rows = [
-    [words, shown(before[name].interval), shown(after[0][name].interval)]
-    for name, words in NAMES.items()
-]
-rows.insert(
-    6,
-    [
-        "AP@R, the query counted in",
-        "–",
-        shown(bootstrap_interval(with_query, seed=seed, groups=labels)),
-    ],
-=======
 trained = [embed(network, test_images) for network in networks]
 before, *after = (
     evaluate_embeddings(x, labels, seed=seed) for x in (untrained, *trained)
->>>>>>> b1174840e73c743d60da88ecd70721abb5fbd2b2
 )
 ranked = first_neighbours(trained[0], labels, int(labels.bincount().max()))
 with_query = average_precision(
@@ -1254,20 +957,8 @@ from retrieval_geometry.evaluation import normalized_mutual_information, pairwis
 
 generator = torch.Generator().manual_seed(seed)
 shuffled = labels[torch.randperm(len(labels), generator=generator)]
-<<<<<<< HEAD
-chance_nmi, chance_f1 = (
-    normalized_mutual_information(labels, shuffled),
-    pairwise_f1(labels, shuffled),
-)
-
-# %% tags=["remove-input"]
-glue("10-chance-nmi", chance_nmi, display=False)
-glue("10-chance-f1", chance_f1, display=False)
-glue("10-clusters", len(labels.unique()), display=False)
-=======
 page.say(chance_nmi=normalized_mutual_information(labels, shuffled))
 page.say(chance_f1=pairwise_f1(labels, shuffled), clusters=len(labels.unique()))
->>>>>>> b1174840e73c743d60da88ecd70721abb5fbd2b2
 
 # %% [markdown]
 # With {glue:text}`10-clusters` clusters of a dozen images each, clusters that know *nothing* reach an NMI of
@@ -1311,21 +1002,15 @@ page.say(chance_f1=pairwise_f1(labels, shuffled), clusters=len(labels.unique()))
 # ```
 #
 # with $w_g$ the share of class $g$ in the queries; $\nu_G$ is $G - 1$ for equal classes and less if a few large ones
-# decide. For the difference of two methods $\bar d$ is a difference, which each class makes once (so what the methods
-# have in common cancels), and each side has a $V_S$ of its own. `GroupMeans.of` keeps what is needed, `mean_interval`
-# and `mean_difference` do the rest. We check the first against the definition.
+# decide. For the difference of two methods $\bar d$ is a difference, which each class makes once (so the common part of
+# the methods cancels), and each side has a $V_S$ of its own. `GroupMeans.of` keeps what is needed, `mean_interval` and
+# `mean_difference` do the rest. We check the first against the definition.
 
 # %%
-<<<<<<< HEAD
-runs = torch.stack(
-    [found["R@1"].values.double() for found in after]
-)  # models x queries
-=======
 from retrieval_geometry.evaluation import GroupMeans, mean_interval
 
 hits = [found["R@1"].values.double() for found in after]
 runs = torch.stack(hits)  # models x queries
->>>>>>> b1174840e73c743d60da88ecd70721abb5fbd2b2
 both = mean_interval(GroupMeans.of(runs, labels))
 
 # %%
@@ -1334,14 +1019,8 @@ shares = torch.stack([(labels == label).double().mean() for label in labels.uniq
 moved = (without - runs.mean()).square().sum() * (len(without) - 1) / len(without)
 variances = [float(moved), float(runs.mean(dim=1).var()) / len(runs)]
 freedoms = [float(1 / shares.square().sum()) - 1, len(runs) - 1]
-<<<<<<< HEAD
-freedom = sum(variances) ** 2 / sum(
-    v**2 / f for v, f in zip(variances, freedoms, strict=True)
-)
-=======
 parts = [v**2 / f for v, f in zip(variances, freedoms, strict=True)]
 freedom = sum(variances) ** 2 / sum(parts)
->>>>>>> b1174840e73c743d60da88ecd70721abb5fbd2b2
 reach = student.ppf(0.975, freedom) * math.sqrt(sum(variances))
 assert_close(list(both), [float(runs.mean() + sign * reach) for sign in (0, -1, 1)])
 
@@ -1355,25 +1034,6 @@ page.say(width_both=both.width, both=format_interval(both, 3))
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "R@1 of three models of one and the same training, each with its interval over queries (thin) and over classes (thick), and of the training as such, with the interval over classes and models (diamond).", "name": "fig-10-seeds"}, "image": {"alt": "Three pairs of points with horizontal error bars, a thin one and a thick one for each seed, and a fourth row with a diamond and the interval for all models together."}}
 figure = new_figure(5.8, 2.2)
 axes = figure.subplots()
-<<<<<<< HEAD
-rows = [(i + 0.12, one, SKY, "o", 1) for i, one in enumerate(one_by_one)]
-rows += [(i - 0.12, one, BLUE, "s", 2.5) for i, one in enumerate(by_class)]
-for row, one, colour, marker, width in [*rows, (3, both, BLACK, "D", 2.5)]:
-    reach = [[one.value - one.low], [one.high - one.value]]
-    axes.errorbar(
-        one.value,
-        row,
-        xerr=reach,
-        fmt=marker,
-        ms=4,
-        color=colour,
-        elinewidth=width,
-        capsize=3,
-    )
-axes.set_yticks(range(4), [*(f"seed {s}" for s in seeds), "classes and models"])
-axes.set(xlabel="R@1 on unseen characters", ylim=(3.5, -0.5))
-axes.spines[["top", "right"]].set_visible(False)
-=======
 rows = np.arange(3)
 drawing.draw_intervals(axes, one_by_one, rows + 0.12, colour=SKY, elinewidth=1)
 drawing.draw_intervals(
@@ -1382,7 +1042,6 @@ drawing.draw_intervals(
 names = [*(f"seed {s}" for s in seeds), "classes and models"]
 drawing.draw_intervals(axes, [both], [3], names, BLACK, "D", elinewidth=2.5)
 axes.set(xlabel="R@1 on unseen characters")
->>>>>>> b1174840e73c743d60da88ecd70721abb5fbd2b2
 figure
 
 # %% [markdown]
@@ -1434,42 +1093,13 @@ def intervals(models, runs=1000):
     """For each kind the intervals of as many experiments."""
     rng = np.random.default_rng(models)
     hits = [experiment(rng, models)[0] for _ in range(runs)]
-<<<<<<< HEAD
-    return {
-        kind: [mean_interval(table(one)) for one in hits]
-        for kind, table in KINDS.items()
-=======
     of_kind = KINDS.items()
     return {
         kind: [mean_interval(table(one)) for one in hits] for kind, table in of_kind
->>>>>>> b1174840e73c743d60da88ecd70721abb5fbd2b2
     }
 
 
 found = {models: intervals(models) for models in (1, 2, 3, 5)}
-<<<<<<< HEAD
-coverage = {
-    kind: {
-        s: sum(i.low <= 0.5 <= i.high for i in of_kind[kind]) / 1000
-        for s, of_kind in found.items()
-    }
-    for kind in KINDS
-}
-assert coverage["queries"][1] < 0.8 < 0.86 < coverage["classes"][3]
-assert (
-    coverage["queries and models"][3]
-    < 0.9
-    < 0.92
-    < coverage["classes and models"][3]
-    < 0.99
-)
-
-# %% tags=["remove-input"]
-rows = [
-    [kind, *(f"{100 * c:.0f} %" for c in row.values())]
-    for kind, row in coverage.items()
-]
-=======
 
 
 # %%
@@ -1491,7 +1121,6 @@ assert by_query[3] < 0.9 < 0.92 < by_both[3] < 0.99
 rows = []
 for kind, of_kind in coverage.items():
     rows.append([kind, *(f"{100 * held:.0f} %" for held in of_kind.values())])
->>>>>>> b1174840e73c743d60da88ecd70721abb5fbd2b2
 header = ["interval over", *(f"{s} model{'s' * (s > 1)}" for s in found)]
 page.table("coverage", header, rows)
 page.say(cover_queries=100 * coverage["queries"][1], cover_both=100 * by_both[3])
@@ -1499,18 +1128,6 @@ page.say(cover_classes=100 * coverage["classes"][1])
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Forty experiments with three models each, and the truth (vertical line). Left: intervals that take queries for strangers. Right: intervals over classes and models. Orange with a square: the truth lies outside.", "name": "fig-10-coverage"}, "image": {"alt": "Two panels of forty horizontal intervals around a vertical line at one half. On the left the intervals are short and many miss the line; on the right they are longer and all but a few cross it."}}
 figure = new_figure(7.4, 3.8)
-<<<<<<< HEAD
-for axes, kind in zip(
-    figure.subplots(1, 2, sharex=True, sharey=True),
-    ("queries", "classes and models"),
-    strict=True,
-):
-    for row, one in enumerate(found[3][kind][:40]):
-        misses = not one.low <= 0.5 <= one.high
-        colour, marker = (VERMILION, "s") if misses else (BLUE, "o")
-        axes.plot([one.low, one.high], [row, row], color=colour, lw=1.2)
-        axes.plot(one.value, row, marker=marker, color=colour, ms=3)
-=======
 panels = figure.subplots(1, 2, sharex=True, sharey=True)
 for axes, kind in zip(panels, ("queries", "classes and models"), strict=True):
     for wanted, colour, marker in ((True, BLUE, "o"), (False, VERMILION, "s")):
@@ -1518,7 +1135,6 @@ for axes, kind in zip(panels, ("queries", "classes and models"), strict=True):
         shown = {row: one for row, one in forty if holds(one) == wanted}
         look = {"colour": colour, "marker": marker, "ms": 3, "lw": 1.2, "capsize": 0}
         drawing.draw_intervals(axes, list(shown.values()), list(shown), **look)
->>>>>>> b1174840e73c743d60da88ecd70721abb5fbd2b2
     axes.axvline(0.5, color=BLACK, lw=0.8)
     axes.set(xlabel=f"interval over {kind}", yticks=[])
     axes.spines["left"].set_visible(False)
@@ -1543,8 +1159,7 @@ figure
 # Could one not draw classes and models again with replacement, the pigeonhole bootstrap
 # {cite:p}`c10-owen2007pigeonhole`? With many models, yes; but to draw from three is to believe that there are no
 # others. Two limits remain. Means close to 0 or 1 over few classes are skewed, and the interval of such a mean is too
-# short (not so that of a difference). And what all classes and models have in common, the one data set, is in no
-# interval.
+# short (not so that of a difference). And the one data set, common to all classes and models, is in no interval.
 #
 # ### The best of ten
 #
@@ -1575,11 +1190,7 @@ def verdicts(rng):
     first, *rivals = (GroupMeans.of(of_method, of_class) for of_method in hits)
     found.append(simultaneous_differences(first, dict(enumerate(rivals))).values())
     return [
-<<<<<<< HEAD
-        all(i.low > 0 for i in one) or any(i.high < 0 for i in one) for one in found
-=======
         min(i.low for i in one) > 0 or min(i.high for i in one) < 0 for one in found
->>>>>>> b1174840e73c743d60da88ecd70721abb5fbd2b2
     ]
 
 
@@ -1588,26 +1199,6 @@ rng = np.random.default_rng(seed)
 false = np.mean([verdicts(rng) for _ in range(500)], axis=0).tolist()
 assert false[0] > 0.07 > 0.05 >= false[2]
 
-<<<<<<< HEAD
-# %% tags=["remove-input"]
-ways = [
-    "the best rival, over queries and models",
-    "the best rival, over classes and models",
-]
-rows = [
-    [way, f"{100 * f:.1f} %"]
-    for way, f in zip(
-        [*ways, "all rivals at once, over classes and models"], false, strict=True
-    )
-]
-glue("10-false-naive", 100 * false[0], display=False)
-glue("10-false-once", 100 * false[2], display=False)
-glue(
-    "tab-10-verdicts",
-    Markdown(markdown_table(["compared with", "decided, wrongly"], rows)),
-    display=False,
-)
-=======
 # %%
 ways = [
     f"the best rival, over {kind}"
@@ -1617,7 +1208,6 @@ ways.append("all rivals at once, over classes and models")
 rows = [[way, f"{100 * share:.1f} %"] for way, share in zip(ways, false, strict=True)]
 page.table("verdicts", ["compared with", "decided, wrongly"], rows)
 page.say(false_naive=100 * false[0], false_once=100 * false[2])
->>>>>>> b1174840e73c743d60da88ecd70721abb5fbd2b2
 
 # %% [markdown]
 # ````{table} "The first of ten is the best", judged on 500 experiments in which all ten are equally good.

@@ -26,19 +26,6 @@
 # **The question.** Two images have the same features on average, but not the same features. A loss on mean vectors
 # cannot know. A loss on measures can. Is that worth what it costs?
 
-<<<<<<< HEAD
-# %% tags=["remove-cell"]
-# Outside the book's environment, on Colab say: fetch the project and install it.
-import importlib.util
-
-if importlib.util.find_spec("retrieval_geometry") is None:
-    get_ipython().run_line_magic(  # noqa: F821
-        "pip",
-        "install --quiet git+https://github.com/retrieval-geometry/geometry-of-image-retrieval",
-    )
-
-=======
->>>>>>> b1174840e73c743d60da88ecd70721abb5fbd2b2
 # %% tags=["parameters"]
 profile = "quick"
 data_root = "data"
@@ -59,27 +46,6 @@ from retrieval_geometry.datasets import class_split, glyphs
 from retrieval_geometry.features import load_embedding_network
 
 # %%
-<<<<<<< HEAD
-from retrieval_geometry.evaluation import (
-    GroupMeans,
-    bootstrap_interval,
-    mean_difference,
-    mean_interval,
-    paired_bootstrap_difference,
-)
-from retrieval_geometry.features import load_embedding_network
-from retrieval_geometry.losses import (
-    SinkhornDistance,
-    WassersteinContrastiveLoss,
-    WassersteinTripletLoss,
-)
-from retrieval_geometry.reporting.figures import OKABE_ITO, new_figure
-from retrieval_geometry.reporting.tables import (
-    format_metric,
-    markdown_table,
-    provenance_table,
-)
-=======
 from retrieval_geometry.distances import pairwise_sinkhorn_divergence
 from retrieval_geometry.distances import sinkhorn_divergence
 from retrieval_geometry.losses import SinkhornDistance
@@ -88,7 +54,6 @@ from retrieval_geometry.page import Page
 from retrieval_geometry.reporting import drawing
 from retrieval_geometry.reporting.figures import OKABE_ITO, new_figure
 from retrieval_geometry.reporting.tables import format_interval
->>>>>>> b1174840e73c743d60da88ecd70721abb5fbd2b2
 from retrieval_geometry.training import TrainingConfig, embed, train
 
 page = Page("11", profile=profile, data_root=data_root, device=device, seed=seed)
@@ -127,7 +92,7 @@ print("images, places, numbers:", tuple(untrained.shape))
 # - **atoms**: the one vector of an image is cut into pieces, and the pieces are the points;
 # - **histogram**: the softmax of the vector gives masses to $D$ positions on a line, one for each coordinate.
 #
-# Which is right? Ask what a change that ought to mean nothing does. The coordinates of an embedding have no order:
+# Which is right? Make a change that ought to mean nothing, and look. The coordinates of an embedding have no order:
 # the network could as well have learnt them in another one, *for all images alike*. The Euclidean distance does not
 # notice. And for each reading there is a shuffling of *one image alone* that it cannot see: it is the price of that
 # reading. The table has both, as the median relative change of the distances between 40 images.
@@ -153,22 +118,14 @@ def change(distance, before, after):
 
 
 # %%
-<<<<<<< HEAD
-shuffled_places = torch.stack(
-    [m[torch.randperm(16, generator=generator)] for m in maps]
-)
-pieces = vectors.unflatten(1, (8, 4))
-shuffled_pieces = torch.stack(
-    [v[torch.randperm(8, generator=generator)] for v in pieces]
-=======
 def permuted(points):
     """The points of each image in an order of its own."""
     return torch.stack([x[torch.randperm(len(x), generator=generator)] for x in points])
 
 
 atoms, histogram = (
-    SinkhornDistance(measure=measure) for measure in ("atoms", "histogram")
->>>>>>> b1174840e73c743d60da88ecd70721abb5fbd2b2
+    SinkhornDistance(measure="atoms"),
+    SinkhornDistance(measure="histogram"),
 )
 readings = {
     "features": (SinkhornDistance(), maps, permuted(maps)),
@@ -178,35 +135,6 @@ readings = {
 
 # %%
 changes = {
-<<<<<<< HEAD
-    name: (
-        change(distance, x, x[..., order]),
-        None if own is None else change(distance, x, own),
-    )
-    for name, (distance, x, own) in readings.items()
-}
-assert (
-    changes["features"][0]
-    < 1e-6
-    > max(changes[name][1] for name in ("features", "atoms"))
-)
-
-# %% tags=["remove-input"]
-rows = [
-    [
-        name,
-        "0 %" if coordinates < 1e-6 else f"{100 * coordinates:.0f} %",
-        "–" if own is None else "0 %" if own < 1e-6 else f"{100 * own:.0f} %",
-    ]
-    for name, (coordinates, own) in changes.items()
-]
-header = [
-    "reading",
-    "coordinates permuted, all images alike",
-    "points permuted, each image by itself",
-]
-glue("tab-11-readings", Markdown(markdown_table(header, rows)), display=False)
-=======
     name: (change(distance, x, x[..., order]), change(distance, x, own))
     for name, (distance, x, own) in readings.items()
 }
@@ -220,7 +148,6 @@ def percent(share):
 rows = [[name, *map(percent, both)] for name, both in changes.items()]
 header = ["reading", "coordinates permuted, all images alike"]
 page.table("readings", [*header, "points permuted, each image by itself"], rows)
->>>>>>> b1174840e73c743d60da88ecd70721abb5fbd2b2
 
 # %% [markdown]
 # ````{table} How much two permutations change the distances under each reading.
@@ -293,32 +220,18 @@ def naive_contrastive(d, labels, margin):
 # %%
 d = pairwise_sinkhorn_divergence(batch, batch)
 assert_close(ours, naive_triplet(d, labels, 0.2))
-<<<<<<< HEAD
-assert_close(
-    WassersteinContrastiveLoss(margin=1.0)(batch, labels),
-    naive_contrastive(d, labels, 1.0),
-)
-=======
 contrastive = WassersteinContrastiveLoss(margin=1.0)(batch, labels)
 assert_close(contrastive, naive_contrastive(d, labels, 1.0))
->>>>>>> b1174840e73c743d60da88ecd70721abb5fbd2b2
 
 # %% [markdown]
-# A check at the end of the scale. If the map has a single place, a measure is a single point, there is only one plan,
+# A check at the extreme. If the map has a single place, a measure is a single point, there is only one plan,
 # and W-triplet must be the Euclidean triplet loss. It is:
 
 # %%
 single = functional.normalize(batch.mean(dim=1), dim=1)
 euclidean = TripletMarginLoss(margin=0.2, reducer=MeanReducer())
-<<<<<<< HEAD
-assert_close(
-    WassersteinTripletLoss(margin=0.2)(single.unsqueeze(1), labels),
-    euclidean(single, labels),
-)
-=======
 of_points = WassersteinTripletLoss(margin=0.2)(single.unsqueeze(1), labels)
 assert_close(of_points, euclidean(single, labels))
->>>>>>> b1174840e73c743d60da88ecd70721abb5fbd2b2
 
 # %% [markdown]
 # So everything that W-triplet can do beyond the triplet loss is in the places of the map.
@@ -329,13 +242,7 @@ assert_close(of_points, euclidean(single, labels))
 # the network what W-triplet asks for. The test is on 60 characters that it has never seen.
 
 # %%
-<<<<<<< HEAD
-config = TrainingConfig(
-    steps=80, batch_size=64, per_class=4, lr=1e-3, seed=seed, accelerator=device
-)
-=======
 config = TrainingConfig(80, batch_size=64, per_class=4, seed=seed, accelerator=device)
->>>>>>> b1174840e73c743d60da88ecd70721abb5fbd2b2
 history = train(network, WassersteinTripletLoss(margin=0.2), learnt, config)
 features = embed(network, unseen).double()
 
@@ -358,25 +265,6 @@ def both_ways(x):
 
 found = {"before": both_ways(untrained), "after": both_ways(features)}
 
-<<<<<<< HEAD
-# %% tags=["remove-input"]
-for when, pair in found.items():
-    for way, right in zip(("transport", "mean"), pair, strict=True):
-        interval = bootstrap_interval(right, seed=seed)
-        glue(
-            f"11-{when}-{way}",
-            f"{interval.value:.2f} [{interval.low:.2f}, {interval.high:.2f}]",
-            display=False,
-        )
-interval = paired_bootstrap_difference(*found["after"], seed=seed)
-glue(
-    "11-after-lead",
-    f"{interval.value:+.2f} [{interval.low:+.2f}, {interval.high:+.2f}]",
-    display=False,
-)
-glue("11-asked", len(asked), display=False)
-lead_of_transport = interval
-=======
 # %%
 from retrieval_geometry.evaluation import (
     bootstrap_interval,
@@ -388,7 +276,6 @@ page.say(asked=len(asked), after_lead=format_interval(lead_of_transport, signed=
 for when, (by_transport, by_mean) in found.items():
     page.say(**{f"{when}-transport": bootstrap_interval(by_transport, seed=seed)})
     page.say(**{f"{when}-mean": bootstrap_interval(by_mean, seed=seed)})
->>>>>>> b1174840e73c743d60da88ecd70721abb5fbd2b2
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Left: the W-triplet loss over 80 steps. Middle and right: transport distances between 160 test images of unseen characters, before and after; solid: the same character, dashed: different ones.", "name": "fig-11-training"}, "image": {"alt": "A falling loss curve, and two pairs of histograms of distances. Before training the two overlap almost fully; after it the distances of matching images are smaller."}}
 some = torch.arange(160)
@@ -398,32 +285,11 @@ figure = new_figure(7.6, 2.7)
 curve, *histograms = figure.subplots(1, 3)
 curve.plot(history.losses, color=BLUE, lw=1.5)
 curve.set(xlabel="step", ylabel="W-triplet", ylim=(0, None))
-<<<<<<< HEAD
-for axes, x, name in zip(
-    histograms, (untrained, features), ("before", "after"), strict=True
-):
-    d = pairwise_sinkhorn_divergence(x[some], x[some])
-    for chosen, colour, style, label in (
-        (same, BLUE, "-", "same"),
-        (~same, VERMILION, "--", "different"),
-    ):
-        axes.hist(
-            d[chosen & above].numpy(),
-            bins=40,
-            density=True,
-            histtype="step",
-            color=colour,
-            ls=style,
-            lw=1.8,
-            label=label,
-        )
-=======
 times = {"before": untrained, "after": features}
 for axes, (name, x) in zip(histograms, times.items(), strict=True):
     d = pairwise_sinkhorn_divergence(x[some], x[some])[above]
     samples = {"same": d[same[above]], "different": d[~same[above]]}
     drawing.draw_histograms(axes, samples)
->>>>>>> b1174840e73c743d60da88ecd70721abb5fbd2b2
     axes.set(xlabel=f"transport distance, {name}", yticks=[])
 histograms[0].legend(frameon=False, loc="upper left")
 figure
@@ -476,28 +342,12 @@ exact = pairwise_exact_transport_cost(features[some], features[some])[above]
 assert (of_means <= exact + 1e-9).all()
 matching = same[above]
 share_of_mean = of_means / exact
-<<<<<<< HEAD
-
-# %% tags=["remove-input"]
-glue(
-    "11-share-same",
-    f"{100 * float(share_of_mean[matching].median()):.0f}",
-    display=False,
-)
-glue(
-    "11-share-other",
-    f"{100 * float(share_of_mean[~matching].median()):.0f}",
-    display=False,
-)
-=======
 page.say(share_same=f"{100 * float(share_of_mean[matching].median()):.0f}")
 page.say(share_other=f"{100 * float(share_of_mean[~matching].median()):.0f}")
->>>>>>> b1174840e73c743d60da88ecd70721abb5fbd2b2
 
 # %% [markdown]
 # Between two images of one character the means make up {glue:text}`11-share-same` % of the transport distance in the
-# median, between different characters {glue:text}`11-share-other` %. What is left is what the mean vector has
-# forgotten.
+# median, between different characters {glue:text}`11-share-other` %. The mean vector has forgotten the rest.
 #
 # What do the plans look like? A plan is a table of who sends how much to whom. First a question with a known answer:
 # shift an image by eight pixels, the width of one place. A distance that compares each place with itself sees a
@@ -545,21 +395,10 @@ first, second = above.nonzero().unbind(1)
 near = ~matching & (of_means < of_means[matching].median())
 confused = int(torch.where(near, share_of_mean, math.inf).argmin())
 drawn = torch.randperm(len(first), generator=generator)[:1000]
-<<<<<<< HEAD
-some_pairs = {"same": matching.nonzero()[:, 0][:1000], "other": drawn[~matching[drawn]]}
-in_place = {
-    name: plans_between(features[first[k]], features[second[k]])
-    .diagonal(dim1=1, dim2=2)
-    .sum(1)
-    .mean()
-    for name, k in some_pairs.items()
-}
-=======
->>>>>>> b1174840e73c743d60da88ecd70721abb5fbd2b2
 
 
 def mass_in_place(k):
-    """Mass that stays in its place, in per cent, on average over some pairs of images."""
+    """Mass that stays in its place, in per cent, the mean over some pairs of images."""
     plans = plans_between(features[first[k]], features[second[k]])
     return f"{100 * float(plans.diagonal(dim1=1, dim2=2).sum(1).mean()):.0f}"
 
@@ -593,84 +432,17 @@ def draw_plan(axes, image, other, plan):
 figure = new_figure(7.6, 4.6)
 grid = figure.add_gridspec(2, 2, width_ratios=[1.05, 1.5])
 scatter = figure.add_subplot(grid[:, 0])
-<<<<<<< HEAD
-for chosen, colour, marker, name in (
-    (~matching, VERMILION, "^", "different"),
-    (matching, BLUE, "o", "same character"),
-):
-    keep = chosen.nonzero()[:, 0][:: max(1, int(chosen.sum()) // 500)]
-    scatter.scatter(
-        of_means[keep],
-        exact[keep],
-        s=9,
-        lw=0,
-        alpha=0.5,
-        color=colour,
-        marker=marker,
-        label=name,
-    )
-scatter.plot([0, 1], [0, 1], color="gray", lw=1)
-scatter.set(
-    xlabel="distance of the means",
-    ylabel="transport distance",
-    xlim=(0, None),
-    ylim=(0, None),
-)
-=======
 names = ("same character", "different")
 drawing.draw_pairs(scatter, of_means, exact, matching, names, most=500)
 scatter.plot([0, 1], [0, 1], color="gray", lw=1)
 limits = {"xlim": (0, None), "ylim": (0, None)}
 scatter.set(xlabel="distance of the means", ylabel="transport distance", **limits)
->>>>>>> b1174840e73c743d60da88ecd70721abb5fbd2b2
 scatter.legend(frameon=False, loc="lower right", fontsize=9)
 shown = int((follows - follows.median()).abs().argmin())
 top, bottom = (figure.add_subplot(grid[k, 1]) for k in range(2))
 draw_plan(top, pixels[shown], shifted_pixels[shown], to_shifted[shown])
 i, j = int(first[confused]), int(second[confused])
-<<<<<<< HEAD
-plan = plans_between(features[[i]], features[[j]])[0]
-rows = (
-    (pixels[shown], shifted_pixels[shown], to_shifted[shown]),
-    (pixels[i], pixels[j], plan),
-)
-centres = 8 * torch.arange(4) + 4
-for k, (image, other, plan) in enumerate(rows):
-    axes = figure.add_subplot(grid[k, 1])
-    for (left, top), pictured in (((0, 0), image), ((54, 11), other)):
-        axes.imshow(
-            pictured.permute(1, 2, 0),
-            extent=(left, left + 32, top + 32, top),
-            alpha=0.6,
-        )
-        corners = (
-            (left, left + 32, left + 32, left, left),
-            (top, top, top + 32, top + 32, top),
-        )
-        axes.plot(*corners, color="gray", lw=0.8)
-    for a, b in (plan > 0.1 / 16).nonzero().tolist():
-        start, end = (
-            (centres[a % 4], centres[a // 4]),
-            (54 + centres[b % 4], 11 + centres[b // 4]),
-        )
-        colour, style = (
-            (BLUE, "-")
-            if a == b
-            else (GREEN, "--")
-            if one_right[a, b]
-            else (ORANGE, ":")
-        )
-        axes.plot(
-            *zip(start, end, strict=True),
-            color=colour,
-            ls=style,
-            lw=24 * plan[a, b].item() + 0.3,
-        )
-    axes.set(xlim=(-1, 87), ylim=(44, -1), xticks=[], yticks=[], aspect="equal")
-    axes.spines[:].set_visible(False)
-=======
 draw_plan(bottom, pixels[i], pixels[j], plans_between(features[[i]], features[[j]])[0])
->>>>>>> b1174840e73c743d60da88ecd70721abb5fbd2b2
 figure
 
 # %% [markdown]
@@ -686,7 +458,7 @@ figure
 #
 # ## Entropic transport: the dual
 #
-# Exact transport is a linear program, too dear for the paper; and its plan jumps when a point moves. So entropy is
+# Exact transport is a linear program, too expensive for the paper; and its plan jumps when a point moves. So entropy is
 # added. {doc}`03_divergences_and_distances` introduced it; in short, with masses $a_i$, $b_j$, costs
 # $C_{ij} = \norm{x_i - y_j}^p$ and a strength $\varepsilon > 0$ {cite:p}`c11-cuturi2013sinkhorn`,
 #
@@ -728,7 +500,7 @@ figure
 # \frac{\partial D}{\partial f_i} = a_i - \sum_j \pi_{ij}, \qquad \frac{\partial D}{\partial g_j} = b_j - \sum_i \pi_{ij} .
 # ```
 #
-# The gradient is what the marginals are off by. To maximise over $f$ alone, make the rows right: that is an equation
+# The gradient is the error of the marginals. To maximise over $f$ alone, make the rows right: that is an equation
 # for each $f_i$ by itself,
 #
 # ```{math}
@@ -766,15 +538,8 @@ f, g, plan, _ = sinkhorn(cost, 0.2, 2000)
 value = f.mean(dim=1) + g.mean(dim=1)
 primal = (plan * cost).sum((1, 2)) + 0.2 * (plan * (256 * plan).log()).sum((1, 2))
 assert_close(value, primal)
-<<<<<<< HEAD
-assert_close(
-    value,
-    sinkhorn_divergence(features[left], features[right], epsilon=0.2, debias=False),
-)
-=======
 ours = sinkhorn_divergence(features[left], features[right], epsilon=0.2, debias=False)
 assert_close(value, ours)
->>>>>>> b1174840e73c743d60da88ecd70721abb5fbd2b2
 
 # %% [markdown]
 # Both sides of the theorem agree, with each other and with the package.
@@ -834,7 +599,7 @@ spans = (cost.amax((1, 2)) - cost.amin((1, 2))).median()
 # ### Newton's method
 #
 # The rate says where the difficulty is: a direction in which the dual is nearly flat. A method that knows the curvature
-# walks through it. Eliminate $f$ by eq. {eq}`eq-11-half-step`. What is left is a concave function of $g$ alone, with
+# walks through it. Eliminate $f$ by eq. {eq}`eq-11-half-step`. A concave function of $g$ alone is left, with
 # gradient $b - c$, where $c$ are the column masses of the plan. Its second derivative is $-H / \varepsilon$ with
 #
 # ```{math}
@@ -865,35 +630,6 @@ def newton(cost, epsilon, g, steps):
         _, plan = half_step(cost, g, epsilon)
         gap = 1 / cost.shape[-1] - plan.sum(-2)
         errors.append(gap.abs().sum(-1))
-<<<<<<< HEAD
-        hessian = torch.diag_embed(plan.sum(-2)) - n * plan.mT @ plan
-        step = epsilon * (
-            torch.linalg.pinv(hessian, hermitian=True, rtol=1e-13) @ gap.unsqueeze(-1)
-        ).squeeze(-1)
-        g = g + step * (
-            8 * epsilon / (step.amax(-1, True) - step.amin(-1, True))
-        ).clamp_max(1)
-    return torch.stack(errors)
-
-
-newtons = {
-    epsilon: newton(cost, epsilon, sinkhorn(cost, epsilon, 10)[1], 25)
-    for epsilon in strengths
-}
-
-# %% tags=["remove-input"]
-for epsilon in strengths:
-    median = int(needed[epsilon].median())
-    glue(
-        f"11-needed-{epsilon}",
-        f"{median}" if median < 2000 else "more than 2000",
-        display=False,
-    )
-glue("11-newton-0.05", int((newtons[0.05] > 1e-9).sum(dim=0).max()), display=False)
-unfinished = int((curves[0.05][-1] > 1e-6).sum())
-glue("11-unfinished", unfinished, display=False)
-glue("11-span", f"{float(spans / 0.05):.0f}", display=False)
-=======
         g = g + newton_step(plan, gap, epsilon)
     return torch.stack(errors)
 
@@ -903,7 +639,6 @@ newtons = {}
 for epsilon in strengths:
     start = sinkhorn(cost, epsilon, 10)[1]
     newtons[epsilon] = newton(cost, epsilon, start, 25)
->>>>>>> b1174840e73c743d60da88ecd70721abb5fbd2b2
 assert (newtons[0.05][-1] < 1e-9).all()
 assert needed[0.05].median() > 10 * needed[0.2].median()
 
@@ -927,42 +662,6 @@ for (style, colour), epsilon in zip(styles, strengths, strict=True):
     look = {"color": colour, "ls": style, "lw": 2}
     error, rate = curves[epsilon][:, shown], rates[epsilon][shown]
     stop = int((error > 1e-12).sum())
-<<<<<<< HEAD
-    slow.plot(
-        range(1, stop + 1),
-        error[:stop],
-        color=colour,
-        ls=style,
-        lw=2,
-        label=f"$\\varepsilon$ = {epsilon}",
-    )
-    t = torch.arange(stop)
-    middle = stop // 2
-    predicted = error[middle] * rate ** (t - middle)
-    slow.plot(
-        t[middle // 2 :] + 1,
-        0.4 * predicted[middle // 2 :],
-        color="gray",
-        ls="--",
-        lw=0.9,
-    )
-    worst = newtons[epsilon].amax(dim=1).clamp_min(1e-16)
-    fast.plot(
-        worst[: int((worst > 1e-14).sum()) + 1],
-        color=colour,
-        ls=style,
-        lw=2,
-        marker="o",
-        ms=3,
-    )
-slow.set(
-    xscale="log",
-    yscale="log",
-    ylim=(1e-13, 3),
-    xlabel="iterations",
-    ylabel="error of the marginals",
-)
-=======
     label = f"$\\varepsilon$ = {epsilon}"
     slow.plot(range(1, stop + 1), error[:stop], label=label, **look)
     t = torch.arange(stop)[stop // 4 :]
@@ -972,7 +671,6 @@ slow.set(
     fast.plot(worst[: int((worst > 1e-14).sum()) + 1], marker="o", ms=3, **look)
 slow.set(xscale="log", yscale="log", ylim=(1e-13, 3))
 slow.set(xlabel="iterations", ylabel="error of the marginals")
->>>>>>> b1174840e73c743d60da88ecd70721abb5fbd2b2
 fast.set(xlabel="Newton steps")
 slow.legend(frameon=False, loc="lower left", fontsize=9)
 figure
@@ -1053,14 +751,8 @@ def divergence(x):
 by_envelope = gradient(divergence)
 moves = 1e-5 * torch.eye(x.numel(), dtype=torch.float64).view(-1, *x.shape[1:])
 others = y.expand(len(moves), -1, -1)
-<<<<<<< HEAD
-ahead, behind = (
-    sinkhorn_divergence(x + s * moves, others, epsilon=0.05) for s in (1, -1)
-)
-=======
 moved = (sinkhorn_divergence(x + s * moves, others, epsilon=0.05) for s in (1, -1))
 ahead, behind = moved
->>>>>>> b1174840e73c743d60da88ecd70721abb5fbd2b2
 differences = ((ahead - behind) / 2e-5).view_as(x)
 assert_close(by_envelope, differences, rtol=1e-4, atol=1e-7)
 
@@ -1068,35 +760,7 @@ assert_close(by_envelope, differences, rtol=1e-4, atol=1e-7)
 # And how many iterations must one unroll to come as near?
 
 # %%
-<<<<<<< HEAD
-rows, off = [], {}
-for steps in (5, 20, 100, 500):
-    begin = time.process_time()
-    found_here = gradient(lambda leaf, steps=steps: unrolled(leaf, steps))
-    spent = time.process_time() - begin
-    off[steps] = float((found_here - differences).norm() / differences.norm())
-    rows.append(
-        [f"{steps} iterations unrolled", f"{off[steps]:.0e}", f"{1e3 * spent:.0f} ms"]
-    )
-begin = time.process_time()
-gradient(divergence)
-spent = time.process_time() - begin
-rows.append(
-    [
-        "envelope theorem",
-        f"{float((by_envelope - differences).norm() / differences.norm()):.0e}",
-        f"{1e3 * spent:.0f} ms",
-    ]
-)
-glue(
-    "tab-11-gradient",
-    Markdown(markdown_table(["", "relative error", "processor time"], rows)),
-    display=False,
-)
-assert off[500] < off[5]
-=======
 from retrieval_geometry.reporting.timing import seconds_of
->>>>>>> b1174840e73c743d60da88ecd70721abb5fbd2b2
 
 
 def off(found):
@@ -1165,37 +829,14 @@ def loss_of(**settings):
 
 debiasing = {"debiased": True, "not debiased": False}
 losses = {
-<<<<<<< HEAD
-    name: torch.stack(
-        [
-            WassersteinTripletLoss(margin=0.2, epsilon=e, debias=debias)(
-                images, classes
-            )
-            for e in generous
-        ]
-    )
-    for name, debias in (("debiased", True), ("not debiased", False))
-=======
     name: torch.stack([loss_of(epsilon=e, debias=debias) for e in strengths])
     for name, debias in debiasing.items()
->>>>>>> b1174840e73c743d60da88ecd70721abb5fbd2b2
 }
 assert_close(losses["debiased"][0], exact_loss, rtol=0.02, atol=1e-4)
 
 # %%
 pairs = torch.ones(24, 24, dtype=torch.bool).triu(1)
 true_distance = pairwise_exact_transport_cost(images, images)[pairs]
-<<<<<<< HEAD
-errors = {"debiased": [], "not debiased": []}
-for epsilon in generous:
-    for name, debias in (("debiased", True), ("not debiased", False)):
-        found_here = pairwise_sinkhorn_divergence(
-            images, images, epsilon=epsilon, debias=debias
-        )[pairs]
-        errors[name].append((found_here - true_distance).abs().max())
-        assert errors[name][-1] <= epsilon * math.log(16) + 1e-9
-assert_close(losses["debiased"][0], exact_loss, rtol=0.02, atol=1e-4)
-=======
 
 
 def largest_error(epsilon, debias):
@@ -1210,22 +851,10 @@ errors = {
     for name, debias in debiasing.items()
 }
 assert all((error <= bound + 1e-9).all() for error in errors.values())
->>>>>>> b1174840e73c743d60da88ecd70721abb5fbd2b2
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Left: the W-triplet loss of one batch of 24 images against the strength of the regularisation; the dotted line is the loss with exact transport. Right: the largest error of the distance among all pairs of the batch; the gray line is the bound of the theorem.", "name": "fig-11-limit"}, "image": {"alt": "Left, two curves that run into a dotted line at the left end. Right, two curves below a straight gray line on logarithmic scales, the debiased one far below at small strengths."}}
 figure = new_figure(7.6, 2.9)
 loss_axes, error_axes = figure.subplots(1, 2)
-<<<<<<< HEAD
-for (name, loss), colour, style in zip(
-    losses.items(), (BLUE, VERMILION), ("-", "--"), strict=True
-):
-    loss_axes.semilogx(generous, loss, color=colour, ls=style, lw=2, label=name)
-    error_axes.loglog(generous, errors[name], color=colour, ls=style, lw=2, label=name)
-loss_axes.axhline(exact_loss, color="black", lw=1, ls=":")
-error_axes.loglog(generous, [e * math.log(16) for e in generous], color="gray", lw=1)
-loss_axes.set(xlabel="$\\varepsilon$", ylabel="W-triplet")
-error_axes.set(xlabel="$\\varepsilon$", ylabel="error of the distance")
-=======
 drawing.draw_lines(loss_axes, strengths, losses, lw=2)
 drawing.draw_lines(error_axes, strengths, errors, lw=2)
 loss_axes.axhline(exact_loss, color=BLACK, lw=1, ls=":")
@@ -1234,30 +863,15 @@ loss_axes.set(xlabel="$\\varepsilon$", ylabel="W-triplet", xscale="log")
 error_axes.set(
     xlabel="$\\varepsilon$", ylabel="error of the distance", xscale="log", yscale="log"
 )
->>>>>>> b1174840e73c743d60da88ecd70721abb5fbd2b2
 loss_axes.legend(frameon=False)
 figure
 
-<<<<<<< HEAD
-# %% tags=["remove-input"]
-at = min(range(13), key=lambda k: abs(generous[k] - 0.05))
-glue("11-exact-loss", f"{float(exact_loss):.4f}", display=False)
-glue("11-near-loss", f"{float(losses['debiased'][at]):.4f}", display=False)
-glue("11-near-strength", f"{generous[at]:.3f}", display=False)
-glue("11-wide-loss", f"{float(losses['debiased'][-1]):.4f}", display=False)
-glue(
-    "11-bias-ratio",
-    f"{float(errors['not debiased'][0] / errors['debiased'][0]):.0f}",
-    display=False,
-)
-=======
 # %% tags=["remove-cell"]
 at = min(range(13), key=lambda k: abs(strengths[k] - 0.05))
 near, wide = (f"{float(losses['debiased'][k]):.4f}" for k in (at, -1))
 page.say(exact_loss=f"{float(exact_loss):.4f}", near_loss=near, wide_loss=wide)
 page.say(near_strength=f"{strengths[at]:.3f}")
 page.say(bias_ratio=f"{float(errors['not debiased'][0] / errors['debiased'][0]):.0f}")
->>>>>>> b1174840e73c743d60da88ecd70721abb5fbd2b2
 own = sinkhorn_divergence(images, images, epsilon=0.05, debias=False)
 page.say(own_mean=f"{float(own.mean()):.3f}", own_spread=f"{float(own.std()):.1g}")
 page.say(own_bound=f"{0.05 * math.log(16):.3f}")
@@ -1272,16 +886,16 @@ page.say(own_bound=f"{0.05 * math.log(16):.3f}")
 # itself, and of the other two only the difference is left. The self terms of these images at $\varepsilon = 0.05$ are
 # {glue:text}`11-own-mean` on average with a standard deviation of {glue:text}`11-own-spread`. That is nearly a
 # constant, and it has nearly reached its bound $\varepsilon \log 16$ = {glue:text}`11-own-bound`: the features of an
-# image are so far apart that its plan with itself stays at home. So for a *triplet* loss debiasing hardly matters. For
-# W-contrastive, which asks for distances themselves, it does.
+# image are so far apart that the plan between an image and itself moves hardly any mass. So for a *triplet* loss
+# debiasing hardly matters. For W-contrastive, which asks for distances themselves, it does.
 #
 # ## Erratum 2.1: arg min, and roots before or after
 #
 # **As printed.** Eq. 3 sets the $p$-th power $W^p_{p,\eta}(\mu, \nu)$ equal to the *arg min* over all plans, and eq. 4
 # is $\mathrm{SD}_{p,\eta} = W_{p,\eta}(\mu, \nu) - \tfrac12 ( W_{p,\eta}(\mu, \mu) + W_{p,\eta}(\nu, \nu) )$.
 #
-# **Why it fails.** An arg min is a plan, a matrix: no number can be subtracted from it. What is meant is the min. That
-# one is harmless. In eq. 4 the missing power matters. What can be debiased is $W^p$, the cost, because the bias is an
+# **Why it fails.** An arg min is a plan, a matrix: no number can be subtracted from it. The min is meant. That
+# one is harmless. In eq. 4 the missing power matters. The cost $W^p$ can be debiased, because the bias is an
 # addition to the *cost* ({prf:ref}`thm-11-bias`). The root comes last:
 #
 # ```{math}
@@ -1357,39 +971,15 @@ page.say(printed_wide=median)
 from retrieval_geometry.experiments.comparisons import against_each
 from retrieval_geometry.reporting.tables import format_metric, provenance_table
 
-<<<<<<< HEAD
-from retrieval_geometry.experiments.comparisons import (
-    against_each,
-    difference,
-    transport_sides,
-)
-
-settings = {"profile": profile, "data_root": data_root, "device": device, "seed": seed}
-ablations = load_or_run("wasserstein-ablations", **settings)
-=======
 ablations = page.load_or_run("wasserstein-ablations")
->>>>>>> b1174840e73c743d60da88ecd70721abb5fbd2b2
 variants = [entry.method for entry in ablations.methods if entry.method != "base"]
 gaps = against_each(ablations, "base", variants, ("R@1", "AP@R"), reverse=True)
 rows = []
 for entry in ablations.methods:
-<<<<<<< HEAD
-    gap = gaps.get(entry.method)
-    cells = [gap[metric].numbers for metric in ("R@1", "AP@R")] if gap else ["", ""]
-    rows.append(
-        [
-            entry.label,
-            format_metric(entry.metrics["R@1"]),
-            *cells,
-            f"{entry.seconds_training:.0f}",
-        ]
-    )
-=======
     gap = gaps.get(entry.method, {})
     cells = [gap[metric].numbers if gap else "" for metric in ("R@1", "AP@R")]
     seconds = f"{entry.seconds_training:.0f}"
     rows.append([entry.label, format_metric(entry.metrics["R@1"]), *cells, seconds])
->>>>>>> b1174840e73c743d60da88ecd70721abb5fbd2b2
 header = ["W-triplet with", "R@1", "R@1 minus base", "AP@R minus base", "seconds"]
 page.table("ablations", header, rows, results=[ablations])
 
@@ -1406,30 +996,10 @@ def words(names):
     return "; ".join(ablations[name].label for name in names) or "none"
 
 
-<<<<<<< HEAD
-worse, better = decided("R@1")
-glue("11-worse", words(worse), display=False)
-glue("11-better", words(better), display=False)
-glue(
-    "11-open",
-    words([name for name in gaps if name not in worse + better]),
-    display=False,
-)
-similar = ("exact", "biased", "epsilon-0.01")
-glue(
-    "11-told-apart",
-    words([name for name in similar if name in worse + better]),
-    display=False,
-)
-glue("11-classes", len(ablations.groups.sizes), display=False)
-for name in ("biased", "epsilon-0.5", "exact", "points-1", "points-4"):
-    glue(f"11-gap-{name}", gaps[name]["R@1"].numbers, display=False)
-=======
 page.say(worse=words(worse), better=words(better), open=words(undecided))
 page.say(told_apart=words(told_apart), classes=len(ablations.groups.sizes))
 discussed = ("biased", "epsilon-0.5", "exact", "points-1", "points-4")
 page.say(**{f"gap-{name}": of_r1[name].numbers for name in discussed})
->>>>>>> b1174840e73c743d60da88ecd70721abb5fbd2b2
 
 # %% [markdown]
 # ````{table} W-triplet with one choice changed at a time, in this build: value, differences to the first row with intervals over classes and models, all of which hold at once with 95 %, and seconds of training.
@@ -1469,27 +1039,12 @@ from retrieval_geometry.experiments.comparisons import difference, transport_sid
 bench = page.load_or_run("learning-bench")
 transport = bench.details.transport
 rows, test_time = [], {}
-<<<<<<< HEAD
-for name in transport.by_transport:
-    for metric in ("R@1", "AP@R"):
-        ways = transport_sides(bench, transport, name, metric)
-        gap = difference(*ways, metric, at_once=4)
-        test_time.setdefault(name, gap)
-        rows.append(
-            [
-                f"{bench[name].label}, {metric}",
-                *(f"{way.means.mean:.3f}" for way in ways),
-                gap.numbers,
-            ]
-        )
-=======
 for name, metric in itertools.product(transport.by_transport, ("R@1", "AP@R")):
     ways = transport_sides(bench, transport, name, metric)
     gap = difference(*ways, metric, at_once=4)
     test_time[name, metric] = gap.numbers
     means = [f"{way.means.mean:.3f}" for way in ways]
     rows.append([f"{bench[name].label}, {metric}", *means, gap.numbers])
->>>>>>> b1174840e73c743d60da88ecd70721abb5fbd2b2
 header = ["", "by transport", "by the mean", "difference"]
 page.table("test-time", header, rows, results=[bench])
 
@@ -1524,18 +1079,6 @@ rival = load_embedding_network("glyph_cnn", dim=32, output="map", seed=seed)
 train(rival, PooledMeasure(WassersteinTripletLoss(margin=0.2), 1), learnt, config)
 found["rival"] = both_ways(embed(rival, unseen).double())
 
-<<<<<<< HEAD
-# %% tags=["remove-input"]
-names = {
-    "before": "nothing",
-    "rival": "the triplet loss on means",
-    "after": "W-triplet",
-}
-by_class = {
-    when: [GroupMeans.of(right, unseen.labels[asked]) for right in pair]
-    for when, pair in found.items()
-}
-=======
 # %%
 from retrieval_geometry.evaluation import GroupMeans, mean_difference, mean_interval
 
@@ -1546,7 +1089,6 @@ for when, pair in found.items():
 # %%
 names = {"before": "nothing", "rival": "the triplet loss on means"}
 names |= {"after": "W-triplet"}
->>>>>>> b1174840e73c743d60da88ecd70721abb5fbd2b2
 rows = []
 for when, name in names.items():
     cells = [*map(mean_interval, by_class[when]), mean_difference(*by_class[when])]
@@ -1558,23 +1100,6 @@ page.table("control", header, rows)
 with_loss = mean_difference(by_class["after"][0], by_class["rival"][0])
 crossed = mean_difference(by_class["after"][0], by_class["rival"][1])
 of_rival = mean_difference(*by_class["rival"])
-<<<<<<< HEAD
-for name, gap in (("loss", with_loss), ("crossed", crossed), ("rival", of_rival)):
-    glue(
-        f"11-control-{name}",
-        f"{gap.value:+.2f} [{gap.low:+.2f}, {gap.high:+.2f}]",
-        display=False,
-    )
-glue(
-    "11-control-verdict",
-    "earns part of the lead itself"
-    if with_loss.low > 0
-    else "is worse than training on means"
-    if with_loss.high < 0
-    else "cannot be told from training on means",
-    display=False,
-)
-=======
 page.say(control_loss=format_interval(with_loss, signed=True))
 page.say(control_crossed=format_interval(crossed, signed=True))
 page.say(control_rival=format_interval(of_rival, signed=True))
@@ -1582,7 +1107,6 @@ verdict = "cannot be told from training on means"
 verdict = "is worse than training on means" if with_loss.high < 0 else verdict
 verdict = "earns part of the lead itself" if with_loss.low > 0 else verdict
 page.say(control_verdict=verdict)
->>>>>>> b1174840e73c743d60da88ecd70721abb5fbd2b2
 
 # %% [markdown]
 # ````{table} R@1 of the short runs of this page on unseen characters: what the network was trained with (rows), and what it is asked with (columns). Intervals over classes, one model each.
@@ -1604,27 +1128,8 @@ page.say(control_verdict=verdict)
 # smaller and the network is trained from nothing, so the levels cannot be compared; the order can.
 # {numref}`tab-11-table1` has the first column of the paper's table, ours, and W-triplet minus each other loss.
 
-<<<<<<< HEAD
-# %% tags=["hide-input", "remove-output"]
-from retrieval_geometry.papers.wasserstein_dml.claims import CLAIMS
-from retrieval_geometry.papers.wasserstein_dml.printed import TABLE1
-from retrieval_geometry.reporting.claims import check_all
-from retrieval_geometry.reporting.tables import claims_table
-
-others = [name for name in TABLE1["CUB-200-2011"] if name != "w-triplet"]
-leads = against_each(bench, "w-triplet", others, ["R@1"])
-rows = []
-for name in TABLE1["CUB-200-2011"]:
-    printed = [f"{TABLE1[data][name]['R@1']:.3f}" for data in TABLE1]
-    lead = leads[name]["R@1"].numbers if name in leads else ""
-    rows.append(
-        [bench[name].label, *printed, format_metric(bench[name].metrics["R@1"]), lead]
-    )
-header = ["loss", "CUB, paper", "SOP, paper", "ours", "W-triplet minus it, ours"]
-glue("tab-11-table1", Markdown(markdown_table(header, rows)), display=False)
-=======
 # %%
-from retrieval_geometry.experiments.wasserstein_paper import TABLE1
+from retrieval_geometry.papers.wasserstein_dml.printed import TABLE1
 
 ten = list(TABLE1["CUB-200-2011"])
 others = [name for name in ten if name != "w-triplet"]
@@ -1639,11 +1144,10 @@ header = ["loss", "CUB, paper", "SOP, paper", "ours", "W-triplet minus it, ours"
 page.table("table1", header, rows, results=[bench])
 
 # %%
-from retrieval_geometry.experiments.wasserstein_claims import CLAIMS
+from retrieval_geometry.papers.wasserstein_dml.claims import CLAIMS
 from retrieval_geometry.reporting.claims import check_all
 from retrieval_geometry.reporting.tables import claims_table
 
->>>>>>> b1174840e73c743d60da88ecd70721abb5fbd2b2
 here = [claim for claim in CLAIMS if set(claim.needs) <= {"learning-bench"}]
 here = [claim for claim in here if not claim.id.endswith("proposition")]
 verdicts = check_all(here, {"learning-bench": bench}, profile)
@@ -1653,22 +1157,10 @@ page.markdown("claims", claims_table(verdicts), results=[bench])
 by_id = {
     row.claim.id.removeprefix("wasserstein-dml-"): str(row.verdict) for row in verdicts
 }
-<<<<<<< HEAD
-for name in ("time", "w-triplet-best", "w-triplet-triplet"):
-    glue(f"11-verdict-{name}", by_id[name], display=False)
-ten = list(TABLE1["CUB-200-2011"])
-standing = (
-    sorted(ten, key=lambda name: -bench[name].metrics["R@1"].value).index("w-triplet")
-    + 1
-)
-glue("11-standing", standing, display=False)
-glue("11-bench-data", bench.dataset.name, display=False)
-=======
 judged = ("time", "w-triplet-best", "w-triplet-triplet")
 page.say(**{f"verdict-{name}": by_id[name] for name in judged})
 ranked = sorted(ten, key=lambda name: -bench[name].metrics["R@1"].value)
 page.say(standing=ranked.index("w-triplet") + 1, bench_data=bench.dataset.name)
->>>>>>> b1174840e73c743d60da88ecd70721abb5fbd2b2
 
 # %% [markdown]
 # ````{table} R@1 of ten losses: printed for two data sets, and ours with 95 % intervals over classes and models; W-triplet minus each other loss with intervals that hold for all nine at once. All are retrieved by the Euclidean distance of mean vectors.
@@ -1715,7 +1207,7 @@ page.say(standing=ranked.index("w-triplet") + 1, bench_data=bench.dataset.name)
 # - That W-triplet is the best of ten in most metrics is **{glue:text}`11-verdict-w-triplet-best`** here, that the
 #   triplet loss gains by it **{glue:text}`11-verdict-w-triplet-triplet`**, and that it takes much more time
 #   **{glue:text}`11-verdict-time`**. All of that is for retrieval by mean vectors.
-# - What one retrieves with matters more. By transport the same W-triplet model reaches
+# - The distance of the retrieval matters more. By transport the same W-triplet model reaches
 #   {glue:text}`11-transport-w-triplet` in R@1 over the mean. In the short runs of this page, W-triplet asked by
 #   transport minus the triplet loss on means asked by means is {glue:text}`11-control-crossed`, and a network trained
 #   on means gains {glue:text}`11-control-rival` by transport. Loss and retrieval belong together: a table that

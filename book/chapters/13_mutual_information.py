@@ -27,16 +27,6 @@
 #
 # **The question.** If a loss knows nothing but how to tell two distributions apart, does it learn to *rank*?
 
-# %% tags=["remove-cell"]
-# Outside the book's environment, on Colab say: fetch the project and install it.
-import importlib.util
-
-if importlib.util.find_spec("retrieval_geometry") is None:
-    get_ipython().run_line_magic(  # noqa: F821
-        "pip",
-        "install --quiet git+https://github.com/retrieval-geometry/geometry-of-image-retrieval",
-    )
-
 # %% tags=["parameters"]
 profile = "quick"
 data_root = "data"
@@ -45,48 +35,36 @@ seed = 0
 
 # %%
 import math
-from dataclasses import replace
 
 import torch
-from IPython.display import Markdown
-from myst_nb import glue
-from scipy.stats import binomtest
 from torch.nn import functional
 from torch.testing import assert_close
 
-from retrieval_geometry.datasets import class_split, glyphs
-from retrieval_geometry.evaluation import evaluate_embeddings, nearest_neighbours
-from retrieval_geometry.experiments import load_or_run
-from retrieval_geometry.experiments.comparisons import against_each, tally
-from retrieval_geometry.papers.rankmi.claims import CLAIMS
-from retrieval_geometry.papers.rankmi.printed import TABLES
-from retrieval_geometry.features import load_embedding_network
 from retrieval_geometry.losses import RankMILoss, StatisticsNetwork, estimate_divergence
 from retrieval_geometry.losses import special_cases
-from retrieval_geometry.papers.rankmi import as_printed
-from retrieval_geometry.papers.rankmi.as_printed import jensen_shannon, optimal_bound
 from retrieval_geometry.losses.sampling import distance_weights
 from retrieval_geometry.losses.statistics_network import divergence_bound, find_beta
 from retrieval_geometry.losses.statistics_network import negative_score, positive_score
-from retrieval_geometry.reporting import tables
-from retrieval_geometry.reporting.claims import check_all
-from retrieval_geometry.reporting.figures import OKABE_ITO, new_figure
-from retrieval_geometry.reporting.results import load_recorded
-from retrieval_geometry.training import TrainingConfig, embed, stack_images, train
+from retrieval_geometry.page import Page
+from retrieval_geometry.papers.rankmi import as_printed
+from retrieval_geometry.papers.rankmi.as_printed import jensen_shannon, optimal_bound
+from retrieval_geometry.reporting.drawing import BLACK, BLUE, SKY, VERMILION
+from retrieval_geometry.reporting.drawing import draw_heaps, draw_lines
+from retrieval_geometry.reporting.figures import new_figure
 
+page = Page("13", profile=profile, data_root=data_root, device=device, seed=seed)
 torch.manual_seed(seed)
 generator = torch.Generator().manual_seed(seed)
-BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, BLACK = OKABE_ITO
 
 # %% [markdown]
 # The chapter reads three experiments, which the build has run before: the distances of one trained model, the
 # ablations, and the comparison with other losses.
 
 # %%
-settings = {"profile": profile, "data_root": data_root, "device": device, "seed": seed}
-distances = load_or_run("rankmi-distances", **settings)
-ablations = load_or_run("rankmi-ablations", **settings)
-bench = load_or_run("learning-bench", **settings)
+distances = page.load_or_run("rankmi-distances")
+ablations = page.load_or_run("rankmi-ablations")
+bench = page.load_or_run("learning-bench")
+told = distances.details
 
 # %% [markdown]
 # ## Two heaps of distances
@@ -96,38 +74,28 @@ bench = load_or_run("learning-bench", **settings)
 # one place. Training should pull them apart.
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Distances of matching pairs (blue, filled) and of other pairs (orange, dashed) of test classes, before and after training with RankMI. Each heap has area one.", "name": "fig-13-before-after"}, "image": {"alt": "Two panels of two histograms. Before training both lie on top of each other at small distances. After training they are spread out and the matching pairs lie more to the left, with a long tail to the right."}}
-told = distances.details
-edges = torch.tensor(told.edges)
 figure = new_figure(7.4, 2.7)
 for axes, when in zip(figure.subplots(1, 2), ("before", "after"), strict=True):
     heaps = getattr(told, when)
-    axes.stairs(
-        heaps.matching, edges, fill=True, color=BLUE, alpha=0.45, label="matching"
-    )
-    axes.stairs(heaps.other, edges, color=VERMILION, ls="--", lw=1.6, label="other")
+    draw_heaps(axes, told.edges, heaps.matching, heaps.other)
     axes.set(xlabel=f"distance, {when} training", yticks=[])
-    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.spines["left"].set_visible(False)
 axes.legend(frameon=False, loc="upper left")
+page.figure_from("before-after", distances)
 figure
 
 
-# %% tags=["remove-input"]
-def heap(when, name):
-    mass = torch.tensor(getattr(getattr(told, when), name), dtype=torch.float64)
-    return mass / mass.sum()
+# %%
+def divergence_of(heaps):
+    """Twice the Jensen-Shannon divergence of the two heaps, in nats."""
+    p, q = (torch.tensor(heap).double() for heap in (heaps.matching, heaps.other))
+    return 2 * jensen_shannon(p / p.sum(), q / q.sum())
 
 
-def shared(when):
-    return float(torch.minimum(heap(when, "matching"), heap(when, "other")).sum())
-
-
-protocol = distances.settings["protocol"]
-for when in ("before", "after"):
-    glue(f"13-overlap-{when}", shared(when), display=False)
-    divergence = 2 * jensen_shannon(heap(when, "matching"), heap(when, "other"))
-    glue(f"13-divergence-{when}", float(divergence), display=False)
-glue("13-data", distances.dataset.name, display=False)
-glue("13-protocol", protocol, display=False)
+page.say(overlap_before=told.before.overlap, overlap_after=told.after.overlap)
+page.say(divergence_before=divergence_of(told.before))
+page.say(divergence_after=divergence_of(told.after))
+page.say(data=distances.dataset.name, protocol=distances.settings["protocol"])
 
 # %% [markdown]
 # The data are {glue:text}`13-data`: {glue:text}`13-protocol`. The two heaps share {glue:text}`13-overlap-before:.2f` of
@@ -220,7 +188,6 @@ axes = figure.subplots()
 axes.axhline(2 * math.log(2), color="gray", ls=":", lw=1)
 axes.plot(information, saturating, color=BLUE, lw=2)
 axes.set(xlabel="mutual information (nats)", ylabel="2 JSD (nats)", ylim=(0, 1.5))
-axes.spines[["top", "right"]].set_visible(False)
 figure
 
 # %% [markdown]
@@ -329,34 +296,40 @@ assert_close(naive, 2 * math.log(2) - errors)
 
 # %%
 def normal(x, mean, deviation):
-    return (-((x - mean) ** 2) / (2 * deviation**2)).exp() / (
-        deviation * math.sqrt(2 * math.pi)
-    )
+    height = 1 / (deviation * math.sqrt(2 * math.pi))
+    return height * (-((x - mean) ** 2) / (2 * deviation**2)).exp()
 
 
 line = torch.linspace(-12, 16, 28_001, dtype=torch.float64)
 step = float(line[1] - line[0])
-shifts = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0)
-estimates, truths, errors = [], [], []
-for shift in shifts:
-    sample = torch.randn(2, 4_000, generator=generator) + torch.tensor([[0.0], [shift]])
-    found = estimate_divergence(sample[0], sample[1], steps=150, seed=seed)
-    with torch.no_grad():
-        scores = positive_score(found.network(sample[0, 1::2])) + negative_score(
-            found.network(sample[1, 1::2])
-        )
-    estimates.append(found.value)
-    errors.append(float(scores.std()) / len(scores) ** 0.5)
-    truths.append(
-        2 * float(jensen_shannon(normal(line, 0, 1), normal(line, shift, 1), step))
-    )
+
+
+def true_value(shift):
+    """Twice the divergence of two normal distributions a shift apart, by an integral."""
+    return 2 * float(jensen_shannon(normal(line, 0, 1), normal(line, shift, 1), step))
+
 
 # %%
+shifts = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0)
+estimates, errors = [], []
+for shift in shifts:
+    sample = torch.randn(2, 4_000, generator=generator) + torch.tensor([[0.0], [shift]])
+    found = estimate_divergence(*sample, steps=150, seed=seed)
+    with torch.no_grad():
+        plus, minus = (found.network(half[1::2]) for half in sample)
+    scores = positive_score(plus) + negative_score(minus)
+    estimates.append(found.value)
+    errors.append(float(scores.std()) / len(scores) ** 0.5)
+
+# %%
+truths = [true_value(shift) for shift in shifts]
 for truth, shift in zip(truths, shifts, strict=True):
     p, q = normal(line, 0, 1), normal(line, shift, 1)
     assert_close(float(optimal_bound(p, q, step)), truth)
 gaps = [abs(e - t) for e, t in zip(estimates, truths, strict=True)]
-assert max(gap / (0.01 + error) for gap, error in zip(gaps, errors, strict=True)) < 4
+assert truths[0] < 2e-9
+assert all(gap < 4 * (0.01 + error) for gap, error in zip(gaps, errors, strict=True))
+page.say(worst_gap=max(gaps), worst_error=max(errors))
 
 # %% [markdown]
 # What the network learns is, by the theorem, the log-ratio of the densities. For two normal distributions of equal
@@ -365,14 +338,8 @@ assert max(gap / (0.01 + error) for gap, error in zip(gaps, errors, strict=True)
 
 # %%
 x = torch.linspace(-2, 3, 200)
-wide = (
-    torch.randn(4_000, generator=generator),
-    1 + 0.5 * torch.randn(4_000, generator=generator),
-)
-even = (
-    torch.randn(4_000, generator=generator),
-    1 + torch.randn(4_000, generator=generator),
-)
+draws = [torch.randn(4_000, generator=generator) for _ in range(4)]
+wide, even = (draws[0], 1 + 0.5 * draws[1]), (draws[2], 1 + draws[3])
 learnt = {
     name: estimate_divergence(*sample, steps=250, seed=seed).network
     for name, sample in (("equal", even), ("wide", wide))
@@ -383,46 +350,22 @@ ratios = {"equal": 0.5 - x, "wide": (normal(x, 0, 1) / normal(x, 1, 0.5)).log()}
 figure = new_figure(7.6, 3.0)
 left, right = figure.subplots(1, 2)
 every = torch.linspace(0, 4, 41)
-curve = [
-    2 * jensen_shannon(normal(line, 0, 1), normal(line, float(s), 1), step)
-    for s in every
-]
-left.plot(every, curve, color=BLUE, lw=1.6, label="2 JSD")
-left.plot(
-    every,
-    torch.stack(curve) - 2 * math.log(2),
-    color=SKY,
-    ls="--",
-    lw=1.6,
-    label="without log 2",
-)
+curve = torch.tensor([true_value(float(shift)) for shift in every])
+curves = {"2 JSD": curve, "without log 2": curve - 2 * math.log(2)}
+draw_lines(left, every, curves, (BLUE, SKY), lw=1.6)
 reach = [1.96 * error for error in errors]
-left.errorbar(
-    shifts,
-    estimates,
-    yerr=reach,
-    fmt="o",
-    ms=4,
-    color=VERMILION,
-    capsize=2,
-    label="estimate",
-)
+dots = {"fmt": "o", "ms": 4, "color": VERMILION, "capsize": 2, "label": "estimate"}
+left.errorbar(shifts, estimates, yerr=reach, **dots)
 left.set(xlabel="shift", ylabel="nats")
 left.legend(frameon=False, fontsize=8)
-for name, colour in (("equal", BLUE), ("wide", VERMILION)):
-    right.plot(x, learnt[name](x).detach(), color=colour, lw=1.8, label=f"V, {name}")
-    right.plot(x, ratios[name], color=colour, ls="--", lw=1.2)
+networks = {f"V, {name}": network(x).detach() for name, network in learnt.items()}
+draw_lines(right, x, networks, (BLUE, VERMILION), "-")
+truth = {f"_{name}": ratio for name, ratio in ratios.items()}  # not in the legend
+draw_lines(right, x, truth, (BLUE, VERMILION), ["--"], lw=1.2)
 right.axhline(0, color="gray", lw=0.7)
 right.set(xlabel="d", ylabel="V", ylim=(-3, 8))
 right.legend(frameon=False)
-for axes in (left, right):
-    axes.spines[["top", "right"]].set_visible(False)
 figure
-
-# %% tags=["remove-input"]
-glue("13-worst-gap", max(gaps), display=False)
-glue("13-worst-error", max(errors), display=False)
-assert float(jensen_shannon(normal(line, 0, 1), normal(line, 0, 1), step)) < 1e-9
 
 # %% [markdown]
 # The estimate is right: within {glue:text}`13-worst-gap:.3f` nats of the integral for all shifts, with standard errors
@@ -492,13 +435,11 @@ kept = [find_beta(learnt["wide"], start, 0.0, 2.0) for start in starts]
 for start, naive in zip(starts, equal, strict=True):
     assert_close(find_beta(learnt["equal"], start, 0.0, 2.0), naive, atol=1e-4, rtol=0)
 
-# %% tags=["remove-input"]
-rows = [
-    [f"{start:g}", f"{a:.3f}", f"{b:.3f}", f"{c:.3f}"]
-    for start, a, b, c in zip(starts, equal, lost, kept, strict=True)
-]
+# %%
+found = zip(starts, equal, lost, kept, strict=True)
+rows = [[f"{start:g}", *(f"{zero:.3f}" for zero in zeros)] for start, *zeros in found]
 header = ["start", "equal: Newton", "wide: Newton alone", "wide: with the fallback"]
-glue("tab-13-beta", Markdown(tables.markdown_table(header, rows)), display=False)
+page.table("beta", header, rows)
 
 # %% [markdown]
 # ````{table} Zeros of the two learnt functions of the last figure, from three starts on [0, 2].
@@ -548,13 +489,11 @@ assert objective.statistics(torch.tensor([beta])).abs() < 1e-3
 assert all(p.grad is None for p in objective.statistics.parameters())
 assert grown.grad.isfinite().all()
 
-# %% tags=["remove-input"]
-glue("13-batch-beta", beta, display=False)
-glue("13-batch-matching", int(same.sum()) // 2, display=False)
-glue("13-batch-hard-matching", int(hard_matching.sum()) // 2, display=False)
-glue("13-batch-other", int(other.sum()) // 2, display=False)
-glue("13-batch-hard-other", int(hard_other.sum()) // 2, display=False)
-glue("13-batch-anchors", int((chances.sum(dim=1) > 0).sum()), display=False)
+# %%
+pairs = {"matching": same, "hard_matching": hard_matching}
+pairs |= {"other": other, "hard_other": hard_other}
+page.say(**{f"batch_{kind}": int(chosen.sum()) // 2 for kind, chosen in pairs.items()})
+page.say(batch_beta=beta, batch_anchors=int((chances.sum(dim=1) > 0).sum()))
 
 # %% [markdown]
 # Here $\beta$ is {glue:text}`13-batch-beta:.2f`. Of {glue:text}`13-batch-matching` matching pairs
@@ -614,20 +553,18 @@ left, right = figure.subplots(1, 2)
 fixed = special_cases.fixed_statistic(x)
 for side in (x < 0, x > 0):
     left.plot(x[side], fixed[side], color=BLUE, lw=1.8)
-    right.plot(x[side], math.log(2) - positive_score(fixed[side]), color=BLUE, lw=1.8)
-    right.plot(
-        x[side], math.log(2) - negative_score(fixed[side]), color=VERMILION, lw=1.8
-    )
+    scores = positive_score(fixed[side]), negative_score(fixed[side])
+    costs = {
+        name: math.log(2) - score for name, score in zip("+-", scores, strict=True)
+    }
+    draw_lines(right, x[side], costs, (BLUE, VERMILION), "-")
 left.axhline(0, color="gray", lw=0.7)
 left.plot([-math.log(2), math.log(2)], [0, 0], "o", color=BLACK, ms=5)
-right.plot(x, x.relu(), color=BLUE, ls="--", lw=1.2)
-right.plot(x, (-x).relu(), color=VERMILION, ls="--", lw=1.2)
-right.plot(x, functional.softplus(x), color=BLUE, ls=":", lw=1.2)
-right.plot(x, functional.softplus(-x), color=VERMILION, ls=":", lw=1.2)
+for hinge, style in ((torch.relu, "--"), (functional.softplus, ":")):
+    hinges = {"+": hinge(x), "-": hinge(-x)}
+    draw_lines(right, x, hinges, (BLUE, VERMILION), [style], lw=1.2)
 left.set(xlabel="x, distance minus beta", ylabel="V", ylim=(-5, 5))
 right.set(xlabel="x, distance minus beta", ylabel="cost of a pair", ylim=(-0.1, 3))
-for axes in (left, right):
-    axes.spines[["top", "right"]].set_visible(False)
 figure
 
 # %% [markdown]
@@ -657,14 +594,6 @@ def record(erratum, failure, printed, corrected):
     tests.append(
         (erratum, failure, torch.as_tensor(printed), torch.as_tensor(corrected))
     )
-
-
-def count(fails):
-    """``k of n``, and Wilson's 95 % interval of the share."""
-    k, n = int(fails.sum()), len(fails)
-    low, high = binomtest(k, n).proportion_ci(method="wilson")
-    text = f"{k} of {n}", f"{100 * low:.0f}–{100 * high:.0f} %"
-    return [part.replace(" ", "\N{NO-BREAK SPACE}") for part in text]
 
 
 # %% [markdown]
@@ -739,16 +668,18 @@ for K in (2, 10, 100):
 grid = torch.linspace(-8, 10, 601, dtype=torch.float64)
 width = float(grid[1] - grid[0])
 shift, *deviations = torch.rand(3, 400, 1, generator=generator, dtype=torch.float64)
-p, q = (
-    normal(grid, 0, 0.5 + deviations[0]),
-    normal(grid, 2 * shift, 0.5 + deviations[1]),
-)
-a, b = (torch.zeros(400, 1, dtype=torch.float64, requires_grad=True) for _ in range(2))
+p = normal(grid, 0, 0.5 + deviations[0])
+q = normal(grid, 2 * shift, 0.5 + deviations[1])
 
 
 def value_of(V):
     """The braces of eq. 2 by quadrature, for each pair of densities."""
     return (p * positive_score(V) + q * negative_score(V)).sum(1) * width
+
+
+# %%
+a, b = (torch.zeros(400, 1, dtype=torch.float64, requires_grad=True) for _ in range(2))
+search = torch.optim.LBFGS([a, b], max_iter=300, line_search_fn="strong_wolfe")
 
 
 def climb():
@@ -758,7 +689,6 @@ def climb():
     return loss
 
 
-search = torch.optim.LBFGS([a, b], max_iter=300, line_search_fn="strong_wolfe")
 search.step(climb)
 climb()
 assert (
@@ -768,25 +698,27 @@ supremum = value_of(a + b * grid).detach()
 divergence = torch.stack(
     [jensen_shannon(*pair, width) for pair in zip(p, q, strict=True)]
 )
-record(
-    "3.2",
-    "the supremum exceeds the divergence",
-    supremum > divergence,
-    supremum > 2 * divergence + 1e-9,
-)
+too_large = supremum > divergence, supremum > 2 * divergence + 1e-9
+record("3.2", "the supremum exceeds the divergence", *too_large)
 
-ratio = p.log() - q.log()
-assert_close(value_of(ratio), 2 * divergence, atol=1e-6, rtol=0)  # the rich family
-without_log_2 = (
-    -(p * functional.softplus(-ratio) + q * functional.softplus(ratio)).sum(1) * width
-)
-assert_close(without_log_2, 2 * divergence - math.log(4), atol=1e-6, rtol=0)
+# %% [markdown]
+# The rich family, with the log-ratio in it, reaches twice the divergence. The same comes out by the generator of
+# {cite:t}`c13-nowozin2016fgan`, and by eq. {eq}`eq-13-below-information`; without the log 2 it is less by $\log 4$.
+
+
+# %%
+def assert_twice(integrand, less=0.0):
+    value = integrand.sum(1) * width
+    assert_close(value, 2 * divergence - less, atol=1e-6, rtol=0)
+
+
+ratio, m = p.log() - q.log(), (p + q) / 2
 u = ratio.exp()
-generator_of_fgan = u * ratio - (u + 1) * ((u + 1) / 2).log()
-assert_close((q * generator_of_fgan).sum(1) * width, 2 * divergence, atol=1e-6, rtol=0)
-m = (p + q) / 2
-left_over = (p * ratio - 2 * m * (m / q).log()).sum(1) * width
-assert_close(left_over, 2 * divergence, atol=1e-6, rtol=0)
+assert_twice(p * positive_score(ratio) + q * negative_score(ratio))
+assert_twice(q * (u * ratio - (u + 1) * ((u + 1) / 2).log()))
+assert_twice(p * ratio - 2 * m * (m / q).log())
+softplus = functional.softplus
+assert_twice(-p * softplus(-ratio) - q * softplus(ratio), less=math.log(4))
 
 # %% [markdown]
 # And a family that the paper uses: for both networks of {numref}`fig-13-estimate` the integrals put the value between
@@ -846,27 +778,22 @@ def weights_differ(x_plus, x_minus):
     return bool(right > 1e-6)
 
 
-x = (
-    (4 * torch.rand(400, 2, generator=generator, dtype=torch.float64) - 2)
-    .sort(dim=1)
-    .values
-)
-V = special_cases.fixed_statistic(x)
-record("3.4", "V rises between two distances", V[:, 0] < V[:, 1], -x[:, 0] < -x[:, 1])
-assert (
-    special_cases.fixed_statistic(torch.tensor([-1.0, 1.0]) * math.log(2)).abs().max()
-    < 1e-6
-)
-
 differ = []
+x = 4 * torch.rand(400, 2, generator=generator, dtype=torch.float64) - 2
 while len(differ) < 400:
     x_plus, x_minus = torch.randn(2, 6, generator=generator, dtype=torch.float64)
     violating = x_plus[x_plus > 0], x_minus[x_minus < 0]
     if min(map(len, violating)):
         differ.append([weights_differ(x_plus, x_minus), weights_differ(*violating)])
-record(
-    "3.4", "the weights are not those of the quadruplet loss", *torch.tensor(differ).T
-)
+
+# %%
+x = x.sort(dim=1).values
+V = special_cases.fixed_statistic(x)
+record("3.4", "V rises between two distances", V[:, 0] < V[:, 1], -x[:, 0] < -x[:, 1])
+unlike = "the weights are not those of the quadruplet loss"
+record("3.4", unlike, *torch.tensor(differ).T)
+zeros = torch.tensor([-1.0, 1.0]) * math.log(2)
+assert special_cases.fixed_statistic(zeros).abs().max() < 1e-6
 
 # %% [markdown]
 # ### 3.5 An image is its own best match (Algorithm 1)
@@ -929,19 +856,17 @@ with torch.random.fork_rng():
         assert (V + d).abs().max() < 0.5  # of up to 2
         assert (V.diff() < 0).all()  # eq. 9 holds at the start
 
-# %% tags=["remove-input"]
-glue("13-pretended", pretended, display=False)
-glue("13-flattered", flattered, display=False)
-rows = [
-    [number, failure, *count(printed), *count(right)]
-    for number, failure, printed, right in tests
-]
-header = ["erratum", "failure", "as printed", "95 %", "corrected", "95 %"]
-table = tables.markdown_table(header, rows).replace("---:", ":---", 1)
-glue("tab-13-errata", Markdown(table), display=False)
-for _, _, printed, right in tests:
+# %%
+from retrieval_geometry.reporting.tables import format_failures
+
+rows = []
+for number, failure, printed, right in tests:
+    rows.append([number, failure, *format_failures(printed), *format_failures(right)])
     assert printed.any()
     assert not right.any()
+header = ["erratum", "failure", "as printed", "95 %", "corrected", "95 %"]
+page.table("errata", header, rows)
+page.say(pretended=pretended, flattered=flattered)
 
 # %% [markdown]
 # ````{table} The errata: on how many random draws the printed and the corrected form fail, with Wilson's intervals of the share.
@@ -963,38 +888,34 @@ for _, _, printed, right in tests:
 # network has learnt, and where $\beta$ and the margins lie.
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Above: what a matching pair (blue) and another pair (orange, dashed) cost, as learnt, at the end of training; the line marks beta, the band the margins around it. Below: the distances of matching and of other pairs of test classes.", "name": "fig-13-loss"}, "image": {"alt": "Two panels with a common axis of distances from 0 to 2. Above, a rising and a falling curve that cross at beta. Below, two overlapping histograms."}}
-beta, alpha = told.beta, told.margin
 figure = new_figure(6.2, 4.4)
 top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[1.5, 1])
-top.plot(edges, told.positive_loss, color=BLUE, lw=2, label="matching")
-top.plot(edges, told.negative_loss, color=VERMILION, ls="--", lw=2, label="other")
+learnt_losses = {"matching": told.positive_loss, "other": told.negative_loss}
+draw_lines(top, told.edges, learnt_losses, lw=2)
 top.set(ylabel="loss of a pair", xlim=(0, 2))
 top.legend(frameon=False)
-bottom.stairs(told.after.matching, edges, fill=True, color=BLUE, alpha=0.45)
-bottom.stairs(told.after.other, edges, color=VERMILION, ls="--", lw=1.6)
+draw_heaps(bottom, told.edges, told.after.matching, told.after.other)
 bottom.set(xlabel="distance", ylabel="share of pairs")
 for axes in (top, bottom):
-    axes.axvline(beta, color=BLACK, lw=1)
-    axes.axvspan(beta - alpha, beta + alpha, color="gray", alpha=0.12, lw=0)
-    axes.spines[["top", "right"]].set_visible(False)
+    axes.axvline(told.beta, color=BLACK, lw=1)
+    band = told.beta - told.margin, told.beta + told.margin
+    axes.axvspan(*band, color="gray", alpha=0.12, lw=0)
+page.figure_from("loss", distances)
 figure
 
-# %% tags=["remove-input"]
-statistic = torch.tensor(told.statistic)
-rising = statistic.diff() > 0
-falls_to = float(edges[:-1][rising][0]) if rising.any() else 2.0
-beyond = edges[:-1] >= falls_to
-heaps = {
-    name: torch.tensor(getattr(told.after, name)) for name in ("matching", "other")
-}
-shape = (
-    f"It falls up to a distance of {falls_to:.2f} and rises beyond, where {100 * heaps['matching'][beyond].sum():.0f} % "
-    f"of the matching and {100 * heaps['other'][beyond].sum():.0f} % of the other test pairs lie"
-    if rising.any()
-    else "It falls throughout"
-)
-glue("13-shape", shape, display=False)
-glue("13-beta", beta, display=False)
+# %%
+edges = torch.tensor(told.edges)[:-1]
+rising = torch.tensor(told.statistic).diff() > 0
+shape = "It falls throughout"
+if rising.any():
+    turn = float(edges[rising][0])
+    heaps = torch.tensor(told.after.matching), torch.tensor(told.after.other)
+    beyond = [f"{100 * heap[edges >= turn].sum():.0f} %" for heap in heaps]
+    shape = (
+        f"It falls up to a distance of {turn:.2f} and rises beyond, where {beyond[0]}"
+    )
+    shape += f" of the matching and {beyond[1]} of the other test pairs lie"
+page.say(shape=shape, beta=told.beta)
 
 # %% [markdown]
 # $\beta$ is {glue:text}`13-beta:.2f`. The paper observes that $V$ "naturally converges to a decreasing function". Does
@@ -1053,49 +974,47 @@ moved = {
 }
 
 # %%
-twins_or_self = pair_labels[:, None] == pair_labels
-twins = twins_or_self & ~torch.eye(24, dtype=torch.bool)
+twins = (pair_labels[:, None] == pair_labels) & ~torch.eye(24, dtype=torch.bool)
+strangers = pair_labels[:, None] != pair_labels
 found = {}
 for name, (x, _, bound) in moved.items():
     table = torch.cdist(x, x)
     nearest = table.clone().fill_diagonal_(9).argmin(dim=1)
     r1 = float((pair_labels[nearest] == pair_labels).double().mean())
-    plus, minus = (float(table[pairs].mean()) for pairs in (twins, ~twins_or_self))
-    found[name] = bound, r1, plus, minus
+    found[name] = bound, r1, table[twins].mean(), table[strangers].mean()
 assert found["near start"][1] == 1
 assert found["far start"][0] > 1.3
 assert found["far start"][1] == 0
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Twelve classes of two points, trained by RankMI from three starts. Above: distances of the twelve matching pairs (blue, filled) and of the others (orange, dashed) at the end. Below: the learnt V.", "name": "fig-13-blind"}, "image": {"alt": "Three columns. With the near start matching pairs end at small distances and V falls. With the far start they end at distance two, beyond all others, and V rises. With the penalty they end at small distances and V falls."}}
+edges = torch.linspace(0, 2, 41)
 grid = torch.linspace(0, 2, 101)
 figure = new_figure(7.6, 3.4)
 axes = figure.subplots(2, 3, sharex=True, sharey="row", height_ratios=[1, 1.1])
-for column, (name, (x, objective, _)) in enumerate(moved.items()):
+for (above, below), (name, (x, objective, _)) in zip(
+    axes.T, moved.items(), strict=True
+):
     table = torch.cdist(x, x)
-    for pairs, style in (
-        (twins, {"color": BLUE, "histtype": "stepfilled", "alpha": 0.5}),
-        (
-            ~twins_or_self,
-            {"color": VERMILION, "histtype": "step", "ls": "--", "lw": 1.5},
-        ),
-    ):
-        axes[0, column].hist(
-            table[pairs].numpy(), 40, range=(0, 2), density=True, **style
-        )
+    heaps = [
+        table[pairs].histogram(edges, density=True) for pairs in (twins, strangers)
+    ]
+    draw_heaps(above, edges, *(heap.hist for heap in heaps))
     with torch.no_grad():
-        axes[1, column].plot(grid, objective.statistics(grid), color=BLACK, lw=1.8)
-    axes[1, column].axhline(0, color="gray", lw=0.7)
-    axes[1, column].set(xlabel=f"distance, {name}", ylim=(-20, 12))
-    for panel in axes[:, column]:
-        panel.spines[["top", "right"]].set_visible(False)
+        below.plot(grid, objective.statistics(grid), color=BLACK, lw=1.8)
+    below.axhline(0, color="gray", lw=0.7)
+    below.set(xlabel=f"distance, {name}", ylim=(-20, 12))
 axes[0, 0].set(yticks=[], ylabel="density")
 axes[1, 0].set_ylabel("V")
 figure
 
-# %% tags=["remove-input"]
+# %%
+forms = (".3f", ".2f", ".2f", ".2f")
 rows = [
-    [name, f"{bound:.3f}", f"{r1:.2f}", f"{plus:.2f}", f"{minus:.2f}"]
-    for name, (bound, r1, plus, minus) in found.items()
+    [
+        name,
+        *(f"{float(value):{form}}" for value, form in zip(values, forms, strict=True)),
+    ]
+    for name, values in found.items()
 ]
 header = [
     "",
@@ -1104,8 +1023,8 @@ header = [
     "mean distance, matching",
     "mean distance, others",
 ]
-glue("tab-13-blind", Markdown(tables.markdown_table(header, rows)), display=False)
-glue("13-far-bound", found["far start"][0], display=False)
+page.table("blind", header, rows)
+page.say(far_bound=found["far start"][0])
 
 # %% [markdown]
 # ````{table} Twenty-four points after 120 steps of RankMI. The bound is at most 2 log 2 = 1.386.
@@ -1131,77 +1050,62 @@ glue("13-far-bound", found["far start"][0], display=False)
 
 
 # %%
-def held(images):
-    stack = stack_images(images, load_embedding_network())
-    place = {name: i for i, name in enumerate(images.ids)}
-    return replace(images, read=lambda name: stack[place[name]])
+from retrieval_geometry.datasets import class_split, glyphs
+from retrieval_geometry.features import load_embedding_network
+from retrieval_geometry.reporting.learning_toys import held
+from retrieval_geometry.training import TrainingConfig, embed, stack_images, train
+
+network = load_embedding_network("glyph_cnn_bn", dim=32, seed=seed)
+train_images, test_images = class_split(glyphs(n_maps=1), 0.6, seed=0)
+test_images, _ = class_split(test_images, 60, seed=0)  # enough for a page
+train_images = held(train_images, network)
+test_images = held(test_images, network)
+
+# %%
+some = stack_images(train_images.subset(range(0, 5_000, 20)), network)
+network.standardize_head(some)  # as in chapter 10
+network.to(device)
+objective = RankMILoss(updates=told.updates, seed=seed)
+batches = {"batch_size": 64, "per_class": 4, "seed": seed}
+config = TrainingConfig(steps=100, accelerator=device, **batches)
+before = embed(network, test_images)
+train(network, objective, train_images, config)
+after = embed(network, test_images)
 
 
+# %%
 def inverted(image):
     """Black on white? The frame of a glyph is background."""
     return bool(image[:, :2].float().mean() > 128)
 
 
-train_images, test_images = class_split(glyphs(n_maps=1), 0.6, seed=0)
-test_images, _ = class_split(test_images, 60, seed=0)  # enough for a page
-train_images, test_images = held(train_images), held(test_images)
-some = stack_images(train_images.subset(range(0, 5_000, 20)), load_embedding_network())
-network = load_embedding_network("glyph_cnn_bn", dim=32, seed=seed)
-for momentum in (
-    1.0,
-    0.1,
-):  # first take the statistics of these images, as in chapter 10
-    for layer in network.modules():
-        if isinstance(layer, torch.nn.BatchNorm2d):
-            layer.momentum = momentum
-    if momentum == 1.0:
-        network.standardize_head(some)
-network.to(device)
-objective = RankMILoss(updates=told.updates, seed=seed)
-config = TrainingConfig(
-    steps=100, batch_size=64, per_class=4, seed=seed, accelerator=device
-)
-before = embed(network, test_images)
-train(network, objective, train_images, config)
-after = embed(network, test_images)
-
-# %%
-test_labels = test_images.labels
-black_on_white = torch.tensor(
-    [inverted(test_images.load(i)) for i in range(len(test_images))]
-)
-match = (test_labels[:, None] == test_labels) & ~torch.eye(
-    len(test_labels), dtype=torch.bool
-)
+labels = test_images.labels
+colouring = [inverted(test_images.load(i)) for i in range(len(labels))]
+black_on_white = torch.tensor(colouring)
+match = (labels[:, None] == labels) & ~torch.eye(len(labels), dtype=torch.bool)
 alike = black_on_white[:, None] == black_on_white
 kinds = {
     "matching, same colouring": match & alike,
     "matching, opposite colouring": match & ~alike,
-    "other": test_labels[:, None] != test_labels,
+    "other": labels[:, None] != labels,
 }
+gaps = torch.cdist(before, before), torch.cdist(after, after)
 medians = {
-    kind: [float(torch.cdist(x, x)[pairs].median()) for x in (before, after)]
+    kind: [float(table[pairs].median()) for table in gaps]
     for kind, pairs in kinds.items()
 }
 
-# %% tags=["remove-input"]
-rows = [
-    [kind, *(f"{value:.2f}" for value in values)] for kind, values in medians.items()
-]
-header = ["pairs of test images", "before", "after"]
-glue("tab-13-colouring", Markdown(tables.markdown_table(header, rows)), display=False)
-nearer = [
-    medians["matching, opposite colouring"][when] < medians["other"][when]
-    for when in (0, 1)
-]
-words = ["nearer than" if near else "no nearer than" for near in nearer]
-glue("13-side-before", words[0], display=False)
-glue("13-side-after", words[1], display=False)
-live = evaluate_embeddings(after, test_labels, clustering=False)["R@1"].interval
-glue("13-live", f"{live.value:.2f} [{live.low:.2f}, {live.high:.2f}]", display=False)
-glue("13-live-classes", len(test_labels.unique()), display=False)
-glue("13-bench-classes", len(bench.groups.sizes), display=False)
-glue("13-bench-r1", f"{bench['rankmi'].metrics['R@1'].value:.2f}", display=False)
+# %%
+from retrieval_geometry.evaluation import evaluate_embeddings
+
+rows = [[kind, *(f"{value:.2f}" for value in row)] for kind, row in medians.items()]
+page.table("colouring", ["pairs of test images", "before", "after"], rows)
+crossed = zip(medians["matching, opposite colouring"], medians["other"], strict=True)
+sides = ["nearer than" if near < far else "no nearer than" for near, far in crossed]
+page.say(side_before=sides[0], side_after=sides[1])
+page.say(live=evaluate_embeddings(after, labels, clustering=False)["R@1"].interval)
+page.say(live_classes=len(labels.unique()), bench_classes=len(bench.groups.sizes))
+page.say(bench_r1=f"{bench['rankmi'].metrics['R@1'].value:.2f}")
 
 # %% [markdown]
 # ````{table} Median distances before and after 100 steps of RankMI on glyphs.
@@ -1224,8 +1128,12 @@ glue("13-bench-r1", f"{bench['rankmi'].metrics['R@1'].value:.2f}", display=False
 # The paper's supplement varies depth and width of the statistics network, the number $k$ of its updates, the dimension
 # and the batch. {numref}`tab-13-ablations` changes one thing at a time.
 
-# %% tags=["hide-input", "remove-output"]
-handwriting = load_recorded("rankmi-ablations", "real")
+# %%
+from retrieval_geometry.experiments.comparisons import against_each, tally
+from retrieval_geometry.reporting import tables
+from retrieval_geometry.reporting.learning_tables import by_method, lead_cells
+
+handwriting = page.load_recorded("rankmi-ablations", "real")
 
 
 def changes_of(run):
@@ -1234,60 +1142,42 @@ def changes_of(run):
     return against_each(run, "base", variants, ("R@1", "AP@R"), reverse=True)
 
 
-def signed(gap):
-    mark = "**" if gap.low > 0 or gap.high < 0 else ""
-    return f"{mark}{gap.value:+.3f}{mark} [{gap.low:+.3f}, {gap.high:+.3f}]"
+# %%
+names = {entry.method: entry.label for entry in ablations.methods}
+each_model = {
+    entry.method: ", ".join(f"{value:.3f}" for value in entry.models.means["R@1"])
+    for entry in ablations.methods
+}
+changes, recorded = changes_of(ablations), changes_of(handwriting)
+gains, ap_gains = lead_cells(changes, "R@1"), lead_cells(changes, "AP@R")
+rows = by_method(names, each_model, gains, ap_gains, lead_cells(recorded, "R@1"))
+header = ["what is changed", "R@1, each model", "R@1 minus base", "AP@R minus base"]
+header += ["Omniglot: R@1 minus base"]
+page.table("ablations", header, rows, results=[ablations, handwriting])
+page.markdown("omniglot", tables.provenance_table(handwriting), [handwriting])
 
+# %%
+from retrieval_geometry.reporting.learning_tables import seed_ranges
 
-changes, recorded_changes = changes_of(ablations), changes_of(handwriting)
-rows = []
-for entry in ablations.methods:
-    by_seed = ", ".join(f"{value:.3f}" for value in entry.models.means["R@1"])
-    changed = changes.get(entry.method)
-    cells = [signed(changed[metric]) if changed else "–" for metric in ("R@1", "AP@R")]
-    recorded = recorded_changes.get(entry.method)
-    rows.append(
-        [entry.label, by_seed, *cells, signed(recorded["R@1"]) if recorded else "–"]
-    )
-header = [
-    "what is changed",
-    "R@1, each model",
-    "R@1 minus base",
-    "AP@R minus base",
-    "Omniglot: R@1 minus base",
-]
-glue("tab-13-ablations", Markdown(tables.markdown_table(header, rows)), display=False)
-glue("tab-13-omniglot", Markdown(tables.provenance_table(handwriting)), display=False)
-glue("13-omniglot-protocol", handwriting.settings["protocol"], display=False)
-glue("13-omniglot-steps", handwriting.settings["steps"], display=False)
-glue(
-    "13-omniglot-base", f"{handwriting['base'].metrics['R@1'].value:.3f}", display=False
-)
-
-# %% tags=["remove-input"]
-labels_of = {entry.method: entry.label for entry in ablations.methods}
-spread = {}
-for entry in ablations.methods:
-    spread[entry.method] = max(entry.models.means["R@1"]) - min(
-        entry.models.means["R@1"]
-    )
+spread = seed_ranges(ablations, "R@1")
 widest = max(spread, key=spread.get)
-most = max(changes, key=lambda name: changes[name]["R@1"].value)
-least = min(changes, key=lambda name: changes[name]["R@1"].value)
-clear = [labels_of[name] for name in changes if changes[name]["R@1"].low > 0]
-worse = [labels_of[name] for name in changes if changes[name]["R@1"].high < 0]
-glue("13-widest", labels_of[widest], display=False)
-glue("13-widest-spread", spread[widest], display=False)
-glue("13-most", f"{labels_of[most]} ({changes[most]['R@1'].value:+.3f})", display=False)
-glue(
-    "13-least",
-    f"{labels_of[least]} ({changes[least]['R@1'].value:+.3f})",
-    display=False,
+gaps = {name: gap["R@1"] for name, gap in changes.items()}
+least, *_, most = sorted(gaps, key=lambda name: gaps[name].value)
+clear = [names[name] for name, gap in gaps.items() if gap.low > 0]
+worse = [names[name] for name, gap in gaps.items() if gap.high < 0]
+page.say(widest=names[widest], widest_spread=spread[widest])
+page.say(most=f"{names[most]} ({gaps[most].value:+.3f})")
+page.say(least=f"{names[least]} ({gaps[least].value:+.3f})")
+page.say(clear="; ".join(clear) or "none", worse="; ".join(worse) or "none")
+
+# %%
+page.say(
+    base_updates=int(ablations.details.value),
+    models=ablations.settings["models a method"],
+    omniglot_protocol=handwriting.settings["protocol"],
+    omniglot_steps=handwriting.settings["steps"],
+    omniglot_base=f"{handwriting['base'].metrics['R@1'].value:.3f}",
 )
-glue("13-clear", "; ".join(clear) or "none", display=False)
-glue("13-worse", "; ".join(worse) or "none", display=False)
-glue("13-base-updates", int(ablations.details.value), display=False)
-glue("13-models", ablations.settings["models a method"], display=False)
 
 # %% [markdown]
 # ````{table} RankMI with one choice changed: R@1 of each trained model, and differences to the base with intervals over classes (on Omniglot: alphabets) and models, all of a data set at once with 95 % (bold: zero lies outside). The base takes as many statistics updates as were chosen on validation classes. The last column is a recorded run.
@@ -1324,47 +1214,39 @@ glue("13-models", ablations.settings["models a method"], display=False)
 # papers with different networks and dimensions (of the single models only margin and FastAP share its ResNet-50). What
 # can be compared is the *order*.
 
-# %% tags=["hide-input", "remove-output"]
+# %%
+from retrieval_geometry.papers.rankmi.printed import TABLES
+
+ranked = sorted(bench.methods, key=lambda entry: -entry.metrics["R@1"].value)
+names = {entry.method: entry.label for entry in ranked}
 rivals = [entry.method for entry in bench.methods if entry.method != "rankmi"]
 against = against_each(bench, "rankmi", rivals, ("R@1", "AP@R"))
-rows = []
-for entry in sorted(bench.methods, key=lambda entry: -entry.metrics["R@1"].value):
-    printed = [TABLES[name].get(entry.method) for name in TABLES]
-    rows.append(
-        [
-            entry.label,
-            *(f"{cell[0]:.1f}" if cell else "–" for cell in printed),
-            tables.format_metric(entry.metrics["R@1"]),
-            *(
-                signed(against[entry.method][m]) if entry.method in against else "–"
-                for m in ("R@1", "AP@R")
-            ),
-        ]
-    )
-header = ["loss", *(f"R@1, {name}" for name in ("CUB", "Cars", "SOP")), "R@1, here"]
-header += ["RankMI minus it, R@1", "RankMI minus it, AP@R"]
-glue("tab-13-bench", Markdown(tables.markdown_table(header, rows)), display=False)
-
-# %% tags=["remove-input"]
-PAPER = TABLES["CUB-200-2011"]
-common = [entry.method for entry in bench.methods if entry.method in PAPER]
-ours = {name: bench[name].metrics["R@1"].value for name in common}
-ordered = [
-    (PAPER[a][0] - PAPER[b][0]) * (ours[a] - ours[b]) > 0
-    for i, a in enumerate(common)
-    for b in common[i + 1 :]
+printed = [
+    {name: f"{row[0]:.1f}" for name, row in table.items()} for table in TABLES.values()
 ]
-ahead, undecided, behind = tally(metrics["R@1"] for metrics in against.values())
-glue("13-ordered", f"{sum(ordered)} of {len(ordered)}", display=False)
-glue("13-common", len(common), display=False)
-glue("13-ahead", ahead, display=False)
-glue("13-behind", behind, display=False)
-glue("13-open", undecided, display=False)
-glue("13-bench-protocol", bench.settings["protocol"], display=False)
-glue("13-bench-steps", bench.settings["steps"], display=False)
-glue("13-bench-models", bench.settings["models a method"], display=False)
+ours = {entry.method: tables.format_metric(entry.metrics["R@1"]) for entry in ranked}
+leads = lead_cells(against, "R@1"), lead_cells(against, "AP@R")
+rows = by_method(names, *printed, ours, *leads)
+header = ["loss", "R@1, CUB", "R@1, Cars", "R@1, SOP", "R@1, here"]
+header += ["RankMI minus it, R@1", "RankMI minus it, AP@R"]
+page.table("bench", header, rows, results=[bench])
+
+# %%
+from retrieval_geometry.papers.rankmi.claims import CLAIMS
+from retrieval_geometry.reporting.claims import check_all
+from retrieval_geometry.reporting.learning_tables import pairs_in_order
+
+cub = {name: row[0] for name, row in TABLES["CUB-200-2011"].items()}
+here = {entry.method: entry.metrics["R@1"].value for entry in bench.methods}
+ordered, pairs = pairs_in_order(cub, here)
+ahead, undecided, behind = tally(gaps["R@1"] for gaps in against.values())
+page.say(ordered=f"{ordered} of {pairs}", common=len(cub.keys() & here.keys()))
+page.say(ahead=ahead, behind=behind, open=undecided)
+page.say(bench_protocol=bench.settings["protocol"])
+page.say(bench_steps=bench.settings["steps"])
+page.say(bench_models=bench.settings["models a method"])
 verdicts = check_all(CLAIMS, {r.experiment: r for r in (bench, distances)}, profile)
-glue("tab-13-claims", Markdown(tables.claims_table(verdicts)), display=False)
+page.markdown("claims", tables.claims_table(verdicts), [bench, distances])
 
 # %% [markdown]
 # ````{table} R@1 of losses: in per cent as the paper prints it for CUB-200-2011, Cars196 and Stanford Online Products, and here as a share with intervals over classes and models; and RankMI minus each loss, with intervals that all hold at once. Sorted by our R@1.
@@ -1386,33 +1268,38 @@ glue("tab-13-claims", Markdown(tables.claims_table(verdicts)), display=False)
 # {numref}`fig-13-retrieved` is Figure 4 of the paper for the model that was trained on this page: five queries, evenly
 # spread over the test images, and one whose nearest image is wrong.
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Queries (left) and their seven nearest test glyphs under the model trained on this page. Blue, solid: same character; orange, dashed: another.", "name": "fig-13-retrieved"}, "image": {"alt": "Six rows of a query glyph and seven retrieved glyphs, framed by whether they show the same character."}}
-nearest = nearest_neighbours(after, after, 7, exclude_self=torch.arange(len(after)))[1]
-right = test_labels[nearest] == test_labels[:, None]
+# %%
+from retrieval_geometry.evaluation import nearest_neighbours
+
+everyone = torch.arange(len(after))
+nearest = nearest_neighbours(after, after, 7, exclude_self=everyone)[1]
+right = labels[nearest] == labels[:, None]
 queries = list(range(len(after) // 10, len(after), len(after) // 5))[:5]
 queries.append(int((~right[:, 0]).nonzero()[0, 0]))
+
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Queries (left) and their seven nearest test glyphs under the model trained on this page. Blue, solid: same character; orange, dashed: another.", "name": "fig-13-retrieved"}, "image": {"alt": "Six rows of a query glyph and seven retrieved glyphs, framed by whether they show the same character."}}
+from retrieval_geometry.reporting.drawing import draw_framed
+
+framed = (
+    {"color": BLUE, "lw": 2.4, "ls": "-"},
+    {"color": VERMILION, "lw": 2.4, "ls": "--"},
+)
 figure = new_figure(5.2, 4.0)
 axes = figure.subplots(6, 8)
 for row, query in zip(axes, queries, strict=True):
-    for panel, index in zip(row, [query, *nearest[query].tolist()], strict=True):
-        panel.imshow(test_images.load(index).permute(1, 2, 0))
-        panel.set(xticks=[], yticks=[])
-    for panel, good in zip(row[1:], right[query].tolist(), strict=True):
-        panel.spines[:].set(
-            color=BLUE if good else VERMILION, lw=2.4, ls="-" if good else "--"
-        )
+    found = [query, *nearest[query].tolist()]
+    frames = [framed[0] if good else framed[1] for good in right[query].tolist()]
+    draw_framed(row, [test_images.load(i) for i in found], [{"color": BLACK}, *frames])
 axes[0, 0].set_title("query", fontsize=9)
 figure
 
-# %% tags=["remove-input"]
-same_colour = black_on_white[nearest[:, 0]] == black_on_white
-glue("13-same-colour", 100 * float(same_colour.double().mean()), display=False)
-crossed = (
-    right & (black_on_white[nearest] != black_on_white[:, None])
-).sum() / right.sum().clamp_min(1)
-share = (match & ~alike).sum() / match.sum()
-glue("13-crossed", 100 * float(crossed), display=False)
-glue("13-crossed-share", 100 * float(share), display=False)
+# %%
+same_colour = black_on_white[nearest] == black_on_white[:, None]
+crossed = (right & ~same_colour).sum() / right.sum().clamp_min(1)
+page.say(same_colour=100 * same_colour[:, 0].double().mean())
+page.say(
+    crossed=100 * crossed, crossed_share=100 * (match & ~alike).sum() / match.sum()
+)
 
 # %% [markdown]
 # The nearest image has the query's colouring in {glue:text}`13-same-colour:.0f` % of the cases. Of the correct answers

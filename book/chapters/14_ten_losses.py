@@ -32,16 +32,11 @@ device = "cpu"
 seed = 0
 
 # %%
-<<<<<<< HEAD
-from IPython.display import Markdown
-from myst_nb import glue
-from retrieval_geometry.experiments import load_or_run
-=======
 import itertools
 from statistics import median
 
-from retrieval_geometry.experiments import rankmi_claims, wasserstein_claims
->>>>>>> b1174840e73c743d60da88ecd70721abb5fbd2b2
+from retrieval_geometry.papers.rankmi import claims as rankmi_claims
+from retrieval_geometry.papers.wasserstein_dml import claims as wasserstein_claims
 from retrieval_geometry.experiments.comparisons import (
     against_each,
     difference,
@@ -49,18 +44,10 @@ from retrieval_geometry.experiments.comparisons import (
     tally,
     transport_sides,
 )
-<<<<<<< HEAD
 from retrieval_geometry.experiments.learning.methods import METHODS, TEN_LOSSES
-from retrieval_geometry.papers.rankmi import claims as rankmi_claims
 from retrieval_geometry.papers.rankmi.printed import TABLES
-from retrieval_geometry.papers.wasserstein_dml import claims as wasserstein_claims
 from retrieval_geometry.papers.wasserstein_dml.printed import TABLE1
-=======
-from retrieval_geometry.experiments.learning_methods import METHODS, TEN_LOSSES
-from retrieval_geometry.experiments.rankmi_paper import TABLES
-from retrieval_geometry.experiments.wasserstein_paper import TABLE1
 from retrieval_geometry.page import Page
->>>>>>> b1174840e73c743d60da88ecd70721abb5fbd2b2
 from retrieval_geometry.reporting import tables
 from retrieval_geometry.reporting.claims import check_all
 from retrieval_geometry.reporting.drawing import BLUE, VERMILION, draw_intervals

@@ -11,6 +11,8 @@ from retrieval_geometry.reporting.learning_tables import (
     by_method,
     claims_by_run,
     format_lead,
+    lead_cells,
+    pairs_in_order,
     seed_ranges,
     settings_table,
     trained,
@@ -77,3 +79,14 @@ def test_a_claim_is_said_once_and_judged_by_each_run() -> None:
         "| A beats B. (`toy`, Table 1) *All.* | here | **reproduced** | why |",
         "|  | real | **inconclusive** | why |",
     ]
+
+
+def test_a_column_of_leads_has_one_metric() -> None:
+    gap = Comparison("a", "b", "R@1", 0.1, 0.05, 0.2, queries=9, groups=3)
+    found = {"b": {"R@1": gap, "AP@R": replace(gap, value=0.15)}}
+    assert lead_cells(found, "AP@R") == {"b": format_lead(replace(gap, value=0.15))}
+
+
+def test_pairs_of_common_methods_are_compared() -> None:
+    assert pairs_in_order({"a": 3, "b": 2, "c": 1, "d": 0}, {"a": 0.9, "c": 0.7, "b": 0.8}) == (3, 3)
+    assert pairs_in_order({"a": 3, "b": 3}, {"a": 0.9, "b": 0.8}) == (0, 1)

@@ -1,6 +1,8 @@
 from dataclasses import replace
 
+import numpy as np
 import pytest
+import torch
 from bs4 import BeautifulSoup
 from markdown_it import MarkdownIt
 
@@ -9,7 +11,9 @@ from retrieval_geometry.reporting.claims import Reach
 from retrieval_geometry.reporting.tables import (
     claims_table,
     evidence_list,
+    format_failures,
     format_metric,
+    format_power,
     format_seconds,
     markdown_table,
     provenance_table,
@@ -29,6 +33,18 @@ def cells(table: str) -> list[list[str]]:
     return [
         [c.strip() for c in line.strip("|").replace("\\|", "¦").split("|")] for line in table.splitlines()
     ]
+
+
+@pytest.mark.parametrize(("value", "text"), [(6e-8, "6e-8"), (1.0, "1e0"), (1.2e10, "1e10"), (0, "0e0")])
+def test_powers_have_one_digit(value, text):
+    assert format_power(value) == text
+
+
+def test_failures_have_the_interval_of_wilson():
+    fails = np.zeros((20, 5), dtype=bool)
+    fails[0] = True
+    assert [text.replace(NO_BREAK, " ") for text in format_failures(fails)] == ["5 of 100", "2–11 %"]
+    assert format_failures(torch.tensor([True]))[0] == f"1{NO_BREAK}of{NO_BREAK}1"
 
 
 @pytest.mark.parametrize(

@@ -129,7 +129,7 @@ def _literal(path: Path) -> str:
 
 def _kernel_manager(descriptors: tuple[int, ...]) -> type:
     """A starter of kernels that hold these descriptors open."""
-    from jupyter_client import AsyncKernelManager
+    from jupyter_client.manager import AsyncKernelManager
 
     class KernelManager(AsyncKernelManager):
         async def start_kernel(self, **options: Any) -> None:  # type: ignore[override]

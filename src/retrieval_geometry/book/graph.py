@@ -17,6 +17,7 @@ from retrieval_geometry._sealed import FIELD, json_digest, parse_json
 from retrieval_geometry._sources import Sources, combined, literal
 from retrieval_geometry.book.digests import MISSING, digest_of, digest_of_folder
 from retrieval_geometry.book.project import Project
+from retrieval_geometry.book.published import repository_url
 from retrieval_geometry.experiments.context import RunContext
 from retrieval_geometry.experiments.registry import experiments, find, recorded, why_stale
 from retrieval_geometry.reporting.provenance import library_versions
@@ -85,6 +86,7 @@ def pages_source(project: Project, sources: Sources | None = None) -> str:
     return combined(
         [
             sources.digest(sources.closure(sources.file("retrieval_geometry.book.stage"))),
+            repository_url(project.root) or "not published",
             *(digest_of(path) for path in (project.root / "_config.yml", *project.page_files(), *executed)),
         ]
     )

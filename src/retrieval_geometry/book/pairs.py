@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from retrieval_geometry.book.project import Project
+from retrieval_geometry.book.published import installed_from, repository_url, with_install
 
 
-def notebook_text(script: Path) -> str:
-    """Return the paired notebook of a chapter as the text of an ``.ipynb`` file."""
+def notebook_text(script: Path, repository: str | None = None) -> str:
+    """Return the paired notebook of a chapter as the text of an ``.ipynb`` file.
+
+    Args:
+        script: of the chapter.
+        repository: where the project is published; a cell of the notebook installs it from there.
+    """
     import jupytext
     import nbformat
 
@@ -21,6 +28,7 @@ def notebook_text(script: Path) -> str:
     )
     for number, cell in enumerate(notebook.cells):
         cell["id"] = f"cell-{number:03d}"
+    notebook.cells = nbformat.from_dict(with_install(notebook.cells, repository))
     notebook.nbformat, notebook.nbformat_minor = 4, 5
     return nbformat.writes(notebook, version=4) + "\n"
 
@@ -28,22 +36,33 @@ def notebook_text(script: Path) -> str:
 def sync(project: Project) -> list[str]:
     """Write every pair that is out of step; return the names of the notebooks written or removed."""
     project.notebooks.mkdir(exist_ok=True)
-    changed = out_of_step(project)
+    repository = repository_url(project.root)
+    changed = _differing(project, lambda pair: repository)
     for name in changed:
         script, pair = project.chapters / f"{name}.py", project.notebooks / f"{name}.ipynb"
         if script.exists():
-            pair.write_text(notebook_text(script))
+            pair.write_text(notebook_text(script, repository))
         else:
             pair.unlink()
     return changed
 
 
 def out_of_step(project: Project) -> list[str]:
-    """Return the names of chapters whose notebook is missing, differs, or has lost its script."""
+    """Return the names of chapters whose notebook is missing, differs, or has lost its script.
+
+    A fork may keep the address that its notebooks install from.
+    """
+    return _differing(project, installed_from)
+
+
+def _differing(project: Project, repository: Callable[[str], str | None]) -> list[str]:
+    """Names of chapters whose pair is not as it would be written for the repository that it leads to."""
     scripts = {path.stem: path for path in project.chapters.glob("*.py")}
-    pairs = {path.stem: path for path in project.notebooks.glob("*.ipynb")}
+    pairs = {path.stem: path.read_text() for path in project.notebooks.glob("*.ipynb")}
     return sorted(
         name
         for name in scripts.keys() | pairs.keys()
-        if name not in scripts or name not in pairs or pairs[name].read_text() != notebook_text(scripts[name])
+        if name not in scripts
+        or name not in pairs
+        or pairs[name] != notebook_text(scripts[name], repository(pairs[name]))
     )

@@ -20,6 +20,7 @@ from retrieval_geometry.book import costs
 from retrieval_geometry.book.digests import digest_of_folder
 from retrieval_geometry.book.notes import Shown, shown_results, with_cost, with_origins
 from retrieval_geometry.book.project import Project
+from retrieval_geometry.book.published import repository_url, with_install
 from retrieval_geometry.reporting.results import Result
 
 # Jupyter Book always adds this run-in-the-page script, twice, which browsers report as an error.
@@ -112,12 +113,13 @@ def failure(log: str, folder: Path) -> Exception:
 def stage(project: Project, results: Sequence[Result]) -> None:
     """Copy configuration, texts and executed chapters to the staging folder; only what changed is written."""
     contents = {name: source.read_bytes() for source, name in project.page_files().items()}
-    contents["_config.yml"] = _config(project).encode()
-    repository = _github_url(project.root)
+    repository = repository_url(project.root)
+    contents["_config.yml"] = _config(project, repository).encode()
     for name in project.chapter_names():
         notebook = json.loads((project.executed / f"{name}.ipynb").read_text())
         shown = _shown(project, notebook)
         page = with_cost(with_origins(notebook, shown, repository), shown)
+        page["cells"] = with_install(page["cells"], repository)
         contents[f"notebooks/{name}.ipynb"] = (json.dumps(page, indent=1) + "\n").encode()
         for result in shown.values():
             contents |= result.files()
@@ -143,22 +145,12 @@ def _shown(project: Project, notebook: dict[str, Any]) -> dict[str, Shown]:
     return {place: Shown.find(place, project.recorded, results) for place in sorted(places)}
 
 
-def _config(project: Project) -> str:
-    """Return ``_config.yml`` with this checkout's own repository, so that forks link to themselves."""
+def _config(project: Project, url: str | None) -> str:
+    """Return ``_config.yml`` with this checkout's own address, or without buttons that would lead nowhere."""
     config = yaml.safe_load((project.root / "_config.yml").read_text())
-    if url := _github_url(project.root):
+    if url is None:
+        del config["repository"], config["launch_buttons"]
+        config["html"] |= {"use_repository_button": False, "use_issues_button": False}
+    else:
         config["repository"]["url"] = url
     return yaml.safe_dump(config, sort_keys=False)
-
-
-def _github_url(root: Path) -> str | None:
-    """Return the checkout's GitHub address: from the workflow's environment, else from its ``origin``."""
-    if name := os.environ.get("GITHUB_REPOSITORY"):
-        return f"https://github.com/{name}"
-    if not shutil.which("git"):
-        return None
-    origin = subprocess.run(
-        ["git", "-C", str(root), "remote", "get-url", "origin"], text=True, capture_output=True, check=False
-    ).stdout
-    match = re.search(r"github\.com[:/]([\w.-]+/[\w.-]+?)(?:\.git)?/?\s*$", origin)
-    return f"https://github.com/{match[1]}" if match else None

@@ -16,7 +16,7 @@ method. Problems that these loops do not solve are left to the steps there. Of t
 """
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,7 +70,13 @@ class Workspace(NamedTuple):
 
 @compiled(FREE_ORDER)
 def point_costs(
-    x: NDArray, y: NDArray, left: Integers, right: Integers, squared: bool, symmetric: bool, out: Floats
+    x: NDArray[Any],
+    y: NDArray[Any],
+    left: Integers,
+    right: Integers,
+    squared: bool,
+    symmetric: bool,
+    out: Floats,
 ) -> None:
     """Distances ``out (B, n, m)`` of the points of x[left[k]] and y[right[k]], or their squares.
 
@@ -110,7 +116,13 @@ def point_costs(
 
 @compiled(FREE_ORDER)
 def add_pulls(
-    x: NDArray, y: NDArray, left: Integers, right: Integers, weights: NDArray, grad: Floats, grad_x: NDArray
+    x: NDArray[Any],
+    y: NDArray[Any],
+    left: Integers,
+    right: Integers,
+    weights: NDArray[Any],
+    grad: Floats,
+    grad_x: NDArray[Any],
 ) -> None:
     """Add grad[k] sum_j weights[k, i, j] (x_i - y_j), for the pair of sets k, to the gradient of x_i.
 

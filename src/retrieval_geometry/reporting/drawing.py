@@ -230,7 +230,7 @@ def ellipse(cov: Any, mean: Any = (0.0, 0.0), radius: float = 1.0) -> np.ndarray
 
 
 def draw_picture(axes: "Axes", picture: Any, name: str = "", side: str = "left") -> None:
-    """A picture ``(3, H, W)`` in a frame without ticks, with its name at the ``left`` or at the ``bottom``."""
+    """A picture ``(3, H, W)`` in a frame without ticks, with its name at the ``left`` or ``bottom``."""
     axes.imshow(np.moveaxis(np.asarray(picture), 0, -1))
     axes.set(xticks=[], yticks=[], **{"ylabel" if side == "left" else "xlabel": name})
 
@@ -245,7 +245,8 @@ def draw_values(axes: "Axes", table: Any, names: Sequence[str], digits: int = 2,
         digits: decimals of the numbers.
         options: of ``Axes.imshow``, such as ``cmap``.
     """
-    axes.imshow(np.asarray(table), **({"cmap": "cividis", "vmin": 0, "vmax": 1} | options))
+    shading: dict[str, Any] = {"cmap": "cividis", "vmin": 0, "vmax": 1}
+    axes.imshow(np.asarray(table), **(shading | options))
     for (i, j), value in np.ndenumerate(np.asarray(table)):
         look: dict[str, Any] = {
             "ha": "center",

@@ -1,6 +1,7 @@
 """Rows of the tables that compare ways to learn a metric; a dash where a way was not run."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import combinations
 
 from retrieval_geometry.reporting.claims import ClaimRow
 from retrieval_geometry.reporting.findings import Comparison
@@ -39,6 +40,11 @@ def format_lead(lead: Comparison, digits: int = 3) -> str:
     return f"**{value}** {interval}" if lead.low > 0 or lead.high < 0 else f"{value} {interval}"
 
 
+def lead_cells(found: Mapping[str, Mapping[str, Comparison]], metric: str) -> dict[str, str]:
+    """The leads of one metric as a column for :func:`by_method`."""
+    return {method: format_lead(leads[metric]) for method, leads in found.items()}
+
+
 def trained(result: Result) -> list[MethodResult]:
     """The methods of which models were trained; a network taken as it is has none."""
     return [entry for entry in result.methods if entry.models is not None and entry.models.trained]
@@ -48,6 +54,17 @@ def seed_ranges(result: Result, metric: str) -> dict[str, float]:
     """For each trained method the range of a metric between its models, at least 0."""
     values = {entry.method: entry.models.means[metric] for entry in trained(result) if entry.models}
     return {method: max(of_models) - min(of_models) for method, of_models in values.items()}
+
+
+def pairs_in_order(first: Mapping[str, float], second: Mapping[str, float]) -> tuple[int, int]:
+    """Of the pairs of methods that both have: those in the same order in both, and all.
+
+    >>> pairs_in_order({"a": 3, "b": 2, "c": 1}, {"a": 0.5, "c": 0.7, "b": 0.4})
+    (1, 3)
+    """
+    common = [name for name in second if name in first]
+    pairs = list(combinations(common, 2))
+    return sum((first[a] - first[b]) * (second[a] - second[b]) > 0 for a, b in pairs), len(pairs)
 
 
 def claims_by_run(judged: Mapping[str, Sequence[ClaimRow]]) -> str:

@@ -5,13 +5,15 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from retrieval_geometry._text import markdown_text
 from retrieval_geometry.reporting.claims import ClaimRow
 from retrieval_geometry.reporting.measured import Metric
 from retrieval_geometry.reporting.results import (
     Result,
 )
-from retrieval_geometry.reporting.typeset import unbroken
+from retrieval_geometry.reporting.typeset import NO_BREAK, unbroken
 
 METRIC_NAMES = {"P@1": "Top-1", "P@5": "Top-5", "P@10": "Top-10"}
 SMALLER_IS_BETTER = {"variation", "noise"}
@@ -65,6 +67,26 @@ def format_seconds(seconds: float | None) -> str:
         if seconds >= factor:
             return f"{_two_digits(seconds / factor)} {unit}"
     return f"{_two_digits(seconds / 1e-9)} ns"
+
+
+def format_power(value: float) -> str:
+    """A number as its first digit and its power of ten: ``6e-8``, ``1e6``."""
+    digit, power = f"{float(value):.0e}".split("e")
+    return f"{digit}e{int(power)}"
+
+
+def format_failures(fails: Any) -> list[str]:
+    """``3 of 400``, and Wilson's 95 % interval of the share in per cent, ``0–2 %``.
+
+    Args:
+        fails: whether each independent draw fails: an array or tensor of any shape, not empty.
+    """
+    from scipy.stats import binomtest
+
+    fails = np.asarray(fails)
+    k, n = int(fails.sum()), fails.size
+    low, high = binomtest(k, n).proportion_ci(method="wilson")
+    return [text.replace(" ", NO_BREAK) for text in (f"{k} of {n}", f"{100 * low:.0f}–{100 * high:.0f} %")]
 
 
 def retrieval_table(

@@ -169,7 +169,7 @@ class Run:
         """The embeddings of the whole batch; gradients flow into this process's share."""
         if self.fabric.world_size == 1:
             return share
-        parts: list[Tensor] = list(self.fabric.all_gather(share.detach()))  # type: ignore[arg-type]
+        parts: list[Tensor] = list(self.fabric.all_gather(share.detach()))
         parts[self.fabric.global_rank] = share
         return torch.cat(parts)
 
