@@ -18,6 +18,7 @@ from PIL import Image
 from torch import Tensor
 
 from retrieval_geometry._check import check_count
+from retrieval_geometry._files import file_sha256
 from retrieval_geometry.datasets.image_set import ImageSet
 
 MIN_PATCHES = 12
@@ -172,4 +173,4 @@ def _content_sha256(side: int, where: dict[str, tuple[str, int, int]]) -> str:
 
 @cache
 def _file_sha256(photo: Photograph) -> str:
-    return hashlib.sha256(_photograph_path(photo).read_bytes()).hexdigest()
+    return file_sha256(_photograph_path(photo))

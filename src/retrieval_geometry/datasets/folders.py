@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from retrieval_geometry._check import check_path
+from retrieval_geometry._files import file_sha256
 from retrieval_geometry.datasets._pixels import check_image, decode_rgb
 from retrieval_geometry.datasets.image_set import ImageSet, SkippedFile
 
@@ -226,9 +227,3 @@ def _refuse_large(size: int) -> None:
 @lru_cache(maxsize=4)
 def _open_archive(archive: Path, process: int) -> zipfile.ZipFile:
     return zipfile.ZipFile(archive)
-
-
-def file_sha256(path: Path) -> str:
-    """Hash a file."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

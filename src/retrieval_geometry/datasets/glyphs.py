@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from retrieval_geometry._check import check_count, check_path
+from retrieval_geometry._files import file_sha256
 from retrieval_geometry._sealed import Kind
 from retrieval_geometry._sources import combined, loaded_sources
 from retrieval_geometry.datasets._typefaces import FACES, choose_characters, font_file, glyph_mask
@@ -162,7 +163,7 @@ def _code(character: str) -> str:
 
 
 def _fonts_sha256() -> list[str]:
-    return [hashlib.sha256(font_file(face).read_bytes()).hexdigest() for face in FACES]
+    return [file_sha256(font_file(face)) for face in FACES]
 
 
 @lru_cache(maxsize=256)

@@ -8,8 +8,7 @@ from its two images alone.
 import torch
 from torch import Tensor
 
-TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-6}
-"""Relative error that the other images of a batch may cause, at most, by the dtype of the images."""
+from retrieval_geometry._tolerances import BATCH
 
 ROUNDING = 4 * torch.finfo(torch.float64).eps
 """Of a product, a sum or a factorisation in float64, relative to the norms that go into it."""
@@ -28,7 +27,7 @@ def doubtful(values: Tensor, errors: Tensor, dtype: torch.dtype, absolute: float
     """Where values ``(P, Q)`` may be off by more than the relative and the absolute tolerance; NaN is."""
     # Comparisons with NaN are false: a value that is no number is doubtful, and so is a bound.
     values, errors = values.detach(), errors.detach()
-    return ~((errors <= TOLERANCE[dtype] * values.abs() + absolute) & values.isfinite())
+    return ~((errors <= BATCH[dtype] * values.abs() + absolute) & values.isfinite())
 
 
 def replaced(values: Tensor, wanted: Tensor, exact: Tensor) -> Tensor:

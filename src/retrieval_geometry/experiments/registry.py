@@ -6,7 +6,6 @@ all that made it: code is imported, results are named.
 """
 
 import ast
-import hashlib
 import os
 import pkgutil
 import sys
@@ -16,6 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from retrieval_geometry._files import file_sha256
 from retrieval_geometry._folders import recorded_dir
 from retrieval_geometry._sources import Sources, combined, literal, loaded_sources
 from retrieval_geometry._threads import cpu_threads
@@ -270,4 +270,4 @@ def recorded(
             raise ValueError(f"load_recorded needs the experiment as a literal string: {ast.unparse(call)}")
         for experiment in otherwise if name is None else (name,):
             found |= set(folder.glob(f"{experiment}-{literal(call, 1) or '*'}.json"))
-    return [f"{path.name} {hashlib.sha256(path.read_bytes()).hexdigest()}" for path in sorted(found)]
+    return [f"{path.name} {file_sha256(path)}" for path in sorted(found)]

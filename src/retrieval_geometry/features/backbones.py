@@ -15,12 +15,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from retrieval_geometry._check import check_count, check_device, check_kind
+from retrieval_geometry._files import file_sha256
+from retrieval_geometry._seeded import seeded
 from retrieval_geometry.features.base import Backbone
 from retrieval_geometry.features.scattering import Scattering
 from retrieval_geometry.features.vggm import VGGM, convert_vgg_m, fit_mean
 from retrieval_geometry.features.weights import (
     Weights,
-    file_sha256,
     load_into,
     read_state_dict,
     torchvision_weights,
@@ -213,8 +214,7 @@ def _build(name: str, input_size: int) -> nn.Module:
     if name in ("googlenet", "inception_v3"):
         # Their weights were trained with another normalisation, which they undo ours for.
         settings = {"transform_input": True, "init_weights": True}
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+    with seeded(0):
         return VGGM(input_size) if name == "vgg_m" else get_model(name, weights=None, **settings)
 
 

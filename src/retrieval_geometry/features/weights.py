@@ -1,6 +1,5 @@
 """Weights of networks: from a file or from torchvision, never silently absent or of another network."""
 
-import hashlib
 import os
 import re
 import warnings
@@ -14,6 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from retrieval_geometry._files import file_sha256
 from retrieval_geometry._text import printable
 
 StateDict = dict[str, Tensor]
@@ -33,12 +33,6 @@ class Weights(NamedTuple):
     state: StateDict
     name: str
     sha256: str
-
-
-def file_sha256(path: str | os.PathLike[str]) -> str:
-    """Hash a file."""
-    with Path(path).open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def read_state_dict(path: str | os.PathLike[str]) -> StateDict:

@@ -16,6 +16,7 @@ from retrieval_geometry._check import (
     check_number,
     check_shape,
 )
+from retrieval_geometry._tolerances import ZERO_LENGTH
 from retrieval_geometry.distances import pairwise_exact_transport_cost, pairwise_sinkhorn_divergence
 from retrieval_geometry.losses._batch import check_batch
 
@@ -108,7 +109,7 @@ class SinkhornDistance(BaseDistance):
     def normalize(self, embeddings: Tensor, dim: int = -1, **kwargs: object) -> Tensor:
         """Put the last axis on the unit sphere, whatever ``dim`` says; zeros stay zeros."""
         norm = self.get_norm(embeddings).unsqueeze(-1)
-        return embeddings / torch.where(norm > 1e-12, norm, 1.0)
+        return embeddings / torch.where(norm > ZERO_LENGTH, norm, 1.0)
 
     def get_norm(self, embeddings: Tensor, dim: int = -1, **kwargs: object) -> Tensor:
         """Euclidean norms along the last axis, whatever ``p`` and ``dim`` are."""

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from retrieval_geometry._memory import cuts
 from retrieval_geometry.distances._blocks import all_pairs, blocks, join, take
 from retrieval_geometry.distances.search._rounding import no_bound_if_not_finite
 from retrieval_geometry.image_models import Gaussian
@@ -141,5 +142,5 @@ def _bounds(
 def in_parts(prepare: Callable[[Gaussian, int], Any], g: Gaussian, start: int) -> Any:
     """Prepare images a few at a time."""
     columns = g.dim if g.factor is None else max(g.dim, g.factor.shape[2])
-    size = max(1, WORKING_BYTES // (8 * g.dim * columns))
-    return join((prepare(g[i : i + size], start + i) for i in range(0, len(g), size)), len(g))
+    parts = cuts(len(g), 8 * g.dim * columns, WORKING_BYTES)
+    return join((prepare(g[part], start + part.start) for part in parts), len(g))

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from retrieval_geometry._check import check_choice, check_count
+from retrieval_geometry._tolerances import SMALL_TRACE
 from retrieval_geometry.distances._gaussians import check_gaussians, safe_sqrt
 from retrieval_geometry.distances.registry import DISTANCES
 from retrieval_geometry.distances.riemannian import affine_invariant_comparison
@@ -16,9 +17,6 @@ from retrieval_geometry.distances.search._multi_step import Pruned, Ranking, few
 from retrieval_geometry.distances.search._wasserstein import WassersteinBound, sharper_wasserstein
 from retrieval_geometry.distances.wasserstein import wasserstein2_squared_comparison
 from retrieval_geometry.image_models import Gaussian, GaussianMixture
-
-SMALL = 1e-25
-"""Traces of which rounding alone, 1e-12 of them, may be below the smallest number of float32."""
 
 PRUNED = {
     "wasserstein2": Pruned(WassersteinBound, wasserstein2_squared_comparison, sharper_wasserstein, safe_sqrt),
@@ -117,7 +115,7 @@ def _refuse_what_is_lost(queries: Gaussian, images: Gaussian, distance: str, fou
     if queries.dtype != torch.float32:
         return
     size, other = (g.cov.diagonal(dim1=-2, dim2=-1).sum(dim=1) for g in (queries, images))
-    small = size.unsqueeze(1) + other[found.indices] < SMALL
+    small = size.unsqueeze(1) + other[found.indices] < SMALL_TRACE
     values = found.distances
     lost = ~values.isfinite() | (small & (values < torch.finfo(values.dtype).tiny))
     for i, column in lost.nonzero().tolist():

@@ -145,4 +145,4 @@ CONTROLS = (
     Method("unit-sample-wasserstein", "Sample-Wasserstein, unit descriptors", "unit", "wasserstein2"),
 )
 
-METHODS = {method.name: method for method in (*PAPER_METHODS, *CONTROLS)}
+ALL_METHODS = {method.name: method for method in (*PAPER_METHODS, *CONTROLS)}
