@@ -886,9 +886,8 @@ perfect = {}
 for n in (2, 3, 5, 16):
     found = torch.tensor([[1] * (n - 1) + [0] * 9])
     sizes = (torch.tensor([n - 1]), torch.tensor([n]))
-    perfect[n] = [
-        float(average_precision(found, query, "R", n_relevant=R)) for R in sizes
-    ]
+    scores = [average_precision(found, query, "R", n_relevant=R) for R in sizes]
+    perfect[n] = [float(score) for score in scores]
     assert_close(perfect[n], [1.0, (n - 1) / n])
 rows = [[str(n), *(f"{v:.2f}" for v in values)] for n, values in perfect.items()]
 page.table("perfect", ["images of the class", "R = n - 1", "R = n"], rows)
@@ -914,13 +913,11 @@ from retrieval_geometry.evaluation import bootstrap_interval, evaluate_embedding
 
 labels = test_images.labels
 trained = [embed(network, test_images) for network in networks]
-before, *after = (
-    evaluate_embeddings(x, labels, seed=seed) for x in (untrained, *trained)
-)
-ranked = first_neighbours(trained[0], labels, int(labels.bincount().max()))
-with_query = average_precision(
-    ranked, labels, "R", n_relevant=labels.bincount()[labels]
-)
+embeddings = (untrained, *trained)
+before, *after = (evaluate_embeddings(x, labels, seed=seed) for x in embeddings)
+sizes = labels.bincount()
+ranked = first_neighbours(trained[0], labels, int(sizes.max()))
+with_query = average_precision(ranked, labels, "R", n_relevant=sizes[labels])
 with_query = bootstrap_interval(with_query, seed=seed, groups=labels)
 
 # %%
@@ -1066,9 +1063,8 @@ def experiment(rng, models, methods=1):
     """Hits (methods, models, queries) of methods that are all equally good."""
     normal = rng.standard_normal
     easy = 0.35 * normal((CLASSES, 1)) + 0.2 * normal((methods, 1, CLASSES, 1))
-    luck = 0.1 * normal((methods, models, 1, 1)) + 0.2 * normal(
-        (methods, models, CLASSES, 1)
-    )
+    luck = 0.1 * normal((methods, models, 1, 1))
+    luck = luck + 0.2 * normal((methods, models, CLASSES, 1))
     query = 0.7 * normal((CLASSES, EACH)) + 0.35 * normal((methods, 1, CLASSES, EACH))
     noise = normal((methods, models, CLASSES, EACH))
     return (easy + luck + query + noise > 0).reshape(methods, models, -1)
@@ -1093,10 +1089,7 @@ def intervals(models, runs=1000):
     """For each kind the intervals of as many experiments."""
     rng = np.random.default_rng(models)
     hits = [experiment(rng, models)[0] for _ in range(runs)]
-    of_kind = KINDS.items()
-    return {
-        kind: [mean_interval(table(one)) for one in hits] for kind, table in of_kind
-    }
+    return {k: [mean_interval(table(h)) for h in hits] for k, table in KINDS.items()}
 
 
 found = {models: intervals(models) for models in (1, 2, 3, 5)}
@@ -1189,9 +1182,8 @@ def verdicts(rng):
     found = [[mean_difference(table(hits[0]), table(hits[best]))] for table in tables]
     first, *rivals = (GroupMeans.of(of_method, of_class) for of_method in hits)
     found.append(simultaneous_differences(first, dict(enumerate(rivals))).values())
-    return [
-        min(i.low for i in one) > 0 or min(i.high for i in one) < 0 for one in found
-    ]
+    ends = [(min(i.low for i in one), min(i.high for i in one)) for one in found]
+    return [low > 0 or high < 0 for low, high in ends]
 
 
 # %%
@@ -1200,11 +1192,9 @@ false = np.mean([verdicts(rng) for _ in range(500)], axis=0).tolist()
 assert false[0] > 0.07 > 0.05 >= false[2]
 
 # %%
-ways = [
-    f"the best rival, over {kind}"
-    for kind in ("queries and models", "classes and models")
-]
-ways.append("all rivals at once, over classes and models")
+ways = ["the best rival, over queries and models"]
+ways += ["the best rival, over classes and models"]
+ways += ["all rivals at once, over classes and models"]
 rows = [[way, f"{100 * share:.1f} %"] for way, share in zip(ways, false, strict=True)]
 page.table("verdicts", ["compared with", "decided, wrongly"], rows)
 page.say(false_naive=100 * false[0], false_once=100 * false[2])

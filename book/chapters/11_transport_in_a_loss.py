@@ -123,21 +123,15 @@ def permuted(points):
     return torch.stack([x[torch.randperm(len(x), generator=generator)] for x in points])
 
 
-atoms, histogram = (
-    SinkhornDistance(measure="atoms"),
-    SinkhornDistance(measure="histogram"),
-)
-readings = {
-    "features": (SinkhornDistance(), maps, permuted(maps)),
-    "atoms": (atoms, vectors, permuted(vectors.unflatten(1, (8, 4))).flatten(1)),
-    "histogram": (histogram, vectors, None),
-}
+orders = {"features": permuted(maps), "histogram": None}
+orders["atoms"] = permuted(vectors.unflatten(1, (8, 4))).flatten(1)
 
 # %%
-changes = {
-    name: (change(distance, x, x[..., order]), change(distance, x, own))
-    for name, (distance, x, own) in readings.items()
-}
+changes = {}
+for name in ("features", "atoms", "histogram"):
+    distance = SinkhornDistance(measure=name)
+    x = maps if name == "features" else vectors
+    changes[name] = [change(distance, x, y) for y in (x[..., order], orders[name])]
 assert max(changes["features"]) < 1e-6 > changes["atoms"][1]
 
 
@@ -191,9 +185,8 @@ batch = untrained[:12]
 labels = unseen.labels[:12].clone()
 labels[6:] = labels[:6] + 1  # one character; we call it two classes
 ours = WassersteinTripletLoss(margin=0.2)(batch, labels)
-composed = TripletMarginLoss(
-    margin=0.2, distance=SinkhornDistance(), reducer=MeanReducer()
-)
+parts = {"distance": SinkhornDistance(), "reducer": MeanReducer()}
+composed = TripletMarginLoss(margin=0.2, **parts)
 assert_close(ours, composed(batch, labels))
 
 # %% [markdown]
@@ -379,10 +372,8 @@ follows = (to_shifted * one_right).sum((1, 2))
 stays = to_shifted.diagonal(dim1=1, dim2=2).sum(1)
 same_place = (features[some] - shifted).norm(dim=2).mean(1)
 by_transport = exact_transport_cost(features[some], shifted)
-page.say(
-    follows=f"{100 * float(follows.mean()):.0f}",
-    stays=f"{100 * float(stays.mean()):.0f}",
-)
+page.say(follows=f"{100 * float(follows.mean()):.0f}")
+page.say(stays=f"{100 * float(stays.mean()):.0f}")
 page.say(shift_place=f"{float(same_place.mean()):.2f}")
 page.say(shift_transport=f"{float(by_transport.mean()):.2f}")
 
@@ -644,14 +635,12 @@ assert needed[0.05].median() > 10 * needed[0.2].median()
 
 # %% tags=["remove-cell"]
 medians = {epsilon: int(steps.median()) for epsilon, steps in needed.items()}
-shown = {
-    e: f"{steps}" if steps < 2000 else "more than 2000" for e, steps in medians.items()
-}
-page.say(**{f"needed-{epsilon}": steps for epsilon, steps in shown.items()})
+for epsilon, steps in medians.items():
+    words = f"{steps}" if steps < 2000 else "more than 2000"
+    page.say(**{f"needed-{epsilon}": words})
 page.say(**{"newton-0.05": int((newtons[0.05] > 1e-9).sum(dim=0).max())})
-page.say(
-    unfinished=int((curves[0.05][-1] > 1e-6).sum()), span=f"{float(spans / 0.05):.0f}"
-)
+page.say(unfinished=int((curves[0.05][-1] > 1e-6).sum()))
+page.say(span=f"{float(spans / 0.05):.0f}")
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Marginal error between two images' features. Left: Sinkhorn's iterations for four strengths, one pair; thin dashed lines have the slope that the second singular value of the plan predicts. Right: Newton's method after ten iterations, the slowest of twenty pairs for each strength.", "name": "fig-11-convergence"}, "image": {"alt": "Left, four curves on a logarithmic scale; that of the largest strength falls steeply, that of the smallest is almost flat after 2000 iterations. Right, curves that bend down and reach rounding level within about a dozen steps."}}
 figure = new_figure(7.6, 3.2)
@@ -982,9 +971,9 @@ for entry in ablations.methods:
     rows.append([entry.label, format_metric(entry.metrics["R@1"]), *cells, seconds])
 header = ["W-triplet with", "R@1", "R@1 minus base", "AP@R minus base", "seconds"]
 page.table("ablations", header, rows, results=[ablations])
+page.markdown("provenance", provenance_table(ablations), results=[ablations])
 
 # %% tags=["remove-cell"]
-page.markdown("provenance", provenance_table(ablations), results=[ablations])
 of_r1 = {name: gap["R@1"] for name, gap in gaps.items()}
 worse = [name for name, gap in of_r1.items() if gap.high < 0]
 better = [name for name, gap in of_r1.items() if gap.low > 0]
@@ -1047,9 +1036,9 @@ for name, metric in itertools.product(transport.by_transport, ("R@1", "AP@R")):
     rows.append([f"{bench[name].label}, {metric}", *means, gap.numbers])
 header = ["", "by transport", "by the mean", "difference"]
 page.table("test-time", header, rows, results=[bench])
+page.markdown("bench-provenance", provenance_table(bench), results=[bench])
 
 # %% tags=["remove-cell"]
-page.markdown("bench-provenance", provenance_table(bench), results=[bench])
 page.say(transport_queries=transport.queries)
 page.say(
     **{f"transport-{name}": test_time[name, "R@1"] for name in transport.by_transport}

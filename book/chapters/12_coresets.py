@@ -25,16 +25,6 @@
 #
 # **The question.** If a tenth of the images is as good as all of them, *which* tenth, and good for *what*?
 
-# %% tags=["remove-cell"]
-# Outside the book's environment, on Colab say: fetch the project and install it.
-import importlib.util
-
-if importlib.util.find_spec("retrieval_geometry") is None:
-    get_ipython().run_line_magic(  # noqa: F821
-        "pip",
-        "install --quiet git+https://github.com/retrieval-geometry/geometry-of-image-retrieval",
-    )
-
 # %% tags=["parameters"]
 profile = "quick"
 data_root = "data"
@@ -48,33 +38,19 @@ import math
 
 import ot
 import torch
-from IPython.display import Markdown
-from myst_nb import glue
 from torch.testing import assert_close
 
-from retrieval_geometry.coresets import (
-    craig,
-    facility_location,
-    training_subset,
-    wasserstein_coreset,
-    wcraig,
-)
-from retrieval_geometry.distances import pairwise_sinkhorn_divergence
-from retrieval_geometry.papers.wasserstein_dml.as_printed import (
-    similarity_as_printed,
-    wcraig_as_printed,
-)
-from retrieval_geometry.reporting.figures import OKABE_ITO, new_figure
-from retrieval_geometry.reporting.tables import (
-    format_metric,
-    markdown_table,
-    provenance_table,
-)
+from retrieval_geometry.coresets import craig, facility_location, wasserstein_coreset
+from retrieval_geometry.page import Page
+from retrieval_geometry.reporting.drawing import BLACK, BLUE, GREEN, ORANGE, PURPLE
+from retrieval_geometry.reporting.drawing import VERMILION, draw_framed, draw_lines
+from retrieval_geometry.reporting.drawing import draw_models
+from retrieval_geometry.reporting.figures import new_figure
 
+page = Page("12", profile=profile, data_root=data_root, device=device, seed=seed)
 torch.manual_seed(seed)
 generator = torch.Generator().manual_seed(seed)
 options = {"generator": generator, "dtype": torch.float64}
-BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, BLACK = OKABE_ITO
 
 # %% [markdown]
 # ## What a coreset is
@@ -150,6 +126,7 @@ def cones(z):
     )
 
 
+# %%
 gaps = (cones(cloud).mean(dim=1) - cones(subset).mean(dim=1)).abs()
 masses = (torch.full((n,), 1 / n).double().numpy() for n in (len(cloud), len(subset)))
 _, log = ot.emd(*masses, torch.cdist(cloud, subset).numpy(), log=True)
@@ -160,31 +137,25 @@ witness = [
 assert (gaps <= bound).all()
 assert_close(float(witness[0] - witness[1]), bound, rtol=1e-6, atol=1e-9)
 
-# %% tags=["remove-input"]
-glue("12-bound", f"{bound:.3f}", display=False)
-glue("12-largest", f"{float(gaps.max()):.3f}", display=False)
-glue("12-functions", len(gaps), display=False)
+# %%
+page.say(bound=f"{bound:.3f}", largest=f"{float(gaps.max()):.3f}", functions=len(gaps))
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Left: a cloud (dots), a random subset of ten (squares), and level lines of the Lipschitz function whose mean differs most between the two. Right: by how much the mean of a random 1-Lipschitz function differs; the line is the Wasserstein distance, which the function on the left reaches.", "name": "fig-12-lipschitz"}, "image": {"alt": "Left, a crescent and a blob of points with ten squares and rings around the squares. Right, a histogram of differences, all below a vertical line."}}
 figure = new_figure(7.4, 3.0)
 picture, histogram = figure.subplots(1, 2)
-u, v = torch.meshgrid(
-    torch.linspace(-2.2, 2.2, 120), torch.linspace(-1.9, 2.1, 120), indexing="xy"
-)
-plane = torch.stack([u, v], dim=2).view(-1, 2).double()
-levels = (torch.cdist(plane, subset) - prices).amin(dim=1).view_as(u)
+u, v = torch.linspace(-2.2, 2.2, 120), torch.linspace(-1.9, 2.1, 120)
+plane = torch.cartesian_prod(v, u).flip(1).double()
+levels = (torch.cdist(plane, subset) - prices).amin(dim=1).view(120, 120)
 picture.contour(u, v, levels, levels=12, colors="lightgray", linewidths=0.8)
 picture.scatter(*cloud.mT, s=6, color=BLUE, alpha=0.7, lw=0)
-picture.scatter(
-    *subset.mT, s=40, color=VERMILION, marker="s", edgecolor="black", lw=0.6
-)
+squares = {"color": VERMILION, "marker": "s", "edgecolor": "black", "lw": 0.6}
+picture.scatter(*subset.mT, s=40, **squares)
 picture.set(xticks=[], yticks=[], aspect="equal")
 histogram.hist(gaps.numpy(), bins=50, color=BLUE, alpha=0.7)
 histogram.axvline(bound, color=VERMILION, lw=2)
-histogram.set(
-    xlabel="difference of the means", ylabel="functions", yticks=[], xlim=(0, None)
-)
-histogram.spines[["top", "right", "left"]].set_visible(False)
+histogram.set(xlabel="difference of the means", ylabel="functions")
+histogram.set(yticks=[], xlim=(0, None))
+histogram.spines["left"].set_visible(False)
 figure
 
 # %% [markdown]
@@ -242,6 +213,7 @@ def errors(x, epsilon):
     return {name: torch.tensor(values) for name, values in found.items()}
 
 
+# %%
 by_size = {"line": errors(line, 0.01), "plane": errors(cloud, 0.05)}
 logs = torch.tensor(sizes).double().log()
 
@@ -252,16 +224,13 @@ def exponent(values):
     return float((centred * values.log()).sum() / centred.square().sum())
 
 
-# %% tags=["remove-input"]
+# %%
 for name, group in by_size.items():
-    for way, values in group.items():
-        glue(f"12-rate-{name}-{way}", f"{exponent(values):.2f}", display=False)
+    rates = {way: f"{exponent(values):.2f}" for way, values in group.items()}
+    page.say(**{f"rate_{name}_{way}": rate for way, rate in rates.items()})
+    assert (group["moving"] < group["random"]).all()
 ratio = by_size["plane"]["random"][3] / by_size["plane"]["moving"][3]
-glue("12-ratio", f"{float(ratio):.1f}", display=False)
-glue("12-start", f"{along[0]:.3f}", display=False)
-glue("12-end", f"{along[-1]:.3f}", display=False)
-below = [float((group["moving"] / group["random"]).max()) for group in by_size.values()]
-assert max(below) < 1
+page.say(ratio=f"{float(ratio):.1f}", start=f"{along[0]:.3f}", end=f"{along[-1]:.3f}")
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Left: ten points on their way from random data points (open squares) to a coreset (filled) of the cloud. Middle and right: exact Wasserstein distance to all 300 points against the number of points, on the line and in the plane, for moving points, greedy weighted subsets, and random subsets.", "name": "fig-12-moving"}, "image": {"alt": "Left, paths of ten points that spread over a crescent and a blob. Middle and right, falling lines on logarithmic scales; the random subset is highest, and on the line it is flatter than the others."}}
 figure = new_figure(7.6, 2.9)
@@ -269,28 +238,17 @@ picture, *grid = figure.subplots(1, 3, width_ratios=[1.25, 1, 1])
 picture.scatter(*cloud.mT, s=5, color=BLUE, alpha=0.5, lw=0)
 for k in range(10):
     picture.plot(*path[:, k].mT, color=VERMILION, lw=1.2)
-picture.scatter(*path[0].mT, s=28, facecolor="white", edgecolor=VERMILION, marker="s")
-picture.scatter(
-    *path[-1].mT, s=34, color=VERMILION, marker="s", edgecolor="black", lw=0.6, zorder=3
-)
+opened = {"facecolor": "white", "edgecolor": VERMILION, "marker": "s"}
+picture.scatter(*path[0].mT, s=28, **opened)
+picture.scatter(*path[-1].mT, s=34, zorder=3, **squares)
 picture.set(xticks=[], yticks=[], aspect="equal")
-looks = (
-    ("random", PURPLE, "^", ":"),
-    ("subset", GREEN, "s", "--"),
-    ("moving", VERMILION, "o", "-"),
-)
 for axes, (name, group) in zip(grid, by_size.items(), strict=True):
-    for way, colour, marker, style in looks:
-        axes.loglog(
-            sizes, group[way], color=colour, marker=marker, ls=style, ms=4, label=way
-        )
-    axes.set(
-        xlabel=f"points, {name}",
-        xticks=sizes,
-        xticklabels=[str(size) for size in sizes],
-    )
+    curves = {way: group[way] for way in ("random", "subset", "moving")}
+    looks = (PURPLE, GREEN, VERMILION), (":", "--", "-")
+    draw_lines(axes, sizes, curves, *looks, marked=True, lw=1.5)
+    axes.set(xlabel=f"points, {name}", xscale="log", yscale="log")
+    axes.set_xticks(sizes, [str(size) for size in sizes])
     axes.minorticks_off()
-    axes.spines[["top", "right"]].set_visible(False)
 grid[0].set_ylabel("Wasserstein distance")
 grid[0].legend(frameon=False, fontsize=9, loc="lower left")
 figure
@@ -346,8 +304,8 @@ figure
 # ````{prf:proof}
 # Let $S^*$ be a best set and $S_k$ the greedy one after $k$ steps. Adding all of $S^*$ to $S_k$, one element $e$ after
 # the other, gains no more than $\sum_{e \in S^*} F(e \mid S_k)$, since gains fall; and each of these is at most the
-# gain of the greedy step. So $F(S^*) \le F(S_k \cup S^*) \le F(S_k) + m \big( F(S_{k+1}) - F(S_k) \big)$. What is
-# missing, $\delta_k = F(S^*) - F(S_k)$, therefore shrinks: $\delta_{k+1} \le (1 - 1/m)\, \delta_k$. After $m$ steps
+# gain of the greedy step. So $F(S^*) \le F(S_k \cup S^*) \le F(S_k) + m \big( F(S_{k+1}) - F(S_k) \big)$. The lack
+# $\delta_k = F(S^*) - F(S_k)$ therefore shrinks: $\delta_{k+1} \le (1 - 1/m)\, \delta_k$. After $m$ steps
 # $\delta_m \le (1 - 1/m)^m F(S^*)$, and $(1 - 1/m)^m < 1/e$.
 # ````
 #
@@ -419,12 +377,11 @@ ratios = torch.stack(ratios)
 assert (ratios > 1 - 1 / math.e).all()
 assert (ratios <= 1 + 1e-12).all()
 
-# %% tags=["remove-input"]
-glue("12-looked", looked, display=False)
-glue("12-plain", 30 * len(cloud) - 30 * 29 // 2, display=False)
-glue("12-ratio-least", f"{100 * float(ratios.min()):.1f}", display=False)
-glue("12-ratio-best", int((ratios > 1 - 1e-9).sum()), display=False)
-glue("12-guarantee", f"{100 * (1 - 1 / math.e):.1f}", display=False)
+# %%
+page.say(looked=looked, plain=30 * len(cloud) - 30 * 29 // 2)
+page.say(ratio_least=f"{100 * float(ratios.min()):.1f}")
+page.say(ratio_best=int((ratios > 1 - 1e-9).sum()))
+page.say(guarantee=f"{100 * (1 - 1 / math.e):.1f}")
 
 # %% [markdown]
 # Greed finds the best subset in {glue:text}`12-ratio-best` of 200 cases and never less than {glue:text}`12-ratio-least`
@@ -471,7 +428,9 @@ assert left_over.norm() <= steepness * distance[:, chosen.indices].amin(dim=1).s
 # of its typefaces.
 
 # %%
+from retrieval_geometry.coresets import training_subset, wcraig
 from retrieval_geometry.datasets import class_split, glyphs
+from retrieval_geometry.distances import pairwise_sinkhorn_divergence
 from retrieval_geometry.features import load_embedding_network
 from retrieval_geometry.losses import WassersteinTripletLoss
 from retrieval_geometry.training import TrainingConfig, embed, train
@@ -492,25 +451,20 @@ divergences = pairwise_sinkhorn_divergence(features[member], features[member])
 assert_close(of_class.indices, craig(divergences, 3).indices)
 speaker = of_class.indices[divergences[:, of_class.indices].argmin(dim=1)]
 
-# %% tags=["remove-input"]
-glue("12-kept", len(kept.indices), display=False)
-glue("12-images", len(images), display=False)
+# %%
+page.say(kept=len(kept.indices), images=len(images))
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "WCRAIG chooses three images of one character. Each row: the chosen image (framed) with the number of images it speaks for, and those images, nearest first.", "name": "fig-12-class"}, "image": {"alt": "Three rows of renderings of one character in several typefaces, the first of each row framed."}}
-spoken = [(j, (speaker == j).nonzero()[:, 0]) for j in of_class.indices.tolist()]
-columns = max(len(group) for _, group in spoken)
+spoken = {j: (speaker == j).nonzero()[:, 0] for j in of_class.indices.tolist()}
+columns = max(map(len, spoken.values()))
 figure = new_figure(0.62 * columns + 0.9, 2.3)
 grid = figure.subplots(3, columns, squeeze=False)
-for row, (j, group) in zip(grid, spoken, strict=True):
-    order = group[divergences[group, j].argsort()]
-    order = torch.cat([torch.tensor([j]), order[order != j]])
-    for axes in row:
-        axes.axis("off")
-    for axes, i in zip(row, order.tolist(), strict=False):
-        axes.imshow(images.load(int(member[i])).permute(1, 2, 0))
-        axes.set(xticks=[], yticks=[])
-        axes.axis("on")
-        axes.spines[:].set(visible=i == j, color=VERMILION, linewidth=3)
+for row, (j, group) in zip(grid, spoken.items(), strict=True):
+    order = group[divergences[group, j].argsort()].tolist()
+    order = [j, *(i for i in order if i != j)]
+    pictures = [images.load(int(member[i])) for i in order]
+    frames = [{"color": VERMILION, "lw": 3}] + [None] * (len(order) - 1)
+    draw_framed(row, pictures, frames)
     row[0].set_ylabel(len(group), rotation=0, ha="right", va="center")
 figure
 
@@ -527,7 +481,11 @@ figure
 # $\infty - \infty$. We execute it on the images of one class.
 
 # %%
-printed = similarity_as_printed(divergences)
+from retrieval_geometry.papers.wasserstein_dml import as_printed
+
+# Zero by definition; three rounded transport costs may leave some 1e-17 of it.
+to_itself_zero = divergences.clone().fill_diagonal_(0)
+printed = as_printed.similarity_as_printed(to_itself_zero)
 triples = torch.tensor(list(itertools.combinations(range(len(member)), 3)))
 values = printed[:, triples].amax(dim=2).sum(dim=0)
 assert values.isinf().all()
@@ -537,8 +495,8 @@ assert gain.isnan()
 # %% [markdown]
 # **Corrected.** Either the form with distances, `craig`, or a reciprocal that stays finite, $1 / (\eta + \mathrm{SD})$
 # with some $\eta > 0$ as `facility_location` takes it. They are not the same. A reciprocal cares for images that are
-# very near; if $\eta$ is small the term of an image with itself outweighs all others. What we want small is $L(S)$ of
-# eq. {eq}`eq-12-gradient`. For each of the sixty classes we try all subsets of three, and compare what each correction
+# very near; if $\eta$ is small the term of an image with itself outweighs all others. The aim is a small $L(S)$ of eq.
+# {eq}`eq-12-gradient`. For each of the sixty classes we try all subsets of three, and compare what each correction
 # chooses with the best.
 
 
@@ -549,38 +507,28 @@ rules = {
     "1 / (η + SD), η = 10": lambda d: facility_location(1 / (10 + d), 3),
     "distances (CRAIG)": lambda d: craig(d, 3).indices,
 }
-worse = {name: [] for name in ("as printed: any subset, on average", *rules)}
+chance = "as printed: any subset, on average"
+worse = {name: [] for name in (chance, *rules)}
 for label in images.labels.unique():
     x = features[images.labels == label]
     d = pairwise_sinkhorn_divergence(x, x)
     every = torch.tensor(list(itertools.combinations(range(len(x)), 3)))
     covers = d[:, every].amin(dim=2).sum(dim=0)
-    worse["as printed: any subset, on average"].append(covers.mean() / covers.min() - 1)
+    worse[chance].append(covers.mean() / covers.min() - 1)
     for name, rule in rules.items():
-        worse[name].append(d[:, rule(d)].amin(dim=1).sum() / covers.min() - 1)
-worse = {name: torch.stack(values) for name, values in worse.items()}
-assert (
-    worse["distances (CRAIG)"].mean()
-    < 0.2 * worse["as printed: any subset, on average"].mean()
-)
+        cover = d[:, rule(d)].amin(dim=1).sum()
+        worse[name].append(cover / covers.min() - 1)
 
-# %% tags=["remove-input"]
-rows = [
-    [name, f"{100 * float(v.mean()):.1f} %", f"{int((v < 1e-9).sum())} of {len(v)}"]
-    for name, v in worse.items()
-]
-header = [
-    "three images of a class chosen by",
-    "L(S) above the best, mean",
-    "classes with the best subset",
-]
-glue("tab-12-reciprocal", Markdown(markdown_table(header, rows)), display=False)
-glue("12-triples", len(triples), display=False)
-means = {name: float(v.mean()) for name, v in worse.items()}
-glue(
-    "12-any", f"{100 * means['as printed: any subset, on average']:.0f}", display=False
-)
-glue("12-craig", f"{100 * means['distances (CRAIG)']:.1f}", display=False)
+# %%
+worse = {name: torch.stack(values) for name, values in worse.items()}
+means = {name: 100 * float(values.mean()) for name, values in worse.items()}
+assert means["distances (CRAIG)"] < 0.2 * means[chance]
+best = {name: f"{int((v < 1e-9).sum())} of {len(v)}" for name, v in worse.items()}
+rows = [[name, f"{means[name]:.1f} %", best[name]] for name in worse]
+header = ["three images of a class chosen by", "L(S) above the best, mean"]
+page.table("reciprocal", [*header, "classes with the best subset"], rows)
+page.say(triples=len(triples), any=f"{means[chance]:.0f}")
+page.say(craig=f"{means['distances (CRAIG)']:.1f}")
 
 # %% [markdown]
 # ````{table} Three images for all of one class, sixty classes: how far the images are from the nearest chosen one, summed, compared with the best subset.
@@ -624,22 +572,16 @@ glue("12-craig", f"{100 * means['distances (CRAIG)']:.1f}", display=False)
 # %%
 rows = []
 for size in (1, 4, 16):
-    answer, moved = wcraig_as_printed(
+    answer, moved = as_printed.wcraig_as_printed(
         cloud, size, step_size=0.05, steps=3, generator=generator
     )
     right = craig(distance, size)
     assert (len(answer), len(right.indices)) == (1, size)
     among_data = int((torch.cdist(moved, cloud).amin(dim=1) < 1e-9).sum())
-    rows.append(
-        [
-            f"{size}",
-            f"{len(answer)}",
-            f"{among_data} of {size}",
-            f"{len(right.indices)}",
-        ]
-    )
+    counts = len(answer), f"{among_data} of {size}", len(right.indices)
+    rows.append([str(size), *map(str, counts)])
 header = ["n", "images returned", "moved points that are data", "images, corrected"]
-glue("tab-12-algorithm", Markdown(markdown_table(header, rows)), display=False)
+page.table("algorithm", header, rows)
 
 # %% [markdown]
 # ````{table} Algorithm 1 as printed (the choice with finite similarities, so that it can run at all), and corrected.
@@ -668,9 +610,8 @@ for share, size in wanted.items():
     left = distance[:, craig(distance, size).indices].amin(dim=1).sum()
     assert left <= share * so_far[0] < so_far[size - 2]
 
-# %% tags=["remove-input"]
-for share, size in wanted.items():
-    glue(f"12-wanted-{share}", size, display=False)
+# %%
+page.say(**{f"wanted_{share}": size for share, size in wanted.items()})
 
 # %% [markdown]
 # To cover the 300 points of the cloud twice as well as the best single one does takes {glue:text}`12-wanted-0.5`
@@ -716,56 +657,39 @@ for _ in range(20):
         thrice + int((equal >= 3).any(dim=1).sum()),
     )
 
-# %% tags=["hide-input"]
+# %%
 short = {"CUB-200-2011": "CUB", "Stanford Online Products": "SOP"}
+called = [f"{short[data]} {name}" for data, name in printed_rows]
 
 
-def called(row):
-    data, name = printed_rows[row]
-    return f"{short[data]} {name}"
+def value_of(row, metric):
+    return f"{metric} {numbers[row, METRICS.index(metric)]:.4f}"
 
 
-rows = []
-for (i, j), names in sorted(repeats.items(), key=lambda item: -len(item[1])):
-    shown = ", ".join(
-        f"{name} {TABLE1[printed_rows[i][0]][printed_rows[i][1]][name]:.4f}"
-        for name in names
-    )
-    rows.append([called(i), called(j), shown])
-table = markdown_table(["row", "row", "equal numbers"], rows).replace("---:", ":---")
-glue("tab-12-repeats", Markdown(table), display=False)
-columns = list(itertools.combinations(range(5), 2))
+rows = [
+    [called[i], called[j], ", ".join(value_of(i, metric) for metric in names)]
+    for (i, j), names in sorted(repeats.items(), key=lambda item: -len(item[1]))
+]
+page.table("repeats", ["row", "row", "equal numbers"], rows, words=3)
+page.say(pairs=len(repeats), most=most, once=f"{once / 10_000:.1f}", thrice=thrice)
+
+# %%
 within = [
-    (r, METRICS[a], METRICS[b])
-    for r in range(20)
-    for a, b in columns
-    if numbers[r, a] == numbers[r, b]
+    f"{called[row]}: {METRICS[a]} = {value_of(row, METRICS[b]).replace(' ', ' = ')}"
+    for row, (a, b) in itertools.product(range(20), itertools.combinations(range(5), 2))
+    if numbers[row, a] == numbers[row, b]
 ]
-steps = numbers[:10, 1] - numbers[:10, 0]
-odd = next(row for row in range(10) if printed_rows[row][1] == "triplet")
-others = torch.tensor([row for row in range(10) if row != odd])
-assert steps.argmin() == odd
-assert numbers[:10, 2].argmax() == odd
+page.say(within="; ".join(within))
 
-# %% tags=["remove-input"]
-glue("12-once", f"{once / 10_000:.1f}", display=False)
-glue("12-thrice", thrice, display=False)
-glue("12-pairs", len(repeats), display=False)
-glue("12-most", most, display=False)
-said = [
-    f"{called(r)}: {a} = {b} = {numbers[r, METRICS.index(a)]:.4f}" for r, a, b in within
-]
-glue("12-within", "; ".join(said), display=False)
-glue("12-odd-step", f"{float(steps[odd]):.3f}", display=False)
-glue(
-    "12-other-steps",
-    f"{float(steps[others].min()):.3f} to {float(steps[others].max()):.3f}",
-    display=False,
-)
-glue("12-odd-nmi", f"{float(numbers[odd, 2]):.3f}", display=False)
-nmi = numbers[others, 2]
-glue("12-other-nmi", f"{float(nmi.min()):.3f} to {float(nmi.max()):.3f}", display=False)
-glue("12-odd-r4", f"{float(numbers[odd, 1]):.3f}", display=False)
+# %%
+odd, cub = called.index("CUB triplet"), numbers[:10]
+steps, nmi = cub[:, 1] - cub[:, 0], cub[:, 2]
+others = torch.arange(10) != odd
+assert steps.argmin() == nmi.argmax() == odd
+page.say(odd_r4=f"{cub[odd, 1]:.3f}", odd_step=f"{steps[odd]:.3f}")
+page.say(odd_nmi=f"{nmi[odd]:.3f}")
+for name, values in (("other_steps", steps[others]), ("other_nmi", nmi[others])):
+    page.say(**{name: f"{values.min():.3f} to {values.max():.3f}"})
 
 # %% [markdown]
 # ````{table} Pairs of rows of the paper's Table 1 that share a number in the same column (mAP is called AP@R here).
@@ -806,71 +730,25 @@ glue("12-odd-r4", f"{float(numbers[odd, 1]):.3f}", display=False)
 #   that without any coreset.
 
 # %%
-from retrieval_geometry.experiments import load_or_run
 from retrieval_geometry.experiments.comparisons import compare
-from retrieval_geometry.papers.wasserstein_dml.claims import CLAIMS
-from retrieval_geometry.reporting.claims import check_all
-from retrieval_geometry.reporting.results import load_recorded
-from retrieval_geometry.reporting.tables import claims_table
+from retrieval_geometry.reporting.tables import format_metric
 
-settings = {"profile": profile, "data_root": data_root, "device": device, "seed": seed}
-result = load_or_run("wasserstein-coresets", **settings)
-full_steps, warm_up = result.settings["steps"], result.details.warm_up
+result = page.load_or_run("wasserstein-coresets")
+omniglot = page.load_recorded("wasserstein-coresets", "real")
 shares = [f"{share:g}" for share in result.details.shares]
-# WCRAIG minus what else as many steps give: all six intervals of a run hold at once.
-controls = [
-    f"{way}-{share}" for share in shares for way in ("weighted", "random", "all")
-]
+full_steps, warm_up = result.settings["steps"], result.details.warm_up
+steps_of = {"full": full_steps}
+for way, share in itertools.product(("wcraig", "weighted", "random", "all"), shares):
+    steps_of[f"{way}-{share}"] = warm_up + round(float(share) * full_steps)
 
-
-def steps_of(name):
-    return (
-        full_steps
-        if name == "full"
-        else warm_up + round(float(name.split("-")[1]) * full_steps)
-    )
-
-
-def gaps_of(run):
-    """R@1 of the WCRAIG subset minus that of each control of the same share."""
-    found = compare(
-        run, [(f"wcraig-{name.split('-')[1]}", name, "R@1") for name in controls]
-    )
-    return dict(zip(controls, found, strict=True))
-
-
-# %% tags=["hide-input", "remove-output"]
+# %%
 rows = []
 for entry in result.methods:
     values = [format_metric(entry.metrics[metric]) for metric in ("R@1", "AP@R")]
-    rows.append(
-        [
-            entry.label,
-            f"{steps_of(entry.method)}",
-            f"{entry.seconds_training:.1f}",
-            *values,
-        ]
-    )
+    seconds = f"{entry.seconds_training:.1f}"
+    rows.append([entry.label, str(steps_of[entry.method]), seconds, *values])
 header = ["trained on", "steps in all", "seconds", "R@1", "AP@R"]
-glue("tab-12-training", Markdown(markdown_table(header, rows)), display=False)
-glue("tab-12-provenance", Markdown(provenance_table(result)), display=False)
-omniglot = load_recorded("wasserstein-coresets", "real")
-rows, recorded_gaps = [], gaps_of(omniglot)
-for entry in omniglot.methods:
-    gap = recorded_gaps[entry.method].numbers if entry.method in recorded_gaps else "–"
-    rows.append(
-        [
-            entry.label,
-            format_metric(entry.metrics["R@1"]),
-            gap,
-            f"{entry.seconds_training:.0f}",
-        ]
-    )
-header = ["trained on", "R@1", "WCRAIG minus it", "seconds"]
-glue("tab-12-omniglot", Markdown(markdown_table(header, rows)), display=False)
-glue("tab-12-omniglot-provenance", Markdown(provenance_table(omniglot)), display=False)
-glue("12-omniglot-protocol", omniglot.settings["protocol"], display=False)
-glue("12-omniglot-steps", omniglot.settings["steps"], display=False)
+page.table("training", header, rows, results=[result])
 
 # %% [markdown]
 # ````{table} W-triplet on subsets: steps (with the warm-up), seconds (with the warm-up and the choice), and retrieval of unseen classes by mean vectors, means over the models with 95 % intervals over classes and models.
@@ -887,38 +765,39 @@ glue("12-omniglot-steps", omniglot.settings["steps"], display=False)
 # models vary: what would other classes and other seeds give, in either group? *Paired* takes the difference seed by
 # seed and asks for the mean of these few differences, with Student's interval.
 
-# %% tags=["hide-input", "remove-output"]
+# %%
 from retrieval_geometry.evaluation import seed_interval
+from retrieval_geometry.reporting.tables import format_interval
+
+# WCRAIG minus what else as many steps give: all six intervals of a run hold at once.
+ways = {"weighted": "itself, drawn by weights", "random": "a random subset"}
+ways |= {"all": "all images"}
+controls = {f"{way}-{share}": f"wcraig-{share}" for share in shares for way in ways}
+
+
+def gaps_of(run):
+    """R@1 of the WCRAIG subset minus that of each control, classes and models left to vary."""
+    found = compare(run, [(ours, other, "R@1") for other, ours in controls.items()])
+    return dict(zip(controls, found, strict=True))
+
 
 by_seed = {entry.method: entry.models.means["R@1"] for entry in result.methods}
 unpaired, paired = gaps_of(result), {}
+for other, ours in controls.items():
+    gaps = [a - b for a, b in zip(by_seed[ours], by_seed[other], strict=True)]
+    paired[other] = seed_interval(gaps, 1 - 0.05 / len(controls))
+
+# %%
 rows = []
-for share in shares:
-    for way, words in (
-        ("weighted", "itself, drawn by weights"),
-        ("random", "a random subset"),
-        ("all", "all images"),
-    ):
-        other = f"{way}-{share}"
-        gaps = [
-            a - b
-            for a, b in zip(by_seed[f"wcraig-{share}"], by_seed[other], strict=True)
-        ]
-        # As with the unpaired ones, all intervals shall hold at once: each takes its part of the risk.
-        paired[other] = seed_interval(gaps, 1 - 0.05 / len(controls))
-        numbers = "{:+.3f} [{:+.3f}, {:+.3f}]".format(*paired[other])
-        rows.append([f"{words}, {float(share):.0%}", unpaired[other].numbers, numbers])
+for other, gap in paired.items():
+    way, share = other.split("-")
+    numbers = unpaired[other].numbers, format_interval(gap, 3, signed=True)
+    rows.append([f"{ways[way]}, {float(share):.0%}", *numbers])
 header = ["WCRAIG minus", "unpaired models", "paired by seed"]
-glue("tab-12-differences", Markdown(markdown_table(header, rows)), display=False)
-decided = check_all(
-    [c for c in CLAIMS if "coresets" in c.id or c.id.endswith("proposition")],
-    {"wasserstein-coresets": result},
-    profile,
-)
-glue("tab-12-claims", Markdown(claims_table(decided)), display=False)
+page.table("differences", header, rows, results=[result])
 
 
-# %% tags=["remove-cell"]
+# %%
 def standing(way):
     """In words: at which shares the paired interval lies beside zero."""
     above = [s for s in shares if paired[f"{way}-{s}"].low > 0]
@@ -928,87 +807,39 @@ def standing(way):
     return " and ".join(said) or "undecided at every share"
 
 
-for way in ("weighted", "random", "all"):
-    glue(f"12-standing-{way}", standing(way), display=False)
-for row in decided:
-    glue(
-        f"12-verdict-{row.claim.id.removeprefix('wasserstein-dml-')}",
-        str(row.verdict),
-        display=False,
-    )
-best_share = shares[-1]
-for name in ("full", f"wcraig-{best_share}", f"all-{best_share}"):
-    glue(
-        f"12-r1-{name.split('-')[0]}",
-        f"{result[name].metrics['R@1'].value:.3f}",
-        display=False,
-    )
-glue("12-best-share", f"{float(best_share):.0%}", display=False)
-glue("12-best-steps", steps_of(f"all-{best_share}"), display=False)
-glue("12-full-steps", full_steps, display=False)
-glue("12-models", result.settings["models a method"], display=False)
+page.say(**{f"standing_{way}": standing(way) for way in ways})
+page.say(models=result.settings["models a method"])
+
+# %%
+last = shares[-1]
+for name in ("full", f"wcraig-{last}", f"all-{last}"):
+    reached = result[name].metrics["R@1"].value
+    page.say(**{f"r1_{name.split('-')[0]}": f"{reached:.3f}"})
+page.say(best_share=f"{float(last):.0%}", best_steps=steps_of[f"all-{last}"])
+page.say(full_steps=full_steps)
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "R@1 of each trained model, by the number of its steps, the warm-up included. Small marks: single models; lines join models of one seed; large marks: means.", "name": "fig-12-training"}, "image": {"alt": "Dots in three columns. The first two columns hold the models of WCRAIG, weighted or not, of random subsets and of all images; the third those of all steps on all images."}}
+looks = {
+    "random": (PURPLE, "^", "random subset"),
+    "all": (BLUE, "o", "all images"),
+    "weighted": (ORANGE, "v", "WCRAIG, weighted"),
+    "wcraig": (VERMILION, "s", "WCRAIG subset"),
+}
 figure = new_figure(6.6, 3.3)
 axes = figure.subplots()
-looks = {
-    "random": (PURPLE, "^"),
-    "all": (BLUE, "o"),
-    "weighted": (ORANGE, "v"),
-    "wcraig": (VERMILION, "s"),
-}
-names = dict(
-    zip(
-        looks,
-        ("random subset", "all images", "WCRAIG, weighted", "WCRAIG subset"),
-        strict=True,
-    )
-)
 for place, share in enumerate(shares):
     reached = [by_seed[f"{way}-{share}"] for way in looks]
-    spots = [place - 0.27, place - 0.09, place + 0.09, place + 0.27]
-    for values in zip(*reached, strict=True):
-        axes.plot(spots, values, color="lightgray", lw=1, zorder=0)
-    for spot, values, (way, (colour, marker)) in zip(
-        spots, reached, looks.items(), strict=True
-    ):
-        axes.scatter(
-            [spot] * len(values),
-            values,
-            s=18,
-            color=colour,
-            marker=marker,
-            alpha=0.6,
-            lw=0,
-        )
-        label = names[way] if place == 0 else None
-        axes.scatter(
-            spot,
-            sum(values) / len(values),
-            s=70,
-            color=colour,
-            marker=marker,
-            label=label,
-        )
-values = by_seed["full"]
-axes.scatter(
-    [len(shares)] * len(values), values, s=18, color=BLACK, marker="D", alpha=0.6, lw=0
-)
-axes.scatter(
-    len(shares),
-    sum(values) / len(values),
-    s=70,
-    color=BLACK,
-    marker="D",
-    label="all images, all steps",
-)
-ticks = [f"{steps_of(f'all-{share}')} steps" for share in shares] + [
-    f"{full_steps} steps"
-]
-axes.set_xticks(range(len(shares) + 1), ticks)
+    spots = [place + shift for shift in (-0.27, -0.09, 0.09, 0.27)]
+    axes.plot(spots, reached, color="lightgray", lw=1, zorder=0)
+    for spot, values, look in zip(spots, reached, looks.values(), strict=True):
+        colour, marker, name = look
+        draw_models(axes, spot, values, colour, marker, name if place == 0 else None)
+draw_models(axes, len(shares), by_seed["full"], BLACK, "D", "all images, all steps")
+ticks = [f"{steps_of[f'all-{share}']} steps" for share in shares]
+axes.set_xticks(range(len(shares) + 1), [*ticks, f"{full_steps} steps"])
 axes.set(ylabel="R@1 of unseen classes", ylim=(0, None), xlim=(-0.5, len(shares) + 0.5))
 axes.legend(frameon=False, loc="lower right", fontsize=9)
-axes.spines[["top", "right"]].set_visible(False)
+page.figure_from("training", result)
 figure
 
 # %% [markdown]
@@ -1028,15 +859,44 @@ figure
 # Now the price. The seconds of {numref}`tab-12-training` include the choice and were measured while other jobs may have
 # used the machine, so we look at the steps, which are what was saved. At {glue:text}`12-best-share`, that is
 # {glue:text}`12-best-steps` steps with the warm-up instead of {glue:text}`12-full-steps`, WCRAIG reaches
-# {glue:text}`12-r1-wcraig` and all images {glue:text}`12-r1-all`; all steps reach {glue:text}`12-r1-full`. What is lost
-# is lost by *stopping early*, and stopping early needs no coreset: it does not have to embed all images, compute their
+# {glue:text}`12-r1-wcraig` and all images {glue:text}`12-r1-all`; all steps reach {glue:text}`12-r1-full`. The loss
+# comes from *stopping early*, and stopping early needs no coreset: it does not have to embed all images, compute their
 # divergences and choose.
 #
 # The same experiment on handwriting, as a recorded run, is in {numref}`tab-12-omniglot`
 # ({glue:text}`12-omniglot-protocol`; {glue:text}`12-omniglot-steps` steps in all; intervals over alphabets and models,
 # the differences at once). The seconds of all rows but the first hold the warm-up and an embedding of all images,
 # though of these rows only WCRAIG has a use for it.
-#
+
+# %%
+from retrieval_geometry.reporting.tables import provenance_table
+
+recorded_gaps = gaps_of(omniglot)
+rows = []
+for entry in omniglot.methods:
+    gap = recorded_gaps.get(entry.method)
+    cells = [format_metric(entry.metrics["R@1"]), gap.numbers if gap else "–"]
+    rows.append([entry.label, *cells, f"{entry.seconds_training:.0f}"])
+header = ["trained on", "R@1", "WCRAIG minus it", "seconds"]
+page.table("omniglot", header, rows, results=[omniglot])
+page.markdown("omniglot-provenance", provenance_table(omniglot), [omniglot])
+page.markdown("provenance", provenance_table(result), [result])
+page.say(omniglot_protocol=omniglot.settings["protocol"])
+page.say(omniglot_steps=omniglot.settings["steps"])
+
+# %%
+from retrieval_geometry.papers.wasserstein_dml.claims import CLAIMS
+from retrieval_geometry.reporting.claims import check_all
+from retrieval_geometry.reporting.tables import claims_table
+
+chosen = [c for c in CLAIMS if "coresets" in c.id or c.id.endswith("proposition")]
+decided = check_all(chosen, {"wasserstein-coresets": result}, profile)
+page.markdown("claims", claims_table(decided), [result])
+for row in decided:
+    name = row.claim.id.removeprefix("wasserstein-dml-")
+    page.say(**{f"verdict_{name}": str(row.verdict)})
+
+# %% [markdown]
 # ````{table} W-triplet on subsets of Omniglot, recorded run: R@1, WCRAIG minus each control of the same share, and seconds of training with warm-up and choice.
 # :name: tab-12-omniglot
 #

@@ -5,10 +5,14 @@ import pytest
 from matplotlib.colors import to_hex
 
 from retrieval_geometry.reporting.drawing import (
+    draw_digits,
+    draw_framed,
+    draw_heaps,
     draw_heat,
     draw_histograms,
     draw_intervals,
     draw_lines,
+    draw_models,
     draw_pairs,
     draw_pictures,
     shared_legend,
@@ -95,3 +99,42 @@ def test_a_shared_legend_names_each_curve_once():
     shared_legend(figure)
     (legend,) = figure.legends
     assert [text.get_text() for text in legend.get_texts()] == ["same", "other"]
+
+
+def test_heaps_are_filled_for_matching_pairs_alone(axes):
+    draw_heaps(axes, [0, 1, 2], [3, 4], [5, 6], ("same", "different"))
+    matching, other = axes.patches
+    assert [patch.get_label() for patch in axes.patches] == ["same", "different"]
+    assert (matching.get_fill(), other.get_fill()) == (True, False)
+    assert [list(patch.get_data().values) for patch in axes.patches] == [[3, 4], [5, 6]]
+
+
+def test_digits_are_rounded_and_legible_and_what_is_missing_crossed(axes):
+    draw_digits(axes, [[-16.6, np.inf], [-4.2, np.nan]], ["a", "b"], ["left", "right"], low=-17, high=-3)
+    texts = {text.get_position(): (text.get_text(), text.get_color()) for text in axes.texts}
+    assert texts == {
+        (0, 0): ("-17", "white"),
+        (1, 0): ("×", "black"),
+        (0, 1): ("-4", "black"),
+        (1, 1): ("×", "black"),
+    }
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["a", "b"]
+
+
+def test_a_frame_is_drawn_where_there_is_one_and_axes_without_a_picture_vanish():
+    row = new_figure(3, 1).subplots(1, 3)
+    pictures = [np.zeros((3, 4, 5)), np.ones((3, 4, 5))]
+    draw_framed(row, pictures, [None, {"color": RIGHT, "lw": 2}])
+    shown = [[spine.get_visible() for spine in axes.spines.values()] for axes in row]
+    assert [any(sides) for sides in shown] == [False, True, False]
+    assert row[0].images[0].get_array().shape == (4, 5, 3)
+    assert to_hex(row[1].spines["left"].get_edgecolor()).upper() == RIGHT
+    assert not row[2].images
+
+
+def test_the_mean_of_models_is_named_and_stands_among_them(axes):
+    draw_models(axes, 2, [0.5, 0.7], RIGHT, "s", "mean")
+    models, mean = axes.collections
+    assert models.get_offsets().tolist() == [[2, 0.5], [2, 0.7]]
+    assert mean.get_offsets().tolist() == [[2, 0.6]]
+    assert axes.get_legend_handles_labels()[1] == ["mean"]

@@ -135,6 +135,24 @@ def draw_intervals(
         axes.set_ylim(len(names) - 0.5, -0.5)
 
 
+def draw_models(
+    axes: "Axes", place: float, values: Any, colour: str, marker: str, name: str | None = None
+) -> None:
+    """What each of a few models reached, as small marks above one place, and their mean as a large one.
+
+    Args:
+        axes: where to draw.
+        place: on the horizontal axis.
+        values: of the models.
+        colour: of all marks.
+        marker: of all marks.
+        name: of the mean in a legend; None: it has none.
+    """
+    values = np.asarray(values)
+    axes.scatter(np.full(len(values), place), values, s=18, color=colour, marker=marker, alpha=0.6, lw=0)
+    axes.scatter(place, values.mean(), s=70, color=colour, marker=marker, label=name)
+
+
 def draw_heat(axes: "Axes", table: Any, cuts: Sequence[float] = (), **options: Any) -> None:
     """A table as a picture without ticks, with thin lines where classes end.
 
