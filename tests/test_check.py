@@ -8,7 +8,7 @@ import pickle
 import pytest
 import torch
 
-from retrieval_geometry import _check, _covariances
+from retrieval_geometry import _check, _covariances, _tolerances
 
 
 def test_floating() -> None:
@@ -121,7 +121,7 @@ def test_singular_is_refused_even_where_rounding_hides_it(dim: int, dtype: torch
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_coordinates_have_a_range(dtype: torch.dtype) -> None:
-    low, high = _check.SCALES[dtype]
+    low, high = _tolerances.COORDINATES[dtype]
     x = torch.tensor([[0.0, 0.0], [-1.0, 0.5]], dtype=dtype)
     for scale in (0.0, 1.01 * low, 1.0, 0.99 * high):
         assert _check.check_coordinates(scale * x, "x") is not None

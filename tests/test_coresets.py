@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import math
 
-import numpy as np
 import pytest
 import torch
 
@@ -17,6 +16,7 @@ from retrieval_geometry.coresets import (
     wcraig,
 )
 from retrieval_geometry.distances import pairwise_sinkhorn_divergence, sinkhorn_divergence
+from tests.definitions import greedy
 
 
 def normal(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -25,20 +25,6 @@ def normal(*shape: int, seed: int = 0) -> torch.Tensor:
 
 def value(similarity: torch.Tensor, subset: list[int]) -> float:
     return float(similarity[:, subset].amax(dim=1).sum())
-
-
-def plain_greedy(similarity: torch.Tensor, size: int) -> list[int]:
-    """Every gain anew at every step, and the stated rule: the lowest index within 1e-6, or rounding."""
-    columns, rounding = similarity.double().numpy().T, 16 * torch.finfo(similarity.dtype).eps
-    best, chosen = np.zeros(columns.shape[1]), list[int]()
-    floor = rounding * columns.sum(axis=1).max()
-    for _ in range(size):
-        gains = np.maximum(columns - best, 0).sum(axis=1)
-        gains[chosen] = -1
-        enough = gains.max() - max(1e-6 * gains.max(), floor)
-        chosen.append(next(j for j in range(len(gains)) if gains[j] >= enough and j not in chosen))
-        best = np.maximum(best, columns[chosen[-1]])
-    return chosen
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -50,7 +36,7 @@ def test_lazy_greedy_chooses_what_greedy_chooses(seed: int) -> None:
     cases += [(whole + size * noise).abs() for size in (1e-15, 1e-9, 3e-7, 1e-6, 1e-3)]
     for case in cases:
         for size in (1, 8, 15):
-            assert facility_location(case, size).tolist() == plain_greedy(case, size)
+            assert facility_location(case, size).tolist() == greedy(case, size)
 
 
 def test_the_choice_does_not_hang_on_last_bits() -> None:

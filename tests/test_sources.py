@@ -29,6 +29,10 @@ TREE = {
     "shapes/odd/star.py": "star = 5\n",
     "busy/__init__.py": "from retrieval_geometry.shapes import square\nSIDES = square()\n",
     "busy/work.py": "import torch\n",
+    **dict.fromkeys(("papers/__init__.py", "papers/one/__init__.py", "papers/two/__init__.py"), ""),
+    "papers/one/claims.py": "from retrieval_geometry.tools import tool\n",
+    "papers/one/paper.py": "PAPER = 1\n",
+    "papers/two/claims.py": "CLAIMS = ()\n",
     "passing.py": "from retrieval_geometry import shapes\nfrom retrieval_geometry.shapes import circle\n",
 }
 ALL_SHAPES = {name for name in TREE if name.startswith("shapes/")} | {"tools.py"}
@@ -81,6 +85,11 @@ def _closure(package: Path, text: str) -> set[str]:
         ("from retrieval_geometry.busy import SIDES", {"busy/__init__.py", "shapes/flat.py"}),
         ("from retrieval_geometry.busy import square", {"busy/__init__.py", "shapes/flat.py"}),
         ("import retrieval_geometry.busy.work", {"busy/__init__.py", "busy/work.py", "shapes/flat.py"}),
+        # What is found in the folder of each paper.
+        (
+            "from registry import of_each_paper\nof_each_paper('claims', 'CLAIMS')",
+            {"papers/one/claims.py", "papers/two/claims.py", "tools.py"},
+        ),
         # Only type checkers read this.
         (
             "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from retrieval_geometry import tools",
@@ -102,6 +111,7 @@ def test_what_is_followed(package: Path, text: str, expected: set[str]) -> None:
             "from retrieval_geometry.shapes import oval",
             "one of this package, got 'retrieval_geometry.shapes.oval'",
         ),
+        ("\nof_each_paper(name, 'CLAIMS')", r"script\.py, line 2: of_each_paper needs a literal string"),
         ("import retrieval_geometry.nothing", "one of this package, got 'retrieval_geometry.nothing'"),
     ],
 )

@@ -332,9 +332,9 @@ assert all(gap < 4 * (0.01 + error) for gap, error in zip(gaps, errors, strict=T
 page.say(worst_gap=max(gaps), worst_error=max(errors))
 
 # %% [markdown]
-# What the network learns is, by the theorem, the log-ratio of the densities. For two normal distributions of equal
-# width it is a falling straight line. Now let the matching distances be *wider* than the others, $d^+ \sim \N(0, 1)$
-# and $d^- \sim \N(1, \frac12)$. The log-ratio is a parabola: far to the right, too, a pair is more likely to match.
+# The network learns, by the theorem, the log-ratio of the densities. For two normal distributions of equal width it is
+# a falling straight line. Now let the matching distances be *wider* than the others, $d^+ \sim \N(0, 1)$ and
+# $d^- \sim \N(1, \frac12)$. The log-ratio is a parabola: far to the right, too, a pair is more likely to match.
 
 # %%
 x = torch.linspace(-2, 3, 200)
@@ -740,7 +740,7 @@ for name, deviation in (("equal", 1.0), ("wide", 0.5)):
 # **As printed.** The loss of a positive pair is "calculated as $T$", that of a negative pair "as $\log (2 - e^T)$".
 #
 # **Why it fails.** Eq. 6 itself has the signs, and these are what it *maximises*. The losses are $-T$ and
-# $-\log (2 - e^T)$. Whoever descends on the printed ones, with a $V$ that falls, drives matching pairs apart.
+# $-\log (2 - e^T)$. A descent on the printed ones, with a $V$ that falls, drives matching pairs apart.
 
 # %%
 d = 2 * torch.rand(400, generator=generator, dtype=torch.float64)

@@ -37,9 +37,8 @@ from statistics import median
 
 from retrieval_geometry.papers.rankmi import claims as rankmi_claims
 from retrieval_geometry.papers.wasserstein_dml import claims as wasserstein_claims
+from retrieval_geometry.experiments.comparisons import against_each, difference
 from retrieval_geometry.experiments.comparisons import (
-    against_each,
-    difference,
     other_side,
     tally,
     transport_sides,
@@ -52,13 +51,9 @@ from retrieval_geometry.reporting import tables
 from retrieval_geometry.reporting.claims import check_all
 from retrieval_geometry.reporting.drawing import BLUE, VERMILION, draw_intervals
 from retrieval_geometry.reporting.figures import new_figure
-from retrieval_geometry.reporting.learning_tables import (
-    by_method,
-    claims_by_run,
-    seed_ranges,
-    settings_table,
-    trained,
-)
+from retrieval_geometry.reporting.learning_tables import by_method, claims_by_run
+from retrieval_geometry.reporting.learning_tables import seed_ranges, settings_table
+from retrieval_geometry.reporting.learning_tables import trained
 
 # %%
 page = Page("14", profile=profile, data_root=data_root, device=device, seed=seed)

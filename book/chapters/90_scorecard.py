@@ -166,8 +166,8 @@ for name, rows in (("here", here), ("real", real)):
 #
 # - *Coresets bring down the cost of training*, on Omniglot: **inconclusive** before, when the claim asked for more than
 #   the paper says, that a subset be worth more than as many steps without it. That is our question, which now stands
-#   below as a claim of its own, still **inconclusive**. What the paper says is judged by the time that training takes;
-#   the precision that goes with it stands beside the verdict.
+#   below as a claim of its own, still **inconclusive**. The paper's own sentence is judged by the time that training
+#   takes; the precision that goes with it stands beside the verdict.
 #
 # Two sentences were put closer to the papers, without another verdict: the table of the first paper has a tie at ten
 # neighbours, and RankMI's paper itself excepts FastAP.

@@ -64,9 +64,9 @@ started = time.process_time()
 # ```
 #
 # where $\kappa$ is the *condition* of $\Sigma$. An inverse is ruled by the smallest eigenvalues. So is a logarithm.
-# Whatever contains $\Sigma^{-1}$ or $\log \Sigma$ therefore has an error of about $u \kappa$, however cleverly it is
-# computed {cite:p}`c91-higham2002accuracy`. A root is kinder: $\sqrt{\lambda_{\min}}$ is small *and* enters a sum with
-# large roots. The Wasserstein distance does not care about $\kappa$.
+# Every quantity with $\Sigma^{-1}$ or $\log \Sigma$ in it therefore has an error of about $u \kappa$, however cleverly
+# it is computed {cite:p}`c91-higham2002accuracy`. A root is kinder: $\sqrt{\lambda_{\min}}$ is small *and* enters a sum
+# with large roots. The Wasserstein distance does not care about $\kappa$.
 #
 # If all descriptors are multiplied by $s$, then $\Sigma$ becomes $s^2 \Sigma$, and $\kappa$ stays. A power of two does
 # not even round. So the *scale* should not matter, as long as no square leaves the numbers that a float can hold.
@@ -123,9 +123,9 @@ page.table("textbook", header, [[format_power(value) for value in row] for row i
 # not. It takes the covariances as they are, and then factorises in double precision: with $u = 10^{-16}$, a condition
 # of $10^6$ leaves an error of $10^{-10}$, which single precision cannot even show.
 #
-# What it cannot undo is the rounding of the covariance *itself*. From a condition of about $10^7$ on, a float32
-# covariance may no longer be positive definite: its smallest eigenvalue is made of rounding. The package refuses it by
-# name, and says what helps.
+# It cannot undo the rounding of the covariance *itself*. From a condition of about $10^7$ on, a float32 covariance may
+# no longer be positive definite: its smallest eigenvalue is made of rounding. The package refuses it by name, and says
+# what helps.
 #
 # ## Every distance, over conditions
 #
@@ -194,9 +194,9 @@ figure
 # Sixteen powers of ten of scale change nothing ({numref}`fig-91-scale`), but for one row. Sinkhorn's divergence has a
 # scale of its own, the regularisation $\varepsilon = 0.05$. Its potentials are $\varepsilon$ times a logarithm, so they
 # are rounded by $u\,\varepsilon$. Descriptors of the size of $10^{-8}$ have costs of that size, and $u\,\varepsilon$ is
-# $10^{-10}$ of them. Whoever scales the descriptors should scale $\varepsilon$. Limits there are, but far out: in
-# double precision descriptors from $10^{-130}$ to $10^{130}$ are taken, because fourth powers of them must be numbers.
-# Beyond, the image is named and refused.
+# $10^{-10}$ of them. Descriptors and $\varepsilon$ should be scaled together. Limits there are, but far out: in double
+# precision descriptors from $10^{-130}$ to $10^{130}$ are taken, because fourth powers of them must be numbers. Beyond,
+# the image is named and refused.
 #
 # ## Rank
 #
@@ -214,9 +214,10 @@ heat(figure.subplots(), errors, "rank, float64", list(map(str, RANKS)))
 figure
 
 # %% [markdown]
-# Transport needs no inverse, so it is exact at every rank ({numref}`fig-91-rank`). What needs one is refused, not
-# regularised in silence: how much to shrink is a decision about the data ({doc}`02_images_as_distributions`), and the
-# message says so. A mixture has no component of width zero; its fit has a floor for that.
+# Transport needs no inverse, so it is exact at every rank ({numref}`fig-91-rank`). A distance that needs one is
+# refused, not regularised in silence: how much to shrink is a decision about the data
+# ({doc}`02_images_as_distributions`), and the message says so. A mixture has no component of width zero; its fit has a
+# floor for that.
 #
 # ## What is promised
 #
@@ -250,7 +251,7 @@ page.table("range", ["Distance", "float32", "float64"], rows)
 #
 # So, to the question. Rankings of this book differ by per cents of a distance from place to place. An error of
 # $10^{-3}$, the worst that is promised, moves two images past each other only if their distances agree to three digits.
-# What was found is smaller ({numref}`tab-91-range`).
+# The errors found are smaller ({numref}`tab-91-range`).
 #
 # One case is harder than all these: two images that are almost the same one. A difference of nearly equal numbers keeps
 # their rounding and loses their size. The package computes such pairs again, from their own factors, until the bound of

@@ -16,13 +16,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from retrieval_geometry._tolerances import COORDINATES
+
 T = TypeVar("T")
 
 SHRINK = "shrink it, for example with fit_gaussian(x, shrinkage=0.1)"
-
-
-SCALES = {torch.float32: (1e-12, 1e15), torch.float64: (1e-140, 1e150)}
-"""Between these the largest coordinate must lie where squares of differences are summed, or be 0."""
 
 
 @dataclass(frozen=True)
@@ -150,7 +148,7 @@ def check_finite(tensor: Tensor, name: str, image_name: ImageName = IMAGE) -> Te
 
 
 def check_coordinates(tensor: Tensor, name: str, image_name: ImageName = IMAGE) -> Tensor:
-    """Refuse finite coordinates whose squares leave the range of their dtype, see :data:`SCALES`.
+    """Refuse finite coordinates whose squares leave the range of their dtype, see :data:`COORDINATES`.
 
     Raises:
         ImageError: an image (first axis) has a larger coordinate, or all have smaller ones.
@@ -158,7 +156,7 @@ def check_coordinates(tensor: Tensor, name: str, image_name: ImageName = IMAGE) 
     values = tensor.detach().flatten(1)
     if not values.numel():
         return tensor
-    low, high = SCALES[tensor.dtype]
+    low, high = COORDINATES[tensor.dtype]
     sizes = values.abs().amax(dim=1)
     largest, image = float(sizes.max()), int(sizes.argmax())
     if largest > high:

@@ -1,4 +1,4 @@
-"""What a process has cost: time by the clock, time of processors, memory."""
+"""Cost of a process: time by the clock, time of processors, memory."""
 
 import sys
 import time
@@ -10,7 +10,7 @@ STARTED = time.perf_counter()  # jobs of a build load this module before any lib
 
 @dataclass(frozen=True)
 class Cost:
-    """What a job took.
+    """The cost of a job.
 
     Args:
         seconds: by the clock, from the start of its process on.

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from retrieval_geometry._check import IMAGE, SHRINK, ImageError, ImageName
+from retrieval_geometry._tolerances import ASYMMETRY
 
 
 def check_symmetric(matrices: Tensor, name: str = "cov", image_name: ImageName = IMAGE) -> Tensor:
@@ -14,7 +15,7 @@ def check_symmetric(matrices: Tensor, name: str = "cov", image_name: ImageName =
     """
     values = matrices.detach()
     skew = (values - values.mT).abs().amax(dim=(-2, -1))
-    wrong = skew > 1e-4 * values.abs().amax(dim=(-2, -1))
+    wrong = skew > ASYMMETRY * values.abs().amax(dim=(-2, -1))
     if wrong.any():
         image = int(wrong.nonzero()[0])
         after = f" is not symmetric (by {float(skew[image]):.3g})"

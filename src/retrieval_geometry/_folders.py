@@ -1,4 +1,4 @@
-"""Where results, caches and recorded results lie: in a checkout below ``build`` and ``book``, else elsewhere.
+"""Folders of results, caches and recorded results: in a checkout below ``build`` and ``book``.
 
 Nothing is ever kept in the folder that one happens to be in.
 """
@@ -11,7 +11,13 @@ CACHE = "RETRIEVAL_GEOMETRY_CACHE"
 
 
 def project_root(start: str | Path | None = None) -> Path | None:
-    """The folder at or above ``start`` (default: here) with the sources of the book; None outside one."""
+    """The folder at or above ``start`` (default: here) with the sources of the book; None outside one.
+
+    Source: this package's own. Used in no chapter.
+
+    Raises:
+        ValueError: ``start`` is no path.
+    """
     if start is not None and (not isinstance(start, str | os.PathLike) or "\0" in str(start)):
         raise ValueError(f"start must be a path, got {start!r}")
     here = Path(start or Path.cwd()).resolve()
@@ -22,7 +28,10 @@ def project_root(start: str | Path | None = None) -> Path | None:
 
 
 def results_dir() -> Path:
-    """Where runs on this machine are kept: ``build/results`` of the checkout, else in the user's cache."""
+    """Folder of the results of this machine: ``build/results`` of the checkout, else in the user's cache.
+
+    Source: this package's own. Used in no chapter.
+    """
     root = project_root()
     return root / "build" / "results" if root else _user_cache() / "results"
 
@@ -34,7 +43,10 @@ def cache_dir() -> Path:
 
 
 def recorded_dir() -> Path:
-    """Where the recorded runs lie: ``book/results`` of the checkout, else in the installed package."""
+    """Folder of the recorded runs: ``book/results`` of the checkout, else in the installed package.
+
+    Source: this package's own. Used in no chapter.
+    """
     root = project_root()
     return root / "book" / "results" if root else Path(__file__).parent / "recorded"
 

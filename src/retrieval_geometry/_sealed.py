@@ -1,8 +1,8 @@
 """Files that we read back: each ends in, or holds, a SHA-256 of all that it says, and is checked before use.
 
 JSON carries it in the field ``digest``, so that people can read it and git can compare it; other files in a
-last line. What is not as it was written is refused with the file and the remedy; what can be made again is
-made again, and one line on stderr says so.
+last line. Content that is not as it was written is refused with file and remedy; content that can be made
+again is made again, and one line on stderr says so.
 """
 
 import hashlib

@@ -1,4 +1,4 @@
-"""What a file's results depend on: the package modules it imports, directly or not.
+"""Sources of a file's results: the package modules that it imports, directly or not.
 
 It is read off the syntax tree, so nothing is imported. One digest of it says what is stale: of results, of
 finished parts of a run, and of executed chapters.

@@ -1,6 +1,6 @@
 """The command line: build the book, run an experiment, list data sets, judge claims, rank one's own pictures.
 
-What a command needs is imported when it runs, so that ``--help`` and a misspelt option answer at once.
+Imports of a command happen when it runs, so that ``--help`` and a misspelt option answer at once.
 """
 
 import argparse

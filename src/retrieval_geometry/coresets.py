@@ -17,12 +17,10 @@ from retrieval_geometry._check import (
     check_same_kind,
     check_shape,
 )
+from retrieval_geometry._tolerances import SAME_GAIN, UNIT_SUM, WHOLE
 from retrieval_geometry.distances import pairwise_sinkhorn_divergence, sinkhorn_divergence
 
 Floats = NDArray[np.float64]
-
-TIE = 1e-6
-"""Gains, and distances, that differ by less than this share of the better one count as equal."""
 
 ROUNDING = 16
 """Gains, and distances, that differ by so many units in the last place of the largest one count as equal."""
@@ -101,7 +99,7 @@ def _lazy_greedy(columns: Floats, size: int, rounding: float) -> list[int]:
         while stale[top := int(gains.argmax())]:
             refreshed(top)
         # The lowest index among equals; candidates whose bound is too low are not computed.
-        enough = gains[top] - max(TIE * gains[top], floor)
+        enough = gains[top] - max(SAME_GAIN * gains[top], floor)
         winner = next(j for j in np.flatnonzero(gains >= enough).tolist() if refreshed(j) >= enough)
         chosen.append(winner)
         np.maximum(best, columns[winner], out=best)
@@ -154,7 +152,7 @@ def craig(distances: Tensor, size: int) -> Coreset:
     to_chosen[indices, torch.arange(size, device=indices.device)] = -torch.inf
     nearest = to_chosen.amin(dim=1, keepdim=True)
     floor = ROUNDING * torch.finfo(distances.dtype).eps * distances.detach().max()
-    equally_near = to_chosen <= nearest + torch.maximum(TIE * nearest, floor)
+    equally_near = to_chosen <= nearest + torch.maximum(SAME_GAIN * nearest, floor)
     # The first of equals: argmax is defined so.
     weights = torch.bincount(equally_near.int().argmax(dim=1), minlength=size).double()
     return Coreset(indices, weights)
@@ -231,8 +229,7 @@ def training_subset(
     indices, weights = [], []
     for label in labels.unique():
         members = (labels == label).nonzero().squeeze(1).to(features.device)
-        # 1e-9: 0.1 * 30 is a little more than 3 in floating point, and 3 is meant.
-        size = max(int(np.ceil(share * len(members) - 1e-9)), min(2, len(members)))
+        size = max(int(np.ceil(share * len(members) - WHOLE)), min(2, len(members)))
         subset = wcraig(points[members], size, p, epsilon)
         indices.append(members[subset.indices])
         weights.append(subset.weights)
@@ -342,7 +339,7 @@ def _check_masses(masses: Tensor, x: Tensor, size: int) -> Tensor:
     """Masses for the draws; the divergence checks that they are the masses of a measure."""
     check_shape(check_floating(masses, "masses"), "masses", (len(x),))
     check_same_kind([x, masses], "x and masses")
-    if not (masses >= 0).all() or abs(float(masses.sum()) - 1) > 1e-3:
+    if not (masses >= 0).all() or abs(float(masses.sum()) - 1) > UNIT_SUM:
         raise ValueError("masses must be non-negative and sum to 1; divide them by their sum")
     check_count(size, "size", at_most=int((masses > 0).sum()))
     return masses

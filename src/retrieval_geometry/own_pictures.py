@@ -26,13 +26,13 @@ NEED_FULL_RANK = ("kl", "symmetric_kl", "affine_invariant", "stein", "log_euclid
 SHRINKAGE = 0.1
 COMPONENTS = 64
 PLOT_FORMATS = (".png", ".pdf", ".svg", ".jpg", ".jpeg")
-CHUNK = 128
+IMAGES_AT_ONCE = 128
 """Images whose models are in memory at once."""
 
 
 @dataclass(frozen=True)
 class Found:
-    """What a search has found.
+    """The result of a search.
 
     Attributes:
         nearest: name (its path below the folder) and distance of each picture, the nearest first.
@@ -81,8 +81,10 @@ def rank_pictures(
         notes.append(f"note: covariances are shrunk by {SHRINKAGE} towards a multiple of the identity")
     # In double precision, in which nearly flat images still have positive definite covariances.
     x, y = (points.to(device, torch.float64) for points in (x, y))
-    chunks = range(0, len(searched), CHUNK)
-    parts = [_distances(x, y[i : i + CHUNK], model, distance, asked.ids, searched.ids[i:]) for i in chunks]
+    chunks = range(0, len(searched), IMAGES_AT_ONCE)
+    parts = [
+        _distances(x, y[i : i + IMAGES_AT_ONCE], model, distance, asked.ids, searched.ids[i:]) for i in chunks
+    ]
     values = torch.cat(parts)
     order = values.argsort(stable=True)[:k].tolist()
     nearest = tuple((searched.ids[i], float(values[i])) for i in order)

@@ -1,4 +1,4 @@
-"""What a chapter shows: numbers, tables and figures under the names that its text cites, and their sources.
+"""Numbers, tables and figures of a chapter, under the names that its text cites, and their sources.
 
 A chapter makes one :class:`Page` and hands it whatever it shows; the text cites ``NN-name``, ``tab-NN-name``
 and ``fig-NN-name``, where ``NN`` is the number of the chapter.

@@ -1,18 +1,14 @@
-"""Images for the tests of distances, plain float64 references for them, and one tolerance table."""
+"""Images for the tests of distances, one tolerance table, and the definitions by name."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-import numpy as np
 import pytest
-import scipy.linalg
 import torch
-from numpy.typing import NDArray
 
 from retrieval_geometry.image_models import Gaussian, GaussianMixture
+from tests.definitions import REFERENCES, all_pairs, wasserstein2_squared
 
-Array = NDArray[np.float64]
+__all__ = ["REFERENCES", "all_pairs", "wasserstein2_squared"]
 
 TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-6}
 """Relative error allowed against a float64 reference."""
@@ -58,60 +54,3 @@ def measures(n_sets: int, n_points: int, dim: int, seed: int = 0) -> tuple[torch
     generator = source(seed)
     masses = torch.rand(n_sets, n_points, generator=generator, dtype=torch.float64) + 0.1
     return normal(generator, n_sets, n_points, dim), masses / masses.sum(dim=1, keepdim=True)
-
-
-def kl(ma: Array, sa: Array, mb: Array, sb: Array) -> float:
-    shift = mb - ma
-    volume = np.linalg.slogdet(sb)[1] - np.linalg.slogdet(sa)[1]
-    quadratic = np.trace(np.linalg.solve(sb, sa)) + shift @ np.linalg.solve(sb, shift)
-    return float(volume - len(ma) + quadratic) / 2
-
-
-def wasserstein2_squared(ma: Array, sa: Array, mb: Array, sb: Array) -> float:
-    root = scipy.linalg.sqrtm(sa)
-    cross = scipy.linalg.sqrtm(root @ sb @ root)
-    return float(np.sum((ma - mb) ** 2) + np.trace(sa + sb - 2 * cross.real))
-
-
-def affine_invariant(ma: Array, sa: Array, mb: Array, sb: Array) -> float:
-    return float(np.linalg.norm(np.log(scipy.linalg.eigh(sb, sa, eigvals_only=True))))
-
-
-def stein(ma: Array, sa: Array, mb: Array, sb: Array) -> float:
-    middle, a, b = (np.linalg.slogdet(s)[1] for s in ((sa + sb) / 2, sa, sb))
-    return float(middle - (a + b) / 2)
-
-
-def log_euclidean(ma: Array, sa: Array, mb: Array, sb: Array) -> float:
-    return float(np.linalg.norm(symmetric_log(sa) - symmetric_log(sb)))
-
-
-def symmetric_log(s: Array) -> Array:
-    values, vectors = np.linalg.eigh(s)
-    return (vectors * np.log(values)) @ vectors.T
-
-
-def cosine(ma: Array, sa: Array, mb: Array, sb: Array) -> float:
-    return float(1 - ma @ mb / np.linalg.norm(ma) / np.linalg.norm(mb))
-
-
-REFERENCES: dict[str, Callable[[Array, Array, Array, Array], float]] = {
-    "kl": kl,
-    "symmetric_kl": lambda ma, sa, mb, sb: (kl(ma, sa, mb, sb) + kl(mb, sb, ma, sa)) / 2,
-    "wasserstein2": lambda *pair: wasserstein2_squared(*pair) ** 0.5,
-    "wasserstein2_squared": wasserstein2_squared,
-    "affine_invariant": affine_invariant,
-    "stein": stein,
-    "log_euclidean": log_euclidean,
-    "euclidean_mean": lambda ma, sa, mb, sb: float(np.linalg.norm(ma - mb)),
-    "cosine_mean": cosine,
-}
-"""One pair at a time, from the definition, with numpy and scipy."""
-
-
-def all_pairs(
-    reference: Callable[[Array, Array, Array, Array], float], p: Gaussian, q: Gaussian
-) -> torch.Tensor:
-    """The reference for every pair, float64."""
-    left, right = ([(m.numpy(), s.numpy()) for m, s in zip(g.mean, g.cov, strict=True)] for g in (p, q))
-    return torch.tensor([[reference(*a, *b) for b in right] for a in left], dtype=torch.float64)

@@ -177,7 +177,7 @@ def test_all_ways_agree_and_have_right_gradients(
     p, q = gaussians(2, 3, 5), gaussians(3, 3, 6)
     monkeypatch.setattr(kl, "MANY", WAYS.get(way_to, 0))
     if way_to == "by factors":
-        monkeypatch.setattr(_certified, "TOLERANCE", dict.fromkeys(DTYPES, 0.0))
+        monkeypatch.setattr(_certified, "BATCH", dict.fromkeys(DTYPES, 0.0))
     torch.testing.assert_close(pairwise(name, p, q), all_pairs(REFERENCES[name], p, q), rtol=1e-9, atol=0)
     parts = [part.clone().requires_grad_() for g in (p, q) for part in (g.mean, g.cov)]
 
@@ -192,7 +192,7 @@ def test_all_ways_agree_and_have_right_gradients(
 def test_mixtures_have_right_gradients_entry_by_entry(
     distance: Callable[..., torch.Tensor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_certified, "TOLERANCE", dict.fromkeys(DTYPES, -1.0))
+    monkeypatch.setattr(_certified, "BATCH", dict.fromkeys(DTYPES, -1.0))
     p, q = mixtures(1, 2, 2, 8), mixtures(2, 3, 2, 9)
     parts = [t.clone().requires_grad_() for m in (p, q) for t in (m.weights, m.means, m.variances)]
 

@@ -52,7 +52,7 @@ def test_nmi_against_pytorch_metric_learning_where_the_clusters_are_clear():
 
 @pytest.mark.parametrize("metric", ["euclidean", "cosine"])
 def test_each_value_is_that_of_the_ranking_written_out(metric, monkeypatch):
-    monkeypatch.setattr("retrieval_geometry.evaluation.embeddings.BLOCK", 200)  # several blocks
+    monkeypatch.setattr("retrieval_geometry.evaluation.embeddings.RANKED_BYTES", 1600)  # several blocks
     embeddings, labels = classes()
     ours = evaluate_embeddings(
         embeddings, labels, ks=(1, 5), metric=metric, conventions=("full", "R", "k"), clustering=False

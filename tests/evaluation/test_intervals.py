@@ -57,7 +57,7 @@ def test_seed_blocks_and_kinds_of_input(values, monkeypatch):
         == bootstrap_interval(values.tolist(), seed=3)
     )
     assert bootstrap_interval(spread, seed=3) != bootstrap_interval(spread, seed=4)
-    monkeypatch.setattr(intervals, "BLOCK", 94 * 7)
+    monkeypatch.setattr(intervals, "DRAWS_BYTES", 8 * 94 * 7)
     assert once == bootstrap_interval(values, seed=3)
 
 
@@ -118,7 +118,7 @@ def test_query_draws_weigh_classes_equally_and_take_blocks(monkeypatch):
     values, classes = torch.tensor([0.0, 0, 0, 0, 1, 1]), torch.tensor([0, 0, 0, 0, 1, 1])
     assert query_draw_interval(values, classes).value == pytest.approx(0.5)
     once = query_draw_interval([0.0, 1, 2, 3, 4, 5], classes)
-    monkeypatch.setattr(intervals, "BLOCK", 64)
+    monkeypatch.setattr(intervals, "DRAWS_BYTES", 8 * 64)
     assert query_draw_interval([0.0, 1, 2, 3, 4, 5], classes) == once
 
 

@@ -6,7 +6,7 @@ import torch
 from retrieval_geometry.experiments import RunContext
 from retrieval_geometry.experiments.checkpoints import Checkpoints
 from retrieval_geometry.papers.geometric import experiments, layers, robustness
-from retrieval_geometry.papers.geometric.methods import METHODS, MODELS, PAPER_METHODS
+from retrieval_geometry.papers.geometric.methods import ALL_METHODS, MODELS, PAPER_METHODS
 from retrieval_geometry.papers.geometric.printed import TABLE1
 from retrieval_geometry.reporting import Groups, Result
 from retrieval_geometry.reporting.details import Dealt, Ranked
@@ -18,22 +18,22 @@ def use(module, setting, monkeypatch) -> None:
 
 def test_the_papers_seven_methods_are_there_by_its_names():
     assert [method.name for method in PAPER_METHODS] == list(TABLE1)
-    assert len(METHODS) == len({method.label for method in METHODS.values()})
-    assert {method.model for method in METHODS.values()} == MODELS.keys() | {"sift-bow"}
+    assert len(ALL_METHODS) == len({method.label for method in ALL_METHODS.values()})
+    assert {method.model for method in ALL_METHODS.values()} == MODELS.keys() | {"sift-bow"}
 
 
 def test_table1_runs_end_to_end(small_setting, context, monkeypatch, tmp_path):
     use(experiments, small_setting, monkeypatch)
     monkeypatch.setattr(experiments, "SIFT_WORDS", 20)
     result = experiments.run_table1(context)
-    assert [entry.method for entry in result.methods] == list(METHODS)
+    assert [entry.method for entry in result.methods] == list(ALL_METHODS)
     for entry in result.methods:
         assert entry.relevance.unpack().shape == (6, 10)
         assert entry.seconds_per_comparison > 0
         if entry.method != "sift-bow-euclidean":
             assert entry.metrics["P@10"].value > 0.7, entry.label  # an astronaut is no brick wall
     gallery = result.told(Ranked).gallery
-    assert set(gallery.neighbours) == set(METHODS)
+    assert set(gallery.neighbours) == set(ALL_METHODS)
     assert gallery.queries[0] not in gallery.neighbours["gmm-wasserstein"][0]
     assert result.groups == Groups("classes", (3, 3), (0, 0, 0, 1, 1, 1))
     assert (result.scope.queries, result.scope.possible) == (6, 24)
@@ -54,14 +54,14 @@ def test_the_rectified_table_takes_the_last_feature_map(small_setting, context, 
 
 def test_the_same_seed_gives_the_same_table(small_setting, context, monkeypatch):
     use(experiments, small_setting, monkeypatch)
-    few = tuple(METHODS[name] for name in ("gmm-normal-kl", "smt-normal-kl", "gmm8-variational-kl"))
+    few = tuple(ALL_METHODS[name] for name in ("gmm-normal-kl", "smt-normal-kl", "gmm8-variational-kl"))
     _, descriptors = experiments.describe(small_setting, context)
     first, second = (experiments.compare(few, descriptors, small_setting, 3) for _ in range(2))
     assert [part.entry.relevance for part in first] == [part.entry.relevance for part in second]
 
 
 def test_an_interrupted_run_goes_on_where_it_stopped(small_setting, context, monkeypatch):
-    few = tuple(METHODS[name] for name in ("gmm-normal-kl", "mean-euclidean", "mean-cosine"))
+    few = tuple(ALL_METHODS[name] for name in ("gmm-normal-kl", "mean-euclidean", "mean-cosine"))
     _, descriptors = experiments.describe(small_setting, context)
     first, second = (Checkpoints(context.cache, experiments.compare, run=run) for run in (1, 2))
     ran, rank_setting = [], experiments.rank_setting

@@ -5,7 +5,7 @@ import torch
 
 from retrieval_geometry.distances import euclidean_mean_distance
 from retrieval_geometry.image_models import Gaussian
-from retrieval_geometry.papers.geometric.methods import METHODS
+from retrieval_geometry.papers.geometric.methods import ALL_METHODS
 from retrieval_geometry.papers.geometric.retrieval import draws, nearest_by_distance, rank_setting, score
 
 
@@ -17,7 +17,7 @@ def models(small_setting) -> Gaussian:
 
 
 def test_a_query_never_finds_itself(small_setting, models):
-    ranking = rank_setting(METHODS["mean-euclidean"], models, small_setting)
+    ranking = rank_setting(ALL_METHODS["mean-euclidean"], models, small_setting)
     assert not (ranking.nearest == small_setting.queries[:, None]).any()
     assert ranking.nearest[0].tolist() == list(range(1, 11))
 
@@ -25,20 +25,20 @@ def test_a_query_never_finds_itself(small_setting, models):
 def test_the_ranking_is_that_of_the_full_sort(small_setting, models):
     full = euclidean_mean_distance(models[small_setting.queries], models)
     full[torch.arange(6), small_setting.queries] = torch.inf
-    ranking = rank_setting(METHODS["mean-euclidean"], models, small_setting)
+    ranking = rank_setting(ALL_METHODS["mean-euclidean"], models, small_setting)
     assert torch.equal(ranking.nearest, full.argsort(dim=1)[:, :10])
 
 
 def test_a_database_apart_from_the_queries(small_setting, models):
     apart = dataclasses.replace(small_setting, database=torch.arange(3, 24))
-    nearest = rank_setting(METHODS["mean-euclidean"], models, apart).nearest
+    nearest = rank_setting(ALL_METHODS["mean-euclidean"], models, apart).nearest
     assert nearest[0].tolist() == list(range(3, 13))
     assert apart.n_relevant.tolist() == [9, 9, 9, 11, 11, 11]  # images 12 to 14 are searched too
     assert small_setting.n_relevant.tolist() == [11] * 6
 
 
 def test_scores_follow_from_the_neighbours(small_setting, models):
-    method = METHODS["mean-euclidean"]
+    method = ALL_METHODS["mean-euclidean"]
     ranking = rank_setting(method, models, small_setting)
     entry = score(method, ranking, small_setting, 0.123456, ("a note",))
     # Image 0 finds 1..10, all of its class; image 12 finds 11 and 13 first.
@@ -67,6 +67,6 @@ def test_equal_distances_come_by_their_place(small_setting, dtype):
 def test_perfect_distances_give_perfect_scores(small_setting):
     same = small_setting.query_labels[:, None] == small_setting.images.labels
     ranking = nearest_by_distance(1.0 - same.double(), 1.0, small_setting)
-    entry = score(METHODS["mean-euclidean"], ranking, small_setting, None, ())
+    entry = score(ALL_METHODS["mean-euclidean"], ranking, small_setting, None, ())
     assert {metric.value for metric in entry.metrics.values()} == {1.0}
     assert entry.seconds_model is None

@@ -6,8 +6,8 @@ from safetensors.torch import save_file
 from torchvision.models import get_model
 from torchvision.transforms.v2 import functional as transforms
 
+from retrieval_geometry._files import file_sha256
 from retrieval_geometry.features import load_backbone
-from retrieval_geometry.features.weights import file_sha256
 
 
 @pytest.fixture(scope="module")

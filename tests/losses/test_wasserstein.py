@@ -18,6 +18,7 @@ from retrieval_geometry.losses import (
     WassersteinTripletLoss,
     wasserstein,
 )
+from tests import definitions
 from tests.losses.common import LABELS, batch, gradient_agrees, value_and_gradient
 
 LOSSES = [WassersteinContrastiveLoss, WassersteinTripletLoss]
@@ -110,21 +111,11 @@ def test_without_debiasing_it_is_the_entropic_cost(p: int) -> None:
 )
 def test_losses_are_the_plain_loops_of_the_paper(settings: dict) -> None:
     x = embeddings(settings.get("measure", "features"))
-    d = SinkhornDistance(**settings)(x).tolist()
-    n = range(len(x))
-    same = [d[i][j] for i in n for j in n if i != j and LABELS[i] == LABELS[j]]
-    other = [max(0, 0.8 - d[i][j]) for i in n for j in n if LABELS[i] != LABELS[j]]
-    triplets = [
-        max(0, d[a][p] - d[a][k] + 0.1)
-        for a, p, k in itertools.product(n, n, n)
-        if a != p and LABELS[a] == LABELS[p] != LABELS[k]
-    ]
-    contrastive = sum(same) / len(same) + sum(other) / len(other)
-    assert float(WassersteinContrastiveLoss(0.8, **settings)(x, LABELS)) == pytest.approx(
-        contrastive, rel=1e-6
-    )
-    triplet = sum(triplets) / len(triplets)
-    assert float(WassersteinTripletLoss(0.1, **settings)(x, LABELS)) == pytest.approx(triplet, rel=1e-6)
+    d = SinkhornDistance(**settings)(x).numpy()
+    expected = definitions.contrastive(d, LABELS.tolist(), 0.8)
+    assert float(WassersteinContrastiveLoss(0.8, **settings)(x, LABELS)) == pytest.approx(expected, rel=1e-6)
+    expected = definitions.triplet(d, LABELS.tolist(), 0.1)
+    assert float(WassersteinTripletLoss(0.1, **settings)(x, LABELS)) == pytest.approx(expected, rel=1e-6)
 
 
 @pytest.mark.parametrize("loss", LOSSES)

@@ -10,7 +10,7 @@ from pybtex.style.formatting.plain import Style as PlainStyle
 from pybtex.style.labels import BaseLabelStyle
 
 NAME = "author_year"
-"""What ``bibtex_default_style`` says to get it; the text's own style has the same name."""
+"""The value of ``bibtex_default_style`` that selects it; the text's own style has the same name."""
 
 
 class AuthorYearLabels(BaseLabelStyle):

@@ -106,7 +106,7 @@ def _make(
 
 
 def _environment(project: Project, settings: Mapping[str, Any]) -> dict[str, str]:
-    """What a build sets: its settings, and that nothing in a home folder changes pages or is needed."""
+    """Environment of a build: its settings, and no home folder that could change pages or be needed."""
     own = project.build / "cache" / "home"
     cache = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"))
     folders = ("IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_RUNTIME_DIR", "MPLCONFIGDIR")

@@ -1,4 +1,4 @@
-"""What each job of a build cost when it last ran: for the terminal, and for a page of the book."""
+"""Costs of each job of a build when it last ran: for the terminal, and for a page of the book."""
 
 from __future__ import annotations
 

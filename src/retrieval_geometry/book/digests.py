@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
+from retrieval_geometry._files import file_sha256
 from retrieval_geometry._sources import combined
 
 MISSING = "there is none"
@@ -12,7 +12,7 @@ MISSING = "there is none"
 
 def digest_of(path: Path) -> str:
     """The name of a file and a digest of its content, or that there is none."""
-    return f"{path.name} {hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else MISSING}"
+    return f"{path.name} {file_sha256(path) if path.is_file() else MISSING}"
 
 
 def digest_of_folder(folder: Path) -> str:

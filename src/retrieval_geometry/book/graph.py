@@ -1,4 +1,4 @@
-"""What the book is made from, and what of it is stale: executed chapters and results of experiments.
+"""Sources of the book, and its stale parts: executed chapters and results of experiments.
 
 An output carries a digest of what it was made from, and is stale where that of today differs: the code
 (:mod:`retrieval_geometry._sources`), the recorded results that are read, the settings, the versions of
@@ -99,7 +99,7 @@ def outputs(project: Project, profile: str) -> list[str]:
 
 
 def stale(project: Project, settings: Mapping[str, Any], targets: Iterable[str] = ()) -> dict[str, str]:
-    """What is missing or has to be made again, with the reason; paths are relative to the project.
+    """Targets that are missing or stale, with the reason; paths are relative to the project.
 
     Args:
         project: the checkout.

@@ -1,6 +1,6 @@
 """Markup that was left over in a built page: what should have been rendered and stands there as text.
 
-What may stand in an element depends on the element. A code cell and a block of Markdown show any source. A
+Permitted contents depend on the element. A code cell and a block of Markdown show any source. A
 block in another language shows dollars and stars, but no directive. Code without a language, and text, show
 nothing of the kind: that is where the rest of a page lands when a fence closes too early.
 """

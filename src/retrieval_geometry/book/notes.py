@@ -67,7 +67,7 @@ class Shown:
         return f"code/{self.code.relative_to(Sources().root)}"
 
     def files(self) -> dict[str, bytes]:
-        """What a page lets its readers download, by the place in the staging folder."""
+        """Downloads that a page offers, by their places in the staging folder."""
         files = {
             f"{self.place}.json": self.path.read_bytes(),
             f"{self.place}.csv": result_csv(self.result).encode(),

@@ -67,7 +67,7 @@ class Project:
         return self.build / "html"
 
     def page_files(self) -> dict[Path, str]:
-        """What Jupyter Book reads beside the configuration and the chapters, and where it lies for it."""
+        """Files that Jupyter Book reads beside configuration and chapters, each with its place in staging."""
         book = self.root / "book"
         return {
             self.root / "_toc.yml": "_toc.yml",

@@ -101,7 +101,7 @@ def _run_jupyter_book(project: Project) -> Path:
 
 
 def failure(log: str, folder: Path) -> Exception:
-    """What Jupyter Book's log says went wrong: an ``OSError`` that names the folder, or a :class:`BookError`.
+    """The fault in Jupyter Book's log: an ``OSError`` that names the folder, or a :class:`BookError`.
 
     Its traceback tells of its own code alone and is left out.
     """

@@ -15,7 +15,7 @@ class Row:
 
     Attributes:
         words: of the line.
-        wanted: what they should be, by name.
+        wanted: the expected words, by name.
         where: file and line.
     """
 

@@ -12,10 +12,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from retrieval_geometry._files import file_sha256
 from retrieval_geometry.datasets._pixels import decode_rgb
 from retrieval_geometry.datasets.folders import (
     DAMAGES,
-    file_sha256,
     is_junk,
     members,
     read_file,

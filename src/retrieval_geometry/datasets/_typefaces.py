@@ -49,6 +49,7 @@ def choose_characters() -> dict[str, tuple[str, ...]]:
     plain = np.stack([_plain_renderings(face, candidates) for face in FACES])
     kept = _different_outlines(plain)
     alike = _alike(plain)
+    # In the order of Unicode: of two look-alikes the first one stays.
     chosen: list[int] = []
     for i in np.flatnonzero(kept.sum(axis=0) >= MIN_OUTLINES).tolist():
         if not alike[i, chosen].any():

@@ -18,6 +18,7 @@ from PIL import Image
 from torch import Tensor
 
 from retrieval_geometry._check import check_count
+from retrieval_geometry._files import file_sha256
 from retrieval_geometry.datasets.image_set import ImageSet
 
 MIN_PATCHES = 12
@@ -126,10 +127,12 @@ def _patch_corners(photo: Photograph, side: int) -> tuple[tuple[int, int], ...]:
     pixels = _decode(photo)
     height, width = pixels.shape[:2]
     rows, columns = height // side, width // side
+    # The grid in the middle: what is cut off is shared by all sides.
     top, left = (height - rows * side) // 2, (width - columns * side) // 2
     grid = [(top + r * side, left + c * side) for r in range(rows) for c in range(columns)]
     grid = [(y, x) for y, x in grid if pixels[y : y + side, x : x + side].mean(axis=2).std() >= FLAT]
     if len(grid) > MAX_PATCHES:
+        # Evenly spread, or large photographs would be represented by their upper parts.
         grid = [grid[i] for i in np.linspace(0, len(grid) - 1, MAX_PATCHES).round().astype(int)]
     return tuple(grid)
 
@@ -170,4 +173,4 @@ def _content_sha256(side: int, where: dict[str, tuple[str, int, int]]) -> str:
 
 @cache
 def _file_sha256(photo: Photograph) -> str:
-    return hashlib.sha256(_photograph_path(photo).read_bytes()).hexdigest()
+    return file_sha256(_photograph_path(photo))

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from retrieval_geometry._check import check_path
+from retrieval_geometry._files import file_sha256
 from retrieval_geometry.datasets._pixels import check_image, decode_rgb
 from retrieval_geometry.datasets.image_set import ImageSet, SkippedFile
 
@@ -95,6 +96,7 @@ def image_set_from(
         raise ValueError(f"{place} holds no image{_reasons(skipped)}")
     owners = [composed(image_id.rpartition("/")[0].partition("/")[0]) if classes else "" for image_id in ids]
     known = sorted(set(owners))
+    # Names as well as bytes: labels follow from the names.
     content = [f"{composed(image_id)} {checked[wrapper + image_id][0]}\n" for image_id in ids]
     return ImageSet(
         name=name,
@@ -225,9 +227,3 @@ def _refuse_large(size: int) -> None:
 @lru_cache(maxsize=4)
 def _open_archive(archive: Path, process: int) -> zipfile.ZipFile:
     return zipfile.ZipFile(archive)
-
-
-def file_sha256(path: Path) -> str:
-    """Hash a file."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

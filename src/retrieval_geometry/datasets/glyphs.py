@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from retrieval_geometry._check import check_count, check_path
+from retrieval_geometry._files import file_sha256
 from retrieval_geometry._sealed import Kind
 from retrieval_geometry._sources import combined, loaded_sources
 from retrieval_geometry.datasets._typefaces import FACES, choose_characters, font_file, glyph_mask
@@ -162,7 +163,7 @@ def _code(character: str) -> str:
 
 
 def _fonts_sha256() -> list[str]:
-    return [hashlib.sha256(font_file(face).read_bytes()).hexdigest() for face in FACES]
+    return [file_sha256(font_file(face)) for face in FACES]
 
 
 @lru_cache(maxsize=256)
@@ -175,6 +176,7 @@ def _draw(size: int, seed: int, image_id: str) -> Tensor:
     """Draw one image, uint8 ``(3, size, size)``, at twice its size and then averaged: smooth edges."""
     code, face, _ = image_id.split("/")
     mask = _mask(face, chr(int(code[2:], 16)), 3 * size)
+    # By the id alone: an image is the same in every subset and in every order.
     digest = hashlib.sha256(f"{seed} {image_id}".encode()).digest()
     rng = np.random.default_rng(int.from_bytes(digest[:8], "little"))
     drawn = cv2.warpAffine(mask, _random_map(rng, mask.shape, 2 * size), (2 * size, 2 * size))
@@ -189,6 +191,7 @@ def _random_map(rng: np.random.Generator, shape: tuple[int, ...], side: int) -> 
     scale = MAPS["fill"] * side / max(shape) * rng.uniform(MAPS["shrink"], MAPS["grow"])
     angle = np.deg2rad(rng.uniform(-1, 1) * MAPS["degrees"])
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    # Shear, then rotation, then scale, about the centre of the mask.
     linear = scale * turn @ np.array([[1.0, rng.uniform(-1, 1) * MAPS["shear"]], [0.0, 1.0]])
     target = side / 2 + rng.uniform(-1, 1, 2) * MAPS["shift"] * side
     centre = np.array([shape[1], shape[0]]) / 2

@@ -28,11 +28,11 @@ from retrieval_geometry.datasets.splits import class_split
 
 @dataclass(frozen=True)
 class Benchmark:
-    """One published set: what it is, on what terms, where to get it, and how its copy is known and read.
+    """One published set: description, licence, address, and the marks by which its copy is known and read.
 
     Attributes:
         title: its name in results.
-        description: what it holds.
+        description: of its contents.
         licence: its terms.
         url: where to get it.
         folders: where it may lie below the data root; the first is recommended.

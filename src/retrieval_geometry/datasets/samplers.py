@@ -65,7 +65,7 @@ class MPerClassBatches:
         # Two streams of random numbers: one for each epoch, one for each batch.
         order = np.random.default_rng((self.seed, 0, epoch)).permutation(len(self._members))
         drawn = np.random.default_rng((self.seed, 1, t))
-        start = place * self._classes_per_batch
+        start = place * self._classes_per_batch  # this batch's piece of the epoch's permutation
         chosen = order[start : start + self._classes_per_batch]
         return torch.cat([self._draw(self._members[label], drawn) for label in chosen.tolist()])
 
@@ -76,6 +76,7 @@ class MPerClassBatches:
             marks = (np.arange(self.per_class) + rng.random()) / self.per_class * ends[-1]
             places = np.searchsorted(ends, marks, side="right").clip(max=len(members) - 1)
             return members[torch.from_numpy(places)]
+        # A class with fewer images gives each of them once before any a second time.
         rounds = -(-self.per_class // len(members))
         order = np.concatenate([rng.permutation(len(members)) for _ in range(rounds)])
         return members[torch.from_numpy(order[: self.per_class])]

@@ -81,7 +81,7 @@ def class_split(
         (9, 9)
     """
     present = check_kind(images, "images", ImageSet).labels.unique()
-    if isinstance(train_classes, numbers.Real):
+    if isinstance(train_classes, numbers.Real):  # a count, or a share
         n_train = _number_of_classes(train_classes, len(present))
         if seed is not None:
             source = torch.Generator().manual_seed(check_seed(seed))
@@ -131,7 +131,7 @@ def _take(labels: Tensor, order: Tensor, per_class: int) -> tuple[Tensor, Tensor
     """Make queries of the images of each class that come first in ``order``."""
     check_count(per_class, "per_class", at_most=max(len(labels), 1))
     classes, counts = labels.unique(return_counts=True)
-    short = counts <= per_class
+    short = counts <= per_class  # a query needs another image of its class to find
     if short.any():
         label, count = int(classes[short][0]), int(counts[short][0])
         raise ValueError(

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from retrieval_geometry._memory import cuts
 from retrieval_geometry.image_models import Gaussian, GaussianMixture
 
 Model = TypeVar("Model", Gaussian, GaussianMixture)
@@ -19,8 +20,7 @@ MEMORY_BUDGET = 2**29
 
 def blocks(n: int, bytes_each: int) -> list[slice]:
     """Cut ``range(n)`` into slices of as many items as the memory budget holds, at least one."""
-    size = max(1, MEMORY_BUDGET // max(1, bytes_each))
-    return [slice(start, min(start + size, n)) for start in range(0, n, size)]
+    return cuts(n, bytes_each, MEMORY_BUDGET)
 
 
 class Comparison(NamedTuple):

@@ -1,6 +1,6 @@
 """Values with a bound of their rounding: some pairs keep them, the others are computed again.
 
-A product for all pairs rounds by what the two images are in a common frame, and the frame belongs to the
+The rounding of a product for all pairs follows the two images in a common frame, and the frame belongs to the
 batch. A pair keeps such a value only if the bound is small beside it; all others are computed again, each
 from its two images alone.
 """
@@ -8,8 +8,7 @@ from its two images alone.
 import torch
 from torch import Tensor
 
-TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-6}
-"""Relative error that the other images of a batch may cause, at most, by the dtype of the images."""
+from retrieval_geometry._tolerances import BATCH
 
 ROUNDING = 4 * torch.finfo(torch.float64).eps
 """Of a product, a sum or a factorisation in float64, relative to the norms that go into it."""
@@ -26,9 +25,9 @@ def product_rounding(dtype: torch.dtype, n_terms: int) -> float:
 
 def doubtful(values: Tensor, errors: Tensor, dtype: torch.dtype, absolute: float = 0.0) -> Tensor:
     """Where values ``(P, Q)`` may be off by more than the relative and the absolute tolerance; NaN is."""
-    # Comparisons with NaN are false: what is no number is doubtful, and so is a bound that is none.
+    # Comparisons with NaN are false: a value that is no number is doubtful, and so is a bound.
     values, errors = values.detach(), errors.detach()
-    return ~((errors <= TOLERANCE[dtype] * values.abs() + absolute) & values.isfinite())
+    return ~((errors <= BATCH[dtype] * values.abs() + absolute) & values.isfinite())
 
 
 def replaced(values: Tensor, wanted: Tensor, exact: Tensor) -> Tensor:

@@ -17,6 +17,8 @@ import warnings
 import torch
 from torch import Tensor
 
+from retrieval_geometry._tolerances import ANNEALED, ARMIJO, DUAL_ROUNDING, EXCHANGE_RIDGE, NEWTON_RIDGE
+
 SCALING_RANGE = 60.0
 """Largest (max cost - min cost) / epsilon for which exp(-cost / epsilon) is scaled directly, in float32."""
 
@@ -139,7 +141,7 @@ def _anneal(cost: Tensor, a: Tensor, b: Tensor, epsilon: float, span: Tensor) ->
         for _ in range(2):
             f, _ = _soft_minimum(c, n.log(), h, level)
             h, _ = _soft_minimum(c.mT, m.log(), f, level)
-        g[part] = _newton(c, m, n, level, h, 1e-2, 8)[1] if k else h
+        g[part] = _newton(c, m, n, level, h, ANNEALED, 8)[1] if k else h
     return g
 
 
@@ -177,11 +179,11 @@ def _newton_step(plan: Tensor, a: Tensor, b: Tensor, columns: Tensor, epsilon: f
     # Shifting all of g changes nothing: that null direction of the system is filled in.
     null = columns.sqrt().unsqueeze(2)
     system = eye - weighted.mT @ weighted + null @ null.mT
-    factor, info = torch.linalg.cholesky_ex(system + 1e-13 * eye)
+    factor, info = torch.linalg.cholesky_ex(system + NEWTON_RIDGE * eye)
     singular = info != 0
     if singular.any():
         # Two groups of points that exchange no mass: a ridge decides how they split the step.
-        factor[singular] = torch.linalg.cholesky_ex(system[singular] + 1e-6 * eye).L
+        factor[singular] = torch.linalg.cholesky_ex(system[singular] + EXCHANGE_RIDGE * eye).L
     right = (scale * (b - columns)).unsqueeze(2)
     return epsilon * scale * torch.cholesky_solve(right, factor).squeeze(2)
 
@@ -203,8 +205,7 @@ def _ascend(
         new = g + length * step
         f, plan = _soft_minimum(cost, log_b, new, epsilon)
         grown = (a * f).sum(dim=1) + (b * new).sum(dim=1)
-        # Armijo's rule with 1e-4, and the rounding of the value beside it.
-        enough = grown >= value + 1e-4 * length.squeeze(1) * slope - 1e-14 * value.abs()
+        enough = grown >= value + ARMIJO * length.squeeze(1) * slope - DUAL_ROUNDING * value.abs()
         if enough.all():
             break
         length = torch.where(enough.unsqueeze(1), length, length / 2)

@@ -1,11 +1,22 @@
-"""Compiled loops of entropic transport on the CPU: costs, their gradient, and scaling with Newton's method.
+r"""Compiled loops of entropic transport on the CPU: costs, their gradient, and scaling with Newton's method.
 
 One problem after the other, so that all of it stays in the innermost cache; see :mod:`._entropic` for the
-method. Problems that these loops do not solve are left to the steps there.
+method. Problems that these loops do not solve are left to the steps there. Of the kernel
+:math:`K = e^{-C / \varepsilon}` the plan is :math:`a_i b_j u_i K_{ij} v_j`; with ``*`` and ``/`` by entries::
+
+    Sinkhorn's iterations (Peyre and Cuturi 2019, eq. 4.15), until the columns are near or ten are done:
+    1   u <- 1 / K (b * v)                      the rows have their masses
+    2   c <- K' (a * u)                         the masses of the columns are b * v * c
+    3   v <- 1 / c                              the columns have theirs
+    Newton's method in log v (Brauer et al. 2017), u by line 1; Nocedal and Wright 2006, algorithm 7.1:
+    4   W <- diag(a)^(1/2) diag(u) K diag(b * v) diag(s),   s = (b * v * c)^(-1/2)
+    5   z <- (I - W'W)^-1 s * (b - b * v * c)   conjugate gradients, algorithm 5.2
+    6   t <- 1, or 8 over the range of s * z; halved until the dual grows enough, algorithm 3.1
+    7   v <- v * exp(t s * z);  lines 1 and 2;  again from line 4 until the columns have their masses
 """
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +25,47 @@ from retrieval_geometry._compiled import FREE_ORDER, Floats, Integers, compiled
 
 SWEEPS = 10
 NEWTON_STEPS = 30
+HALVINGS = 12
+
+
+class Problem(NamedTuple):
+    """One problem and its solution."""
+
+    kernel: Floats
+    """``(n, m)``, K."""
+    a: Floats
+    """``(n,)``, the masses of the rows."""
+    b: Floats
+    """``(m,)``, the masses of the columns."""
+    u: Floats
+    """``(n,)``."""
+    v: Floats
+    """``(m,)``."""
+    tolerance: float
+    """Of the masses of the columns, in L1."""
+
+
+class Workspace(NamedTuple):
+    """What all problems use one after the other."""
+
+    mass: Floats
+    """``(m,)``, b * v."""
+    columns: Floats
+    """``(m,)``, c."""
+    trial: Floats
+    """``(n,)``, u while t is tried."""
+    step: Floats
+    """``(m,)``, s, then s * z."""
+    solution: Floats
+    """``(m,)``, z."""
+    residual: Floats
+    """``(m,)``."""
+    direction: Floats
+    """``(m,)``."""
+    image: Floats
+    """``(m,)``, of the direction."""
+    weighted: Floats
+    """``(n, m)``, W."""
 
 
 @compiled(FREE_ORDER)
@@ -116,37 +168,28 @@ def solve_plans(
     ``error (B,)`` is the L1 distance of the column masses from b; NaN where the numbers left their range.
     """
     n, m = kernel.shape[1], kernel.shape[2]
-    columns, mass, trial = np.empty(m), np.empty(m), np.empty(n)
-    step, residual, direction, image = np.empty(m), np.empty(m), np.empty(m), np.empty(m)
-    weighted = np.empty((n, m))
+    work = Workspace(
+        np.empty(m),
+        np.empty(m),
+        np.empty(n),
+        np.empty(m),
+        np.empty(m),
+        np.empty(m),
+        np.empty(m),
+        np.empty(m),
+        np.empty((n, m)),
+    )
     for k in range(len(kernel)):
+        problem = Problem(kernel[k], a[k], b[k], u[k], v[k], tolerance)
         v[k] = 1.0
         if symmetric:
-            _symmetric_sweeps(kernel[k], a[k], tolerance, u[k], v[k], mass)
-        error[k] = _sweeps(
-            kernel[k], a[k], b[k], 1 if symmetric else SWEEPS, tolerance, u[k], v[k], mass, columns
-        )
+            _symmetric_sweeps(problem, work)
+        error[k] = _sweeps(problem, work, 1 if symmetric else SWEEPS)
         if error[k] > tolerance:
-            error[k] = _newton(
-                kernel[k],
-                a[k],
-                b[k],
-                tolerance,
-                u[k],
-                v[k],
-                mass,
-                columns,
-                trial,
-                step,
-                residual,
-                direction,
-                image,
-                weighted,
-                error[k],
-            )
+            error[k] = _newton(problem, work, error[k])
         for j in range(m):
             if b[k, j] == 0:  # the dual does not see it; the half-step defines it
-                v[k, j] = 1 / columns[j]
+                v[k, j] = 1 / work.columns[j]
         for i in range(n):
             for j in range(m):
                 kernel[k, i, j] *= u[k, i] * b[k, j] * v[k, j]
@@ -154,7 +197,7 @@ def solve_plans(
 
 @compiled(FREE_ORDER)
 def _rows(kernel: Floats, mass: Floats, u: Floats) -> None:
-    """The half-step that makes the rows exact: u_i = 1 / sum_j K_ij mass_j."""
+    """Line 1: u_i = 1 / sum_j K_ij mass_j."""
     for i in range(kernel.shape[0]):
         total = 0.0
         for j in range(kernel.shape[1]):
@@ -164,7 +207,7 @@ def _rows(kernel: Floats, mass: Floats, u: Floats) -> None:
 
 @compiled(FREE_ORDER)
 def _column_sums(kernel: Floats, a: Floats, u: Floats, columns: Floats) -> None:
-    """sum_i K_ij a_i u_i."""
+    """Line 2: c_j = sum_i K_ij a_i u_i."""
     columns[:] = 0.0
     for i in range(kernel.shape[0]):
         scale = a[i] * u[i]
@@ -173,10 +216,19 @@ def _column_sums(kernel: Floats, a: Floats, u: Floats, columns: Floats) -> None:
 
 
 @compiled(FREE_ORDER)
-def _symmetric_sweeps(
-    kernel: Floats, a: Floats, tolerance: float, u: Floats, v: Floats, mass: Floats
-) -> None:
-    """Averaged half-steps of a measure against itself, u <- sqrt(u / (K a u)): a few of them do."""
+def _column_error(b: Floats, v: Floats, columns: Floats) -> float:
+    """L1 distance of the column masses from b."""
+    error = 0.0
+    for j in range(len(columns)):
+        error += b[j] * abs(v[j] * columns[j] - 1)
+    return error
+
+
+@compiled(FREE_ORDER)
+def _symmetric_sweeps(problem: Problem, work: Workspace) -> None:
+    """Averaged half-steps of a measure against itself, v <- sqrt(v / K (a v)) (Feydy et al. 2019)."""
+    kernel, a, _, u, v, tolerance = problem
+    mass = work.mass
     for _ in range(SWEEPS):
         for j in range(len(v)):
             mass[j] = a[j] * v[j]
@@ -190,31 +242,20 @@ def _symmetric_sweeps(
 
 
 @compiled(FREE_ORDER)
-def _sweeps(
-    kernel: Floats,
-    a: Floats,
-    b: Floats,
-    count: int,
-    tolerance: float,
-    u: Floats,
-    v: Floats,
-    mass: Floats,
-    columns: Floats,
-) -> float:
-    """Sinkhorn's iterations from v on; the rows are exact at the end."""
-    error = 0.0
+def _sweeps(problem: Problem, work: Workspace, count: int) -> float:
+    """Lines 1 to 3 from v on; the rows are exact at the end."""
+    kernel, a, b, u, v, tolerance = problem
+    mass, columns, error = work.mass, work.columns, 0.0
     for sweep in range(count):
         for j in range(len(v)):
             mass[j] = b[j] * v[j]
-        _rows(kernel, mass, u)
-        _column_sums(kernel, a, u, columns)
-        error = 0.0
-        for j in range(len(v)):
-            error += b[j] * abs(v[j] * columns[j] - 1)
+        _rows(kernel, mass, u)  # line 1
+        _column_sums(kernel, a, u, columns)  # line 2
+        error = _column_error(b, v, columns)
         if error <= tolerance or sweep == count - 1:
             break
         for j in range(len(v)):
-            v[j] = 1 / columns[j]
+            v[j] = 1 / columns[j]  # line 3
     return error
 
 
@@ -232,81 +273,70 @@ def _dual(a: Floats, b: Floats, u: Floats, v: Floats) -> float:
 
 
 @compiled(FREE_ORDER)
-def _newton(
-    kernel: Floats,
-    a: Floats,
-    b: Floats,
-    tolerance: float,
-    u: Floats,
-    v: Floats,
-    mass: Floats,
-    columns: Floats,
-    trial: Floats,
-    step: Floats,
-    residual: Floats,
-    direction: Floats,
-    image: Floats,
-    weighted: Floats,
-    error: float,
-) -> float:
-    """Newton's method on the dual in log v, with u eliminated, as in :func:`._entropic._newton`."""
-    n, m = kernel.shape
+def _newton(problem: Problem, work: Workspace, error: float) -> float:
+    """Lines 4 to 7, as :func:`._entropic._newton` for all problems at once."""
+    kernel, a, b, u, v, tolerance = problem
+    m = len(b)
     for _ in range(NEWTON_STEPS):
-        for j in range(m):
-            mass[j] = b[j] * v[j]
-            step[j] = math.sqrt(1 / (mass[j] * columns[j])) if mass[j] > 0 else 0.0
-        for i in range(n):
-            scale = math.sqrt(a[i]) * u[i]
-            for j in range(m):
-                weighted[i, j] = scale * kernel[i, j] * mass[j] * step[j]
-        accuracy = min(0.1, error)
-        slope, reach = _newton_step(weighted, b, mass, columns, accuracy, step, residual, direction, image)
-        value, length = _dual(a, b, u, v), 8 / max(reach, 8.0)
-        for _ in range(12):
-            for j in range(m):
-                mass[j] = b[j] * v[j] * math.exp(length * step[j])
-            _rows(kernel, mass, trial)
-            grown = _dual(a, b, trial, v)
-            for j in range(m):
-                grown += b[j] * length * step[j]
-            if grown >= value + 1e-4 * length * slope - 1e-14 * abs(value):
-                break
-            length /= 2
-        error = 0.0
-        for j in range(m):
-            v[j] *= math.exp(length * step[j])
-        u[:] = trial
-        _column_sums(kernel, a, u, columns)
-        for j in range(m):
-            error += b[j] * abs(v[j] * columns[j] - 1)
+        _weigh(problem, work)  # line 4
+        slope, reach = _newton_step(b, work, min(0.1, error))  # line 5
+        length = _line_search(problem, work, slope, reach)  # line 6
+        for j in range(m):  # line 7
+            v[j] *= math.exp(length * work.step[j])
+        u[:] = work.trial
+        _column_sums(kernel, a, u, work.columns)
+        error = _column_error(b, v, work.columns)
         if not error > tolerance:
             break
     return error
 
 
 @compiled(FREE_ORDER)
-def _newton_step(
-    weighted: Floats,
-    b: Floats,
-    mass: Floats,
-    columns: Floats,
-    accuracy: float,
-    step: Floats,
-    residual: Floats,
-    direction: Floats,
-    image: Floats,
-) -> tuple[float, float]:
-    """Solve (I - W'W) z = s (b - c) by conjugate gradients; ``step`` holds s before and s z after.
+def _weigh(problem: Problem, work: Workspace) -> None:
+    """Line 4: W, and the scale s of the system as ``step``."""
+    kernel, a, b, u, v, _ = problem
+    mass, step = work.mass, work.step
+    for j in range(len(b)):
+        mass[j] = b[j] * v[j]
+        step[j] = math.sqrt(1 / (mass[j] * work.columns[j])) if mass[j] > 0 else 0.0
+    for i in range(len(a)):
+        scale = math.sqrt(a[i]) * u[i]
+        for j in range(len(b)):
+            work.weighted[i, j] = scale * kernel[i, j] * mass[j] * step[j]
 
-    The system is singular along the roots of the column masses c; the right side, and so all directions, are
+
+@compiled(FREE_ORDER)
+def _line_search(problem: Problem, work: Workspace, slope: float, reach: float) -> float:
+    """Line 6: the length of the step; ``trial`` is its u."""
+    kernel, a, b, u, v, _ = problem
+    value, length = _dual(a, b, u, v), 8 / max(reach, 8.0)
+    for _ in range(HALVINGS):
+        for j in range(len(b)):
+            work.mass[j] = b[j] * v[j] * math.exp(length * work.step[j])
+        _rows(kernel, work.mass, work.trial)
+        grown = _dual(a, b, work.trial, v)
+        for j in range(len(b)):
+            grown += b[j] * length * work.step[j]
+        if grown >= value + 1e-4 * length * slope - 1e-14 * abs(value):
+            return length
+        length /= 2
+    return length
+
+
+@compiled(FREE_ORDER)
+def _newton_step(b: Floats, work: Workspace, accuracy: float) -> tuple[float, float]:
+    """Line 5; ``step`` holds s before and s z after.
+
+    The system is singular along the roots of the column masses; the right side, and so all directions, are
     orthogonal to them. It is solved only as exactly as the next step of Newton's method can use.
 
     Returns:
         The slope of the dual along the step, and the range of the step.
     """
+    mass, columns, _, step, solution, residual, direction, image, weighted = work
     n, m = weighted.shape
     square = 0.0
-    solution = np.zeros(m)
+    solution[:] = 0.0
     for j in range(m):
         residual[j] = step[j] * (b[j] - mass[j] * columns[j])
         direction[j] = residual[j]

@@ -12,19 +12,11 @@ from retrieval_geometry._check import (
     check_same_kind,
 )
 from retrieval_geometry._covariances import check_symmetric, cholesky_factor
+from retrieval_geometry._tolerances import CONDITION, DESCRIPTORS, SQUARES, SQUARING_LOSS
 from retrieval_geometry.image_models import Gaussian
 
 BAND = 128
-"""Rows of a triangular matrix that are multiplied at a time, with what lies above the diagonal left out."""
-
-SQUARING_LOSS = 1e-12
-"""Eigenvalues of a Gram matrix below this share of the largest say too little of the singular values."""
-
-SCALES = (1e-130, 1e130)
-"""Smallest and largest descriptors: fourth powers of these, and their ratios, are numbers of float64."""
-
-CONDITION = 1e12
-"""Largest condition of a correlation matrix: beyond it float64 has too few digits for an inverse."""
+"""Rows of a triangular matrix that are multiplied at a time, without the zeros above the diagonal."""
 
 
 def check_gaussians(p: Gaussian, q: Gaussian) -> None:
@@ -32,7 +24,7 @@ def check_gaussians(p: Gaussian, q: Gaussian) -> None:
 
     Raises:
         ValueError: not a :class:`Gaussian`, other dimensions, dtypes or devices, a mean that is NaN or
-            infinite, or descriptors outside :data:`SCALES`.
+            infinite, or descriptors outside :data:`DESCRIPTORS`.
     """
     for name, g in (("p", p), ("q", q)):
         if not isinstance(g, Gaussian):
@@ -62,11 +54,11 @@ def check_scale(means: Tensor, variances: Tensor, image_name: ImageName) -> None
         image_name: how the message calls the image at a position of the batch.
 
     Raises:
-        ValueError: the means or the variances of an image (it is named) lie outside :data:`SCALES`.
+        ValueError: the means or the variances of an image (it is named) lie outside :data:`DESCRIPTORS`.
     """
     if means.dtype != torch.float64 or not len(means):
         return
-    low, high = SCALES
+    low, high = DESCRIPTORS
     mean, spread = means.abs().flatten(1).amax(dim=1), variances.flatten(1).amax(dim=1)
     wrong = (mean > high) | (spread > high**2) | ((spread > 0) & (spread < low**2))
     wrong |= (spread == 0) & (mean > 0) & (mean < low)
@@ -257,7 +249,7 @@ def singular_values(products: Tensor, triangular: bool = False) -> Tensor:
     gram = gram_matrices(products, triangular)
     sizes = gram.detach().diagonal(dim1=-2, dim2=-1)
     smallest, largest = sizes.amin(dim=1), sizes.amax(dim=1)
-    kept = (smallest >= SQUARING_LOSS * largest) & (largest > 1e-280) & largest.isfinite()
+    kept = (smallest >= SQUARING_LOSS * largest) & (largest > SQUARES[0]) & largest.isfinite()
     kept = kept.nonzero().flatten()
     squares = torch.linalg.eigvalsh(gram if len(kept) == len(gram) else gram[kept])
     # eigvalsh is right to eps of the largest eigenvalue: 1e-12 leaves four digits of the smallest.

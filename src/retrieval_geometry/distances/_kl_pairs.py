@@ -10,6 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from retrieval_geometry._tolerances import LOG_SERIES
 from retrieval_geometry.distances._blocks import MEMORY_BUDGET, all_pairs, blocks
 from retrieval_geometry.distances._certified import ROUNDING, product_rounding
 from retrieval_geometry.distances._gaussians import BAND, checked_cholesky, log_det
@@ -92,7 +93,7 @@ def divergences_of_one(p: Gaussian, q: Gaussian, symmetric: bool) -> tuple[Tenso
             found = torch.stack([values, torch.zeros_like(values)])
         return found.unsqueeze(1 if alone == "p" else 2)
 
-    # On a CPU, an image at a time: what is computed of it stays near its cache.
+    # On a CPU, an image at a time: its matrices stay near the cache.
     share = MEMORY_BUDGET // 2**21 if p.device.type == "cpu" else 4
     values, errors = all_pairs(p, q, prepare, compare, 8 * p.dim**2 * share, torch.float64)
     return values, errors
@@ -160,7 +161,7 @@ def _one_way(p: Factored, q: Factored) -> Tensor:
     # x^2 - 1 - 2 log x = t^2 + 2 (t - log(1 + t)) with t = x - 1: two terms that are not negative.
     diagonal = torch.cat(pivots, dim=1)
     t = diagonal - 1
-    small = t.abs() < 1e-3
+    small = t.abs() < LOG_SERIES
     # t - log(1 + t), by its series where the two cancel.
     s = torch.where(small, t, 0.0)
     series = s.square() * (1 / 2 - s * (1 / 3 - s * (1 / 4 - s / 5)))

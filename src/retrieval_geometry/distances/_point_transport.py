@@ -7,14 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from retrieval_geometry._memory import how_many
+from retrieval_geometry._tolerances import COST_SPAN, EQUAL_POINTS, LARGE_EPSILON, MARGINALS
 from retrieval_geometry.distances._entropic import optimal_potentials
 from retrieval_geometry.distances._gaussians import safe_sqrt
-
-SPAN_LIMIT = 1e12
-"""Largest (max cost - min cost) / epsilon: beyond, epsilon is lost in the rounding of the costs."""
-
-LARGE_EPSILON = 1e7
-"""Epsilon over the span of the costs from which on the bounds of the value say more than its logarithms."""
 
 CHUNK = {"cpu": 2**21, "cuda": 2**28}
 """Bytes of one cost matrix in a chunk of problems: a CPU's cache, or a share of a GPU's memory."""
@@ -54,7 +50,7 @@ class PointTransport(torch.autograd.Function):
         points_move = any(ctx.needs_input_grad[:2])
         weights = x.new_empty(n_pairs, n, m) if points_move else x.new_empty(0)
         # The error of a value is of second order in that of the columns: float64 keeps all its digits.
-        tolerance = 1e-9 if x.dtype == torch.float64 else 1e-5
+        tolerance = MARGINALS[x.dtype]
 
         def solve(part: slice) -> None:
             cost = pair_costs(x, y, left[part], right[part], p, symmetric)
@@ -100,11 +96,11 @@ def _checked_span(cost: Tensor, epsilon: float, left: Tensor, right: Tensor) -> 
     """The ranges ``(B,)`` of the costs of each pair of sets."""
     least, most = cost.flatten(1).aminmax(dim=1)
     span = most - least
-    wrong = ~(span <= SPAN_LIMIT * epsilon)
+    wrong = ~(span <= COST_SPAN * epsilon)
     if wrong.any():
         pair = int(wrong.nonzero()[0])
         raise ValueError(
-            f"epsilon must be at least {1 / SPAN_LIMIT:g} of the range of the costs, got {epsilon:g} for "
+            f"epsilon must be at least {1 / COST_SPAN:g} of the range of the costs, got {epsilon:g} for "
             f"costs that span {float(span[pair]):.3g} between set {int(left[pair])} of x and set "
             f"{int(right[pair])} of y; raise epsilon, or bring the points to a smaller scale"
         )
@@ -166,13 +162,13 @@ def pair_costs(x: Tensor, y: Tensor, left: Tensor, right: Tensor, p: int, symmet
     size = own.square().sum(dim=2).unsqueeze(2) + other.square().sum(dim=2).unsqueeze(1)
     square = torch.baddbmm(size, own, other.mT, alpha=-2)
     # What is left of equal points is rounding, and its root would be a distance of 1e-8.
-    square = torch.where(square > 1e-14 * size, square, 0.0)
+    square = torch.where(square > EQUAL_POINTS * size, square, 0.0)
     return square if p == 2 else safe_sqrt(square)
 
 
 def chunk_size(bytes_each: int, device: torch.device) -> int:
     """Number of problems of so many bytes that are solved at once."""
-    return max(1, CHUNK.get(device.type, 2**28) // max(1, bytes_each))
+    return how_many(bytes_each, CHUNK.get(device.type, 2**28))
 
 
 def in_chunks(work: Callable[[slice], None], count: int, bytes_each: int, device: torch.device) -> None:

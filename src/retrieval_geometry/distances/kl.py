@@ -162,7 +162,7 @@ def _by_products(p: Gaussian, q: Gaussian, dtype: torch.dtype, symmetric: bool) 
     centre, whitener = pooled_whitener(p, q)
 
     def prepare(g: Gaussian, side: str, start: int) -> _Augmented:
-        # On a CPU, a few images at a time: what is computed on the way stays near its cache.
+        # On a CPU, a few images at a time: intermediate matrices stay near its cache.
         size = 8 * p.dim**2 * (MEMORY_BUDGET // 2**21 if g.device.type == "cpu" else 10)
         cuts, inverted = blocks(len(g), size), symmetric or side == "q"
         return join(
@@ -202,7 +202,7 @@ def _augment(
     lower = triangular_product_with_each(whitener, lower)
     mean = ((g.mean.double() - centre) @ whitener.mT).unsqueeze(2)
     volume = log_det(lower)
-    # Only what lies on and below the diagonal is computed; what is packed lies on and above it.
+    # Entries on and below the diagonal are computed; packing takes those on and above it.
     block = gram_matrices(lower, triangular=True).mT
     moment = _packed(block + mean @ mean.mT, mean, -volume, dtype)
     if not inverted:
@@ -254,6 +254,6 @@ def _with_precision_errors(precision: _Packed, rounding: tuple[Tensor, Tensor]) 
 
 
 def _identity(packed: _Packed) -> float:
-    """The norm of the identity, from the length D (D + 3) / 2 of what is packed."""
+    """The norm of the identity, from the length D (D + 3) / 2 of a packed vector."""
     n = packed.vector.shape[1]  # D (D + 3) / 2, solved for D
     return (((9 + 8 * n) ** 0.5 - 3) / 2) ** 0.5

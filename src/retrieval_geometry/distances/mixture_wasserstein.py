@@ -5,13 +5,11 @@ import math
 import torch
 from torch import Tensor
 
+from retrieval_geometry._tolerances import CANCELLED
 from retrieval_geometry.distances._blocks import all_pairs
 from retrieval_geometry.distances._certified import in_dtype
 from retrieval_geometry.distances._mixtures import check_mixtures, pooled_scale
 from retrieval_geometry.image_models import GaussianMixture
-
-CANCELLED = 1e-8
-"""A squared difference over the squares, below which a product has too few digits for it."""
 
 
 def mixture_wasserstein2_squared(p: GaussianMixture, q: GaussianMixture) -> Tensor:

@@ -13,6 +13,13 @@ import torch
 from torch import Tensor
 
 from retrieval_geometry._check import SHRINK, ImageError
+from retrieval_geometry._tolerances import (
+    ATANH_SERIES,
+    CANCELLED,
+    EIGENVALUE_LOSS,
+    SINGULAR_SPAN,
+    STEADY_PIVOT,
+)
 from retrieval_geometry.distances._blocks import Comparison, all_pairs, blocks
 from retrieval_geometry.distances._certified import doubtful, in_dtype, replaced
 from retrieval_geometry.distances._gaussians import (
@@ -31,9 +38,6 @@ from retrieval_geometry.distances._gaussians import (
 )
 from retrieval_geometry.distances._pairs import Factored, by_factors
 from retrieval_geometry.image_models import Gaussian
-
-SPAN = 1e-10
-"""The smallest singular value over the largest, below which float64 has too few digits for its logarithm."""
 
 TOO_FAR = (
     "the variances of the one over those of the other span a factor of more than 1e20, and float64 has too "
@@ -136,7 +140,7 @@ def _log_spectrum_norm(products: Tensor, dim: int, shift: Tensor) -> Tensor:
     logs = 2 * values.log() + (2 * math.log(2) * shift).unsqueeze(1)
     appended = n_appended * (2 * math.log(2) * shift).square()
     norms = safe_sqrt(logs.square().sum(dim=-1) - appended)
-    spent = values.detach().amin(dim=1) < SPAN * values.detach().amax(dim=1)
+    spent = values.detach().amin(dim=1) < SINGULAR_SPAN * values.detach().amax(dim=1)
     return torch.where(spent, torch.nan, norms) if spent.any() else norms
 
 
@@ -170,8 +174,7 @@ def stein_divergence(p: Gaussian, q: Gaussian) -> Tensor:
     def prepare(g: Gaussian, side: str, start: int) -> tuple[Tensor, Tensor]:
         _, lower = checked_cholesky(g, side, start)
         lower = pad_identity(product_with_each(whitener, lower))
-        # A float32 pivot is good to 1e-7 over its size; small ones are left to float64.
-        steady = bool((lower.detach().diagonal(dim1=-2, dim2=-1).square() > 1e-3).all())
+        steady = bool((lower.detach().diagonal(dim1=-2, dim2=-1).square() > STEADY_PIVOT).all())
         cov = (lower @ lower.mT).to(g.dtype if steady else torch.float64)
         return cov, _log_det(cov)
 
@@ -230,7 +233,9 @@ def log_euclidean_distance(p: Gaussian, q: Gaussian) -> Tensor:
     def prepare(g: Gaussian, side: str, start: int) -> Tensor:
         cov, lower = checked_cholesky(g, side, start)
         values, vectors = _spectrum(cov.detach(), lower.detach())
-        lost = values[:, 0] < SPAN**2 * values[:, -1]  # squares of singular values, so the square of the span
+        lost = (
+            values[:, 0] < SINGULAR_SPAN**2 * values[:, -1]
+        )  # squares of singular values, so the square of the span
         if lost.any():
             after = f" span a factor of more than 1e20: {SHRINK}"
             raise ImageError("the variances of ", int(lost.nonzero()[0]), after, image_namer(side, start))
@@ -248,7 +253,7 @@ def euclidean_by_product(x: Tensor, y: Tensor) -> Tensor:
     x, y = x - centre, y - centre
     own = x.square().sum(dim=1, keepdim=True) + y.square().sum(dim=1)
     squares = own - 2 * x @ y.mT
-    i, j = (squares <= 1e-8 * own).nonzero(as_tuple=True)
+    i, j = (squares <= CANCELLED * own).nonzero(as_tuple=True)
     if len(i):
         exact = torch.stack([(x[a] - y[b]).square().sum() for a, b in zip(i, j, strict=True)])
         squares = squares.index_put((i, j), exact)
@@ -262,7 +267,7 @@ def _spectrum(cov: Tensor, lower: Tensor) -> tuple[Tensor, Tensor]:
     small ones are taken from there.
     """
     values, vectors = torch.linalg.eigh(cov)
-    wide = (values[:, 0] < 1e-8 * values[:, -1]).nonzero().flatten()
+    wide = (values[:, 0] < EIGENVALUE_LOSS * values[:, -1]).nonzero().flatten()
     if len(wide):
         left, roots, _ = torch.linalg.svd(lower[wide])
         values[wide], vectors[wide] = roots.square().flip(1), left.flip(2)
@@ -288,7 +293,7 @@ class _SymmetricLog(torch.autograd.Function):
         total = values.unsqueeze(-1) + values.unsqueeze(-2)
         # (log a - log b) / (a - b) = 2 atanh(t) / t / (a + b) with t = (a - b) / (a + b).
         t = (values.unsqueeze(-1) - values.unsqueeze(-2)) / total
-        small = t.abs() < 1e-4
+        small = t.abs() < ATANH_SERIES
         ratio = torch.where(small, 1 + t.square() / 3, torch.atanh(t) / torch.where(small, 1.0, t))
         inner = vectors.mT @ grad @ vectors
         return vectors @ (2 * ratio / total * inner) @ vectors.mT, None, None

@@ -13,6 +13,7 @@ from retrieval_geometry._check import (
     check_same_kind,
     check_shape,
 )
+from retrieval_geometry._tolerances import UNIT_SUM
 from retrieval_geometry.distances._point_transport import PointTransport
 
 
@@ -171,7 +172,7 @@ def _check_masses(masses: Tensor | None, points: Tensor, name: str) -> Tensor:
     check_same_kind([points, masses], f"points and {name}")
     masses = masses.expand(n_sets, n_points).double()
     total = masses.sum(dim=1, keepdim=True)
-    wrong = ~((masses >= 0).all(dim=1) & ((total.squeeze(1) - 1).abs() < 1e-3))
+    wrong = ~((masses >= 0).all(dim=1) & ((total.squeeze(1) - 1).abs() < UNIT_SUM))
     if wrong.any():
         image = int(wrong.nonzero()[0])
         after = " must be non-negative masses that sum to 1; divide by their sum"

@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 
 from retrieval_geometry._check import check_count
+from retrieval_geometry._memory import how_many
+from retrieval_geometry._tolerances import BATCH_NATS
 from retrieval_geometry.distances._blocks import all_pairs
 from retrieval_geometry.distances._certified import (
     ROUNDING,
@@ -18,9 +20,6 @@ from retrieval_geometry.distances._certified import (
 from retrieval_geometry.distances._mixtures import check_mixtures, component_kl, pooled_scale
 from retrieval_geometry.distances._pairs import wanted_pairs
 from retrieval_geometry.image_models import GaussianMixture
-
-ABSOLUTE = 1e-9
-"""Error in nats that no pair is computed again for: the divergence of a mixture from itself is 0."""
 
 
 def variational_kl(p: GaussianMixture, q: GaussianMixture) -> Tensor:
@@ -129,12 +128,12 @@ def _divergences(p: GaussianMixture, q: GaussianMixture, symmetric: bool) -> Ten
         return _prepare_components(m, *frame, dtype)
 
     values, errors, least = all_pairs(p, q, prepare, compare, size, torch.float64)
-    spoilt = doubtful(values, errors, p.dtype, ABSOLUTE)
+    spoilt = doubtful(values, errors, p.dtype, BATCH_NATS)
     if spoilt.any() and p.dtype != torch.float64:
         of_pairs = partial(_of_pairs, symmetric=symmetric)
         wide = partial(prepare, dtype=torch.float64)
         values = replaced(values, spoilt, wanted_pairs(p, q, spoilt, wide, of_pairs, 2 * size, 2 * size))
-        spoilt = spoilt & doubtful(values, least, p.dtype, ABSOLUTE)
+        spoilt = spoilt & doubtful(values, least, p.dtype, BATCH_NATS)
     if spoilt.any():
         values = replaced(values, spoilt, _entry_by_entry(p, q, spoilt, symmetric))
     return in_dtype(values, p.dtype, "variational divergence")
@@ -223,7 +222,7 @@ def _cross_terms(a: _Components, b: _Components) -> Tensor:
     rows = []
     n_a, n_b = a.weights.shape[1], b.weights.shape[1]
     # Blocks of 4 MB stay in a CPU's cache through the passes of the log-sum-exp; a GPU wants large ones.
-    size = max(1, (2**22 if a.moment.device.type == "cpu" else 2**29) // (4 * n_a * n_b))
+    size = how_many(4 * n_a * n_b, 2**22 if a.moment.device.type == "cpu" else 2**29)
     for weights, moment in zip(a.weights, a.moment, strict=True):
         inner = [
             torch.addmm(offset.flatten(), moment, natural.flatten(0, 1).mT)

@@ -16,6 +16,7 @@ from retrieval_geometry._check import (
     check_finite,
 )
 from retrieval_geometry._covariances import pivots_are_positive
+from retrieval_geometry._tolerances import FACTOR_TRACE, UNDERFLOW
 from retrieval_geometry.distances._blocks import Comparison, all_pairs, blocks
 from retrieval_geometry.distances._certified import in_dtype
 from retrieval_geometry.distances._gaussians import (
@@ -79,7 +80,7 @@ def _squares(p: Gaussian, q: Gaussian) -> Tensor:
 def _check_underflow(values: Tensor, p: Gaussian, q: Gaussian) -> None:
     """Refuse squared distances above rounding that are too small for the dtype."""
     size, other = (g.cov.detach().diagonal(dim1=-2, dim2=-1).double().sum(dim=1) for g in (p, q))
-    rounding = 1e-12 * (size.unsqueeze(1) + other)
+    rounding = UNDERFLOW * (size.unsqueeze(1) + other)
     lost = (values > rounding) & (values < torch.finfo(p.dtype).tiny)
     if lost.any():
         i, j = lost.nonzero()[0].tolist()
@@ -196,7 +197,7 @@ def _check_factor(g: Gaussian, factor: Tensor, trace: Tensor, side: str, start: 
     :math:`R \\epsilon` times the product of two deviations; the deviations of a sum add up.
     """
     given = g.cov.diagonal(dim1=-2, dim2=-1).sum(dim=-1).double()
-    wrong = ~((trace - given).abs() <= 1e-3 * trace.abs())
+    wrong = ~((trace - given).abs() <= FACTOR_TRACE * trace.abs())
     if wrong.any():
         image = int(wrong.nonzero()[0])
         after = (

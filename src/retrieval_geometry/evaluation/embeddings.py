@@ -16,6 +16,7 @@ from retrieval_geometry._check import (
     check_labels,
     check_shape,
 )
+from retrieval_geometry._memory import how_many
 from retrieval_geometry.evaluation.clustering import normalized_mutual_information, pairwise_f1
 from retrieval_geometry.evaluation.intervals import Interval, bootstrap_interval, seed_interval
 from retrieval_geometry.evaluation.neighbours import nearest_neighbours, scaled_to_one
@@ -29,7 +30,7 @@ from retrieval_geometry.evaluation.retrieval import (
 STARTS = 3
 """k-means is run from so many starts: its result moves with them."""
 
-BLOCK = 2**24  # ranked labels held in memory at once
+RANKED_BYTES = 2**27  # of the ranked labels that are held in memory at once
 
 
 class Measure(NamedTuple):
@@ -106,7 +107,7 @@ def evaluate_embeddings(
     metrics = _retrieval_metrics(ks, conventions, len(pool) - alone)
     depth = len(pool) - alone if "full" in conventions else max(*ks, int(n_relevant.max()))
     parts: dict[str, list[Tensor]] = {name: [] for name in metrics}
-    for rows in torch.arange(len(queries)).split(max(1, BLOCK // depth)):
+    for rows in torch.arange(len(queries)).split(how_many(8 * depth, RANKED_BYTES)):
         indices = nearest_neighbours(queries[rows], pool, depth, metric, rows if alone else None)[1]
         for name, compute in metrics.items():
             # One search serves all metrics: each reads the ranked labels.

@@ -9,9 +9,8 @@ import numpy as np
 from scipy.special import stdtrit
 
 from retrieval_geometry._check import check_count, check_kind, check_number
+from retrieval_geometry._tolerances import SAME_VALUE
 from retrieval_geometry.evaluation.intervals import Interval, Values, label_groups, real_numbers, to_numpy
-
-ROUNDING = 1e-12  # of the largest value: less is no difference and no spread
 
 
 @dataclass(frozen=True, eq=False)
@@ -207,8 +206,8 @@ def _student(sides: Sequence[GroupMeans], confidence: float, comparisons: int) -
     value, over_groups = _jackknife(by_group, sides[0].sizes)
     parts = [over_groups, *(_over_models(side) for side in sides if side.models > 1)]
     variance = sum(part.variance for part in parts)
-    value = 0.0 if abs(value) < ROUNDING else value * scale
-    if math.sqrt(variance) < ROUNDING:
+    value = 0.0 if abs(value) < SAME_VALUE else value * scale
+    if math.sqrt(variance) < SAME_VALUE:
         return Interval(value, value, value)
     # Satterthwaite 1946: the degrees of freedom of a sum of independent variances.
     freedom = variance**2 / sum(part.variance**2 / part.freedom for part in parts)

@@ -9,9 +9,10 @@ from scipy.special import stdtrit
 from torch import Tensor
 
 from retrieval_geometry._check import check_count, check_dense, check_number, check_seed
+from retrieval_geometry._memory import cuts
 
 Values = ArrayLike | Tensor
-BLOCK = 2**22  # draws held in memory at once
+DRAWS_BYTES = 2**25  # of the draws that are held in memory at once
 
 
 class Interval(NamedTuple):
@@ -62,7 +63,7 @@ def bootstrap_interval(
     """
     numbers = _check_values(values, "values")
     check_count(n_resamples, "n_resamples")
-    centre = numbers[0]  # what all values have in common is not rounded
+    centre = numbers[0]  # the common part of all values is not rounded
     sums, sizes = numbers - centre, None
     if groups is not None:
         group = label_groups(groups, len(numbers))[1]
@@ -76,10 +77,10 @@ def bootstrap_interval(
 def _drawn_means(sums: np.ndarray, sizes: np.ndarray | None, n_resamples: int, seed: int) -> np.ndarray:
     """Means over groups drawn with replacement, as many as there are; without ``sizes`` each is one value."""
     rng = np.random.default_rng(check_seed(seed))
-    block = max(1, BLOCK // len(sums))
     means = []
-    for start in range(0, n_resamples, block):
-        drawn = rng.integers(0, len(sums), (min(block, n_resamples - start), len(sums)))
+    # Not SciPy's bootstrap: it draws no groups of different sizes, and takes longer.
+    for cut in cuts(n_resamples, 8 * len(sums), DRAWS_BYTES):
+        drawn = rng.integers(0, len(sums), (cut.stop - cut.start, len(sums)))
         means.append(sums[drawn].sum(axis=1) / (len(sums) if sizes is None else sizes[drawn].sum(axis=1)))
     return np.concatenate(means)
 
@@ -199,11 +200,10 @@ def _means_without_replacement(
     members: np.ndarray, size: int, n_draws: int, rng: np.random.Generator
 ) -> np.ndarray:
     """Means of ``size`` different members, for each of the draws."""
-    block = max(1, BLOCK // len(members))
     means = []
-    for start in range(0, n_draws, block):
+    for cut in cuts(n_draws, 8 * len(members), DRAWS_BYTES):
         # The first of a random order: a draw without replacement, all draws in one sort.
-        order = rng.random((min(block, n_draws - start), len(members))).argsort(axis=1)
+        order = rng.random((cut.stop - cut.start, len(members))).argsort(axis=1)
         means.append(members[order[:, :size]].mean(axis=1))
     return np.concatenate(means)
 

@@ -15,6 +15,8 @@ from retrieval_geometry._check import (
     check_floating,
     check_shape,
 )
+from retrieval_geometry._memory import how_many
+from retrieval_geometry._tolerances import SAME_DIRECTION, SQUARES
 
 SLACK = 16
 """More neighbours than asked for are fetched, so that ties and rounding are settled among them."""
@@ -22,12 +24,9 @@ SLACK = 16
 TIE_BITS = {torch.float64: 20, torch.float32: 32}
 """Number of a distance's 52 last bits that do not count, by the dtype of its computation."""
 
-SAME_DIRECTION = 1e-14
-"""Vectors of length one that are no farther apart have one direction, but for rounding."""
-
 LARGEST = 1e300
 
-BLOCK = 2**22  # numbers of candidates' coordinates held in memory at once
+CANDIDATES_BYTES = 2**25  # of the coordinates of candidates that are held in memory at once
 
 
 def nearest_neighbours(
@@ -95,12 +94,13 @@ def _search(
     """Distances, 0 where they are below ``faint``, and indices: float32's candidates in float64's order."""
     candidates, reach = _candidates(queries, gallery, min(len(gallery), k + SLACK))
     lengths = torch.empty(candidates.shape, dtype=torch.float64)
-    for rows in torch.arange(len(queries)).split(max(1, BLOCK // (candidates.shape[1] * queries.shape[1]))):
+    at_once = how_many(8 * candidates.shape[1] * queries.shape[1], CANDIDATES_BYTES)
+    for rows in torch.arange(len(queries)).split(at_once):
         lengths[rows] = _lengths(gallery[candidates[rows]] - queries[rows, None], faint)
     distances, indices = _first(lengths, candidates, k, own)
     if candidates.shape[1] < len(gallery):
         everything = torch.arange(len(gallery))[None]
-        settled = distances[:, -1] * (1 + 2.0**-31) < reach  # no tie with what is left out
+        settled = distances[:, -1] * (1 + 2.0**-31) < reach  # no tie with the others
         for query in (~settled).nonzero()[:, 0].tolist():
             row = _lengths(gallery - queries[query], faint)[None]
             left_out = None if own is None else own[query : query + 1]
@@ -113,7 +113,7 @@ def _lengths(gaps: Tensor, faint: float) -> Tensor:
     """Euclidean lengths along the last axis, also of those whose squares leave the range of float64."""
     squared = gaps.square().sum(dim=-1)
     lengths = squared.sqrt()
-    odd = ~((squared > 1e-280) & (squared < 1e300))
+    odd = ~((squared > SQUARES[0]) & (squared < SQUARES[1]))
     if odd.any():
         rows = gaps[odd]
         largest = rows.abs().amax(dim=-1, keepdim=True)

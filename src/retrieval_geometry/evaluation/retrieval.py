@@ -55,45 +55,45 @@ def recall_at_k(ranked_labels: Tensor, query_labels: Tensor, k: int) -> Tensor:
     return relevant[:, : _check_k(k, relevant)].any(dim=1).double()
 
 
-class _Ranking(NamedTuple):
+class _Judged(NamedTuple):
     relevant: Tensor  # (Q, n) of 0 and 1
     precision: Tensor  # (Q, n), precision at each rank
     n_relevant: Tensor  # (Q,), relevant items in the database
     k: int
 
 
-def _gain(ranking: _Ranking, depth: int | Tensor) -> Tensor:
+def _gain(ranking: _Judged, depth: int | Tensor) -> Tensor:
     """The sum, over the relevant items among the first ``depth``, of the precision at their ranks."""
     ranks = torch.arange(1, ranking.relevant.shape[1] + 1, device=ranking.relevant.device)
     within = ranks <= (depth.unsqueeze(1) if isinstance(depth, Tensor) else depth)
     return (ranking.precision * ranking.relevant * within).sum(dim=1)
 
 
-def _full(ranking: _Ranking) -> Tensor:
+def _full(ranking: _Judged) -> Tensor:
     return _gain(ranking, ranking.relevant.shape[1]) / ranking.n_relevant
 
 
-def _at_r(ranking: _Ranking) -> Tensor:
+def _at_r(ranking: _Judged) -> Tensor:
     return _gain(ranking, ranking.n_relevant) / ranking.n_relevant
 
 
-def _at_k(ranking: _Ranking) -> Tensor:
+def _at_k(ranking: _Judged) -> Tensor:
     return _gain(ranking, ranking.k) / ranking.n_relevant.clamp(max=ranking.k)
 
 
-def _over_hits(ranking: _Ranking) -> Tensor:
+def _over_hits(ranking: _Judged) -> Tensor:
     return _gain(ranking, ranking.k) / ranking.relevant[:, : ranking.k].sum(dim=1).clamp(min=1)
 
 
-def _over_ranks(ranking: _Ranking) -> Tensor:
+def _over_ranks(ranking: _Judged) -> Tensor:
     return ranking.precision[:, : ranking.k].mean(dim=1)
 
 
-def _plain_precision(ranking: _Ranking) -> Tensor:
+def _plain_precision(ranking: _Judged) -> Tensor:
     return ranking.precision[:, ranking.k - 1]
 
 
-CONVENTIONS: dict[str, Callable[[_Ranking], Tensor]] = {
+CONVENTIONS: dict[str, Callable[[_Judged], Tensor]] = {
     "full": _full,
     "R": _at_r,
     "k": _at_k,
@@ -159,7 +159,7 @@ def average_precision(
     if convention in ("full", "R", "k"):
         _check_reach(counts, relevant, convention)
     # P_i of every rank: all conventions are weighted sums of it.
-    return CONVENTIONS[convention](_Ranking(hits, hits.cumsum(dim=1) / ranks, counts, depth))
+    return CONVENTIONS[convention](_Judged(hits, hits.cumsum(dim=1) / ranks, counts, depth))
 
 
 def mean_average_precision(

@@ -1,4 +1,4 @@
-"""Bad inputs, each with what is called: the table of answers in the book, and its test, run them all."""
+"""Bad inputs, each with its call: the table of answers in the book, and its test, run them all."""
 
 import re
 from collections.abc import Callable

@@ -20,7 +20,7 @@ PART = Kind("part of a run", 1, "it is made again")
 
 @dataclass(frozen=True)
 class Part:
-    """What a method reached, the nearest images of every query, and the seconds that took."""
+    """Metrics of a method, the nearest images of every query, and the seconds that they took."""
 
     entry: MethodResult
     nearest: tuple[tuple[int, ...], ...]

@@ -26,7 +26,7 @@ class Side:
 
 
 def side(result: Result, method: str, metric: str) -> Side:
-    """What a method reached, for each group of queries.
+    """The metrics of a method, for each group of queries.
 
     Args:
         result: of any experiment that keeps groups.

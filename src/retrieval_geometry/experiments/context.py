@@ -1,4 +1,4 @@
-"""What a run is told: how much of which data, on what, from which seed, and where it keeps what it makes."""
+"""Settings of a run: profile, data, device, seed, and the folders of its results."""
 
 import os
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ from retrieval_geometry.experiments.profiles import check_profile
 
 @dataclass(frozen=True)
 class RunContext:
-    """The settings of a run, and its folders.
+    """The settings of a run, and its folders. Used in chapter 4.
 
     Args:
         profile: ``quick``, ``real`` or ``paper``.

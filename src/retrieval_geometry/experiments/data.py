@@ -1,4 +1,4 @@
-"""What lies under a data root."""
+"""Data sets under a data root."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Papers and experiments by name, and when a result of one is still that of today's code.
+"""Papers and experiments by name, and the test whether a result still belongs to today's code.
 
 A paper is a folder of :mod:`retrieval_geometry.papers`, and is found there. An experiment names the function
 that runs it; its module is imported when it is run. So a chapter that only reads a result does not depend on
@@ -6,7 +6,6 @@ all that made it: code is imported, results are named.
 """
 
 import ast
-import hashlib
 import os
 import pkgutil
 import sys
@@ -16,6 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from retrieval_geometry._files import file_sha256
 from retrieval_geometry._folders import recorded_dir
 from retrieval_geometry._sources import Sources, combined, literal, loaded_sources
 from retrieval_geometry._threads import cpu_threads
@@ -31,15 +31,15 @@ SHARED = "retrieval_geometry.experiments.learning.shared:EXPERIMENTS"
 
 @dataclass(frozen=True)
 class Experiment:
-    """An experiment by name.
+    """An experiment by name. Used in chapter 90.
 
     Args:
         name: stable, ``<paper>-<subject>``.
-        function: ``"module:name"`` of what runs it: from a :class:`RunContext` it makes a result.
+        function: ``"module:name"`` of the function that makes its result from a :class:`RunContext`.
         description: on one line.
-        needs: experiments that are run before it where both are, as it goes on from what they keep.
-        parts: ``"module:name"`` of what makes a share of the work beforehand, from a context, the number of
-            the share and the number of all; empty where it is all one piece.
+        needs: experiments that run before it, where both do, as it goes on from the parts that they keep.
+        parts: ``"module:name"`` of the function that does a share of the work beforehand, from a context, the
+            number of the share and the number of all; empty where it is all one piece.
         trains: whether it trains, and so has one thread on the CPU: sums in floating point follow the
             number of threads, and so would the models.
     """
@@ -57,14 +57,14 @@ class Experiment:
         return self.function.partition(":")[0]
 
     def run(self, context: RunContext | None = None) -> Result:
-        """Run it; see the function for what each profile means.
+        """Run it; the function says what each profile means.
 
         Raises:
             ValueError: a profile that it does not have, or an unknown device.
             FileNotFoundError: data or weights of the profile are missing; the message says where to get them.
         """
         context = context or RunContext()
-        source = self.source()  # before the code is loaded: what is edited meanwhile is not what ran
+        source = self.source()  # before the code is loaded: later edits did not run
         run: Callable[[RunContext], Result] = pkgutil.resolve_name(self.function)
         with cpu_threads(1 if self.trains else None):
             result = run(context)
@@ -91,7 +91,7 @@ class Experiment:
         return context.cache / "costs" / f"{self.name}-{context.profile}"
 
     def source(self, sources: Sources | None = None, folder: Path | None = None) -> str:
-        """A digest of what its numbers follow from: code, and the recorded results that the code reads.
+        """A digest of the sources of its numbers: code, and the recorded results that the code reads.
 
         Args:
             sources: the package's files; by default as they were loaded.
@@ -105,6 +105,8 @@ class Experiment:
 @dataclass(frozen=True)
 class Paper:
     """A paper of the book: ``PAPER`` in the module ``paper`` of its folder. Its claims are in ``claims``.
+
+    Used in chapter 90.
 
     Args:
         name: short and stable, such as ``wasserstein-dml``.
@@ -123,7 +125,10 @@ class Paper:
 
 @cache
 def papers() -> dict[str, Paper]:
-    """The papers by name, in the order of their chapters: every folder of the package ``papers`` is one."""
+    """The papers by name, in the order of their chapters: every folder of the package ``papers`` is one.
+
+    Source: this package's own. Used in chapter 90.
+    """
     names = [each.name for each in pkgutil.iter_modules(pkgutil.resolve_name(PAPERS).__path__)]
     found: list[Paper] = [pkgutil.resolve_name(f"{PAPERS}.{name}.paper:PAPER") for name in names]
     return {paper.name: paper for paper in sorted(found, key=lambda paper: paper.chapter)}
@@ -131,14 +136,17 @@ def papers() -> dict[str, Paper]:
 
 @cache
 def experiments() -> dict[str, Experiment]:
-    """The experiments by name: those that papers share, and those of each paper."""
+    """The experiments by name: those that papers share, and those of each paper.
+
+    Source: this package's own. Used in chapter 90.
+    """
     shared: tuple[Experiment, ...] = pkgutil.resolve_name(SHARED)
     own = [experiment for paper in papers().values() for experiment in paper.experiments]
     return {experiment.name: experiment for experiment in (*own, *shared)}
 
 
 def of_each_paper(module: str, name: str) -> dict[str, Any]:
-    """What each paper's module of that name defines under a name, by paper.
+    """The values of one name in one module of each paper, by paper.
 
     Wherever this is called, ``module`` is a literal string: so the modules are among the caller's sources.
     """
@@ -148,6 +156,8 @@ def of_each_paper(module: str, name: str) -> dict[str, Any]:
 
 def find(name: str) -> Experiment:
     """The experiment of that name.
+
+    Source: this package's own. Used in chapter 4.
 
     Raises:
         ValueError: an unknown name; the message lists the known ones.
@@ -159,6 +169,8 @@ def find(name: str) -> Experiment:
 
 def load_or_run(experiment: str, context: RunContext | None = None, **settings: Any) -> Result:
     """The result of an experiment for these settings: of this machine, or recorded, or made now and kept.
+
+    Source: this package's own. Used in chapter 4.
 
     A result of this machine that is stale (see :func:`why_stale`) is made anew, with a line that says why.
     Where there is none, a recorded run with the same profile and seed is taken; only then is anything run.
@@ -200,11 +212,15 @@ def context_of(context: RunContext | None, settings: dict[str, Any]) -> RunConte
 def why_stale(
     experiment: Experiment, path: Path, context: RunContext | None = None, source: str | None = None
 ) -> str | None:
-    """Why the file is not the result that these settings give today; None if it is.
+    """The reason why a file is not the result that these settings give today; None if it is.
+
+    Source: this package's own. Used in no chapter.
 
     Compared are experiment, profile, seed, the kind of device, the data folder by name (of ``real`` and
-    ``paper``; what lies in it is not looked at), versions of libraries, and ``source``, by default
-    :meth:`Experiment.source`.
+    ``paper``; not its contents), versions of libraries, and ``source``, by default :meth:`Experiment.source`.
+
+    Raises:
+        ValueError: ``path`` is no path.
     """
     if not isinstance(path, str | os.PathLike) or "\0" in str(path):
         raise ValueError(f"path must be a path, got {path!r}")
@@ -254,4 +270,4 @@ def recorded(
             raise ValueError(f"load_recorded needs the experiment as a literal string: {ast.unparse(call)}")
         for experiment in otherwise if name is None else (name,):
             found |= set(folder.glob(f"{experiment}-{literal(call, 1) or '*'}.json"))
-    return [f"{path.name} {hashlib.sha256(path.read_bytes()).hexdigest()}" for path in sorted(found)]
+    return [f"{path.name} {file_sha256(path)}" for path in sorted(found)]

@@ -7,7 +7,9 @@ from retrieval_geometry.reporting.claims import Claim
 def claims(paper: str | None = None) -> list[Claim]:
     """The claims of one paper, or of all papers in their order.
 
-    Who needs those of one paper alone had better import them from its module: he then depends on no other.
+    Source: this package's own. Used in chapter 90.
+
+    To depend on one paper alone, import its claims from its module instead.
 
     Raises:
         ValueError: an unknown paper.

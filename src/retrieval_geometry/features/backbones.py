@@ -15,12 +15,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from retrieval_geometry._check import check_count, check_device, check_kind
+from retrieval_geometry._files import file_sha256
+from retrieval_geometry._seeded import seeded
 from retrieval_geometry.features.base import Backbone
 from retrieval_geometry.features.scattering import Scattering
 from retrieval_geometry.features.vggm import VGGM, convert_vgg_m, fit_mean
 from retrieval_geometry.features.weights import (
     Weights,
-    file_sha256,
     load_into,
     read_state_dict,
     torchvision_weights,
@@ -169,7 +170,7 @@ def load_backbone(
 
 
 def feature_extractor(network: nn.Module, layers: Sequence[str], name: str) -> nn.Module:
-    """Cut a network down to what some layers need; it then returns a dict of their outputs.
+    """Cut a network down to the parts that some layers need; it then returns a dict of their outputs.
 
     Raises:
         ValueError: no layers, the same twice, or one that the network has not; near matches are given.
@@ -189,7 +190,7 @@ def feature_extractor(network: nn.Module, layers: Sequence[str], name: str) -> n
 
 
 def _without_in_place(trunk: Any) -> nn.Module:
-    """Make a traced network keep what it has computed: a later layer must not overwrite a wanted output."""
+    """A traced network without in-place layers: a later layer must not overwrite a wanted output."""
     for module in trunk.modules():
         if hasattr(module, "inplace"):
             module.inplace = False
@@ -213,8 +214,7 @@ def _build(name: str, input_size: int) -> nn.Module:
     if name in ("googlenet", "inception_v3"):
         # Their weights were trained with another normalisation, which they undo ours for.
         settings = {"transform_input": True, "init_weights": True}
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+    with seeded(0):
         return VGGM(input_size) if name == "vgg_m" else get_model(name, weights=None, **settings)
 
 

@@ -103,6 +103,7 @@ class SiftBagOfWords:
         for i in self._positions(images, "histograms"):
             found = sift_descriptors(images.load(i))
             if len(found):
+                # Hard assignment: each keypoint counts for its nearest word.
                 counts = np.bincount(clusters.predict(found), minlength=self.n_words)
                 histograms[i] = torch.from_numpy(counts)
         length = histograms.norm(p=int(self.norm[1]), dim=1, keepdim=True)

@@ -81,7 +81,7 @@ class Backbone(nn.Module):
             raise ValueError(f"image must be uint8, got {image.dtype}")
         check_shape(image, "image", (3, "height", "width"))
         if image.shape[1:] != (self.input_size, self.input_size):
-            # Through float: what is resized in uint8 is rounded once more.
+            # Through float: resizing in uint8 rounds once more.
             image = resize_shorter_side(image.float(), self.resize_size)
             image = cut_middle(image, self.input_size, self.input_size)
         return image.float().clamp(0, 255) / 255

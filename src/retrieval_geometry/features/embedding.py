@@ -17,12 +17,13 @@ from retrieval_geometry._check import (
     check_seed,
     check_shape,
 )
+from retrieval_geometry._seeded import seeded
+from retrieval_geometry._tolerances import CONSTANT
 from retrieval_geometry.features._resizing import cut_middle, resize_shorter_side
 from retrieval_geometry.features.backbones import load_backbone
 from retrieval_geometry.features.base import Backbone
 
 GLYPH_TRUNKS = ("glyph_cnn", "glyph_cnn_bn")
-ROUNDING = 1e-5  # of the terms of a sum in single precision: what varies less does not vary
 
 
 class GlyphCNN(Backbone):
@@ -103,8 +104,7 @@ class EmbeddingNetwork(nn.Module):
         self.normalize, self.freeze_trunk, self.freeze_batch_norm = normalize, freeze_trunk, freeze_batch_norm
         self.trunk = _Averaged(backbone) if output == "vector" else backbone
         self.trunk.requires_grad_(not freeze_trunk)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(check_seed(seed))
+        with seeded(check_seed(seed)):
             self.head = nn.Linear(backbone.dim, dim)
         self.to(backbone.device)
         self.train()
@@ -140,6 +140,7 @@ class EmbeddingNetwork(nn.Module):
             scaled = scaled.to(dtype)
         elif images.dtype != dtype:
             raise ValueError(f"images are {images.dtype}, but the network is {dtype}; convert one with .to")
+        # A frozen trunk keeps no activations: memory for the head alone.
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.freeze_trunk):
             return self.trunk.feature_map(scaled).flatten(2).mT
 
@@ -168,7 +169,7 @@ class EmbeddingNetwork(nn.Module):
             raise ValueError(f"images must be at least two to have a variance, got {len(images)}")
         norms = [module for module in self.modules() if isinstance(module, _BatchNorm) and module.training]
         usual = [norm.momentum for norm in norms]
-        for norm in norms:  # what batch norm remembers for evaluation is these images, not a tenth of them
+        for norm in norms:  # batch norm shall remember all of these images, not a tenth of them
             norm.momentum = 1.0
         features = self.features(images).flatten(0, 1)
         mapped = self.head(features)
@@ -176,7 +177,7 @@ class EmbeddingNetwork(nn.Module):
             norm.momentum = momentum
         deviation = mapped.std(dim=0)
         terms = features.abs().amax(dim=0) @ self.head.weight.abs().mT + self.head.bias.abs()
-        deviation[deviation <= ROUNDING * terms] = 1
+        deviation[deviation <= CONSTANT * terms] = 1
         self.head.weight /= deviation.unsqueeze(1)
         self.head.bias.sub_(mapped.mean(dim=0)).div_(deviation)
 
@@ -196,7 +197,7 @@ class EmbeddingNetwork(nn.Module):
         check_count(margin, "margin", at_least=0)
         size = self.input_size
         if image.shape[1:] != (size, size):
-            # Through float, as the backbone does: what is resized in uint8 is rounded on the way.
+            # Through float, as the backbone does: resizing in uint8 rounds on the way.
             resized = resize_shorter_side(image.float(), self.trunk.resize_size)
             image = resized.round().clamp(0, 255).to(torch.uint8)
         side = size + 2 * margin
@@ -273,8 +274,7 @@ def load_embedding_network(
             f"{trunk} has one layer, weights of its own and images of 32 x 32, got layer={layer!r}, "
             f"weights={weights!r}, input_size={input_size!r}"
         )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(check_seed(seed))
+    with seeded(check_seed(seed)):
         backbone = GlyphCNN(batch_norm=trunk.endswith("_bn"))
         return EmbeddingNetwork(backbone, dim, seed=seed, **{"freeze_batch_norm": False, **settings})
 

@@ -13,6 +13,7 @@ from tqdm import tqdm
 from retrieval_geometry._check import check_count, check_floating, check_kind, check_path
 from retrieval_geometry._sealed import Kind
 from retrieval_geometry._text import printable
+from retrieval_geometry._tolerances import SAME_DESCRIPTORS
 from retrieval_geometry.datasets import ImageSet
 from retrieval_geometry.features.base import Backbone
 
@@ -67,6 +68,7 @@ def extract_descriptors(
     was_training = backbone.training
     backbone.eval()
     try:
+        # The witness: cached descriptors must agree with it, or another network made them.
         first = _describe(images, range(1), backbone)[0]
         folder = None if cache is None else check_path(cache, "cache") / cache_key(images, backbone)
         result = first.new_empty(len(images), *first.shape)
@@ -155,8 +157,7 @@ def _read_part(file: Path, part: Tensor, first: Tensor) -> bool:
     descriptors, witness = stored["descriptors"], stored["first"]
     if descriptors.shape != part.shape or witness.shape != first.shape:
         return False
-    # Other batch sizes and thread counts round differently; another network is far off.
-    if (witness - first).norm() > 1e-4 * first.norm():
+    if (witness - first).norm() > SAME_DESCRIPTORS * first.norm():
         return False
     part.copy_(descriptors)
     return True

@@ -98,10 +98,12 @@ class Scattering(Backbone):
         first = self._modulus(coloured, self.psi)  # (B, 3, J L, P, P)
         parts = [self._average(first.flatten(1, 2))]
         luminance = first[:, 0].unflatten(1, (self.scales, self.orientations))
+        # Only coarser wavelets see the modulus: it has no energy left at finer scales (Bruna and Mallat
+        # 2013).
         for j in range(self.scales - 1):
             second = self._modulus(luminance[:, j], self.psi[(j + 1) * self.orientations :])
             parts.append(self._average(second.flatten(1, 2)))
-        waves = torch.cat(parts, dim=1)
+        waves = torch.cat(parts, dim=1)  # S1 and S2; S0 is an average colour and is not compressed
         if self.log_scale is not None:
             waves = (waves / self.log_scale).log1p()
         return torch.cat([self._average(coloured), waves], dim=1)
@@ -145,6 +147,7 @@ def filter_bank(size: int, scales: int, orientations: int) -> tuple[Tensor, Tens
                 across = (turn.cos() * (fy + y) - turn.sin() * (fx + x)) * orientations / 4
                 wave += torch.exp(-0.5 * width**2 * ((along - centre) ** 2 + across**2))
                 mean += torch.exp(-0.5 * width**2 * (along**2 + across**2))
+            # Minus the Gaussian that takes the mean away: hat psi(0) = 0.
             psi.append(wave - wave[0, 0] / mean[0, 0] * mean)
     bank = torch.stack(psi)
     energy = littlewood_paley(bank, torch.zeros_like(phi)).flatten()[1:]
@@ -164,6 +167,7 @@ def littlewood_paley(psi: Tensor, phi: Tensor) -> Tensor:
 
 def averaging_matrix(phi: Tensor, block: int) -> Tensor:
     """Convolve with ``phi`` and keep every ``block``-th pixel inside the border: ``(S / block, P)``."""
+    # A separable average, kept at every 2^J-th place: two matrix products in place of a convolution.
     kernel = torch.fft.ifft(phi).real
     places = torch.arange(block, len(phi) - block, block)
     return kernel[(places[:, None] - torch.arange(len(phi))) % len(phi)]

@@ -69,7 +69,7 @@ class VGGM(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Map RGB images ``(B, 3, S, S)`` in [0, 1] to the last feature map ``(B, 512, 13, 13)``."""
-        x = 255 * images.flip(1) - self.mean
+        x = 255 * images.flip(1) - self.mean  # blue, green, red from 0 to 255, as Caffe read them
         x = self.pool1(self.norm1(self.relu1(self.conv1(x))))
         x = self.pool2(self.norm2(self.relu2(self.conv2(x))))
         x = self.relu4(self.conv4(self.relu3(self.conv3(x))))

@@ -1,6 +1,5 @@
 """Weights of networks: from a file or from torchvision, never silently absent or of another network."""
 
-import hashlib
 import os
 import re
 import warnings
@@ -14,6 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from retrieval_geometry._files import file_sha256
 from retrieval_geometry._text import printable
 
 StateDict = dict[str, Tensor]
@@ -22,23 +22,17 @@ WRAPPERS = ("state_dict", "model_state_dict", "model", "network", "net", "weight
 """Keys under which checkpoints keep a state dict, the usual first."""
 
 PREFIXES = ("module.", "model.", "_orig_mod.")
-"""What DistributedDataParallel, trainers and torch.compile put before the names."""
+"""Prefixes that DistributedDataParallel, trainers and torch.compile give to names."""
 
 WEIGHTS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 
 
 class Weights(NamedTuple):
-    """A state dict, what provenance calls it, and the sha256 of the file it came from."""
+    """A state dict, its name in provenance, and the sha256 of its file."""
 
     state: StateDict
     name: str
     sha256: str
-
-
-def file_sha256(path: str | os.PathLike[str]) -> str:
-    """Hash a file."""
-    with Path(path).open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def read_state_dict(path: str | os.PathLike[str]) -> StateDict:
@@ -120,7 +114,7 @@ def _is_state(value: object) -> bool:
 
 
 def _fault(name: str, value: Tensor) -> str:
-    """What an entry is that is no weight; empty for one."""
+    """The kind of an entry that is no weight; empty for a weight."""
     if value.is_meta:
         return "a tensor without values (meta)"
     if value.layout != torch.strided:
@@ -158,7 +152,7 @@ def torchvision_weights(name: str, member: str) -> Weights | None:
 
 
 def load_into(network: nn.Module, needed: set[str], weights: Weights, name: str) -> None:
-    """Copy weights into a network; what the wanted layer does not need may be absent from them.
+    """Copy weights into a network; weights that the wanted layer does not need may be absent.
 
     Args:
         network: gets the weights.

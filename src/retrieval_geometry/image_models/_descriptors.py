@@ -4,9 +4,7 @@ import torch
 from torch import Tensor
 
 from retrieval_geometry._check import ImageError, ImageName, check_finite, check_floating, check_shape
-
-VARIANCES = {torch.float32: (1e-30, 1e32), torch.float64: (1e-140, 1e140)}
-"""Smallest and largest mean variance of an image: beyond, products of variances overflow or vanish."""
+from retrieval_geometry._tolerances import VARIANCES
 
 
 def check_descriptors(x: Tensor, name: str = "x") -> Tensor:
@@ -40,7 +38,7 @@ def check_variance(variance: Tensor, x: Tensor, start: int = 0, name: str = "x")
         variance: ``(B,)``, of each image, the mean over its dimensions.
         x: the descriptors; an image that does not vary at all is no fault here.
         start: index of the first image in the batch.
-        name: what the message calls them.
+        name: of the descriptors, in the message.
 
     Raises:
         ImageError: a variance outside :data:`VARIANCES`.

@@ -10,9 +10,9 @@ import math
 import torch
 from torch import Tensor
 
-Parameters = tuple[Tensor, Tensor, Tensor]  # weights (b, K), means (b, K, D), variances (b, K, D)
+from retrieval_geometry._tolerances import SAME_POINT
 
-SAME = 1e-12  # squared distances below this share of the squared lengths are rounding
+Parameters = tuple[Tensor, Tensor, Tensor]  # weights (b, K), means (b, K, D), variances (b, K, D)
 
 LOST = 10 * torch.finfo(torch.float64).eps  # a component with less than this many points has none
 
@@ -75,7 +75,7 @@ def kmeans_plus_plus(x: Tensor, draws: Tensor) -> Tensor:
         with_seed = products.flatten(0, 1).index_select(0, first + chosen.squeeze(1))
         lengths = norms + norms.gather(1, chosen)
         distance = lengths - 2 * with_seed
-        distance.masked_fill_(distance <= SAME * lengths, 0)
+        distance.masked_fill_(distance <= SAME_POINT * lengths, 0)
         closer = distance < nearest if k else torch.ones_like(labels, dtype=torch.bool)
         nearest = torch.where(closer, distance, nearest)
         labels = torch.where(closer, k, labels)

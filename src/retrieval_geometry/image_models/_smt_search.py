@@ -13,11 +13,10 @@ import torch
 from torch import Tensor
 
 from retrieval_geometry._compiled import Floats, Integers
+from retrieval_geometry._tolerances import NULL_DIRECTION, SAME_LIKELIHOOD, TINY
 
 FOLDS = 3
 SHRINKAGES = torch.linspace(0.01, 1, 100, dtype=torch.float64)  # zero is left out: it can be singular
-TIE = 1e-9
-"""Nats per descriptor: likelihoods that differ by no more are equal, and the first is chosen."""
 
 ROW_PADDING = 8  # rows of a power of two entries would meet in the same lines of the processor's cache
 
@@ -130,8 +129,8 @@ def choose_shrinkage(
 
 
 def first_of_best(likelihoods: Tensor) -> Tensor:
-    """The first position ``(b,)`` in each row that is within :data:`TIE` of the best."""
-    return (likelihoods >= likelihoods.amax(dim=1, keepdim=True) - TIE).int().argmax(dim=1)
+    """The first position ``(b,)`` in each row that is within :data:`SAME_LIKELIHOOD` of the best."""
+    return (likelihoods >= likelihoods.amax(dim=1, keepdim=True) - SAME_LIKELIHOOD).int().argmax(dim=1)
 
 
 def _rotate_all(points: Tensor, paths: list[Path], orders: Sequence[int]) -> Tensor:
@@ -166,6 +165,6 @@ def _spectrum(factor: Tensor) -> tuple[Tensor, Tensor]:
         values, basis = torch.linalg.eigh(factor @ factor.mT)
         return values.clamp(min=0), basis
     values, coefficients = torch.linalg.eigh(factor.mT @ factor)
-    negligible = values <= 1e-12 * values[:, -1:]  # of rounding only: leave these directions to the rest
-    inverse_root = torch.where(negligible, 0.0, values.clamp(min=1e-300).rsqrt())
+    negligible = values <= NULL_DIRECTION * values[:, -1:]  # left to the other directions
+    inverse_root = torch.where(negligible, 0.0, values.clamp(min=TINY).rsqrt())
     return values.masked_fill(negligible, 0.0), (factor @ coefficients) * inverse_root.unsqueeze(1)

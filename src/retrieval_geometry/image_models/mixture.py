@@ -22,6 +22,8 @@ from retrieval_geometry._check import (
     check_generator,
     check_number,
 )
+from retrieval_geometry._memory import how_many
+from retrieval_geometry._tolerances import UNIT_SUM
 from retrieval_geometry.image_models._descriptors import check_descriptors, check_variance, check_varied
 from retrieval_geometry.image_models._em import (
     expectation_maximisation,
@@ -79,7 +81,7 @@ class GaussianMixture:
 
     def _check_values(self) -> None:
         weights, variances = self.weights.detach(), self.variances.detach()
-        off = ~((weights >= 0).all(dim=1) & ((weights.sum(dim=1) - 1).abs() < 1e-3))
+        off = ~((weights >= 0).all(dim=1) & ((weights.sum(dim=1) - 1).abs() < UNIT_SUM))
         if off.any():
             image = int(off.nonzero()[0])
             after = f" must be non-negative and sum to 1, got {weights[image]}"
@@ -233,7 +235,7 @@ def _chunks(
     """Cut the images into runs whose float64 working set fits the budget."""
     n_points, dim = x.shape[1:]
     size_of_all = n_points * (6 * dim + 4 * n_components + n_points) + 6 * n_components * dim
-    size = max(1, int(memory_bytes) // (8 * int(size_of_all)))
+    size = how_many(8 * int(size_of_all), int(memory_bytes))
     return list(x.split(size)), list(draws.split(size))
 
 

@@ -17,6 +17,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from retrieval_geometry._check import ImageError, ImageName, check_count, check_generator, check_number
+from retrieval_geometry._memory import how_many
 from retrieval_geometry.image_models._descriptors import check_descriptors, check_variance, check_varied
 from retrieval_geometry.image_models._smt_search import (
     FOLDS,
@@ -167,7 +168,7 @@ def fit_smt(
     settings = _checked_settings(x, order, shrinkage, zero_mean, variance_floor, generator)
     memory_bytes = check_count(memory_bytes, "memory_bytes")
     n_points, dim = x.shape[1:]
-    size = max(1, memory_bytes // (8 * (7 * dim**2 + 12 * n_points * dim)))
+    size = how_many(8 * (7 * dim**2 + 12 * n_points * dim), memory_bytes)
     fits: list[_ChunkFit] = []
     with (
         ThreadPoolExecutor(torch.get_num_threads()) as pool,

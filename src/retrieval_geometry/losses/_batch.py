@@ -10,6 +10,7 @@ from retrieval_geometry._check import (
     check_floating,
     check_labels,
 )
+from retrieval_geometry._tolerances import ZERO_LENGTH
 
 
 def check_batch(embeddings: Tensor, labels: Tensor) -> Tensor:
@@ -47,8 +48,8 @@ def check_directions(embeddings: Tensor) -> Tensor:
             f"embeddings must have shape (images, dimensions), got {tuple(embeddings.shape)}; this loss "
             "compares vectors, so give it the network's vector output"
         )
-    # The gradient of x / |x| grows as 1 / |x|; 1e-12 is the eps of torch's own normalisation.
-    zero = torch.linalg.vector_norm(embeddings.detach(), dim=1) < 1e-12
+    # The gradient of x / |x| grows as 1 / |x|.
+    zero = torch.linalg.vector_norm(embeddings.detach(), dim=1) < ZERO_LENGTH
     if zero.any():
         after = (
             " is zero and has no direction; look for a dead layer before the embedding, or give the "

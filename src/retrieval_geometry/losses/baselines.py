@@ -11,11 +11,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
 from pytorch_metric_learning import distances, losses, miners, reducers, regularizers
 from torch import Tensor, nn
 
 from retrieval_geometry._check import check_choice, check_count, check_flag, check_number, check_seed
+from retrieval_geometry._seeded import seeded
+from retrieval_geometry._tolerances import COSINE_EDGE
 from retrieval_geometry.losses._batch import check_batch, check_directions
 from retrieval_geometry.losses.sampling import RowDistanceWeightedMiner
 
@@ -23,11 +24,11 @@ ROTH = "Roth et al. 2020"
 
 
 class BoundedCosine(distances.CosineSimilarity):
-    """Cosines kept 1e-6 inside [-1, 1]: at 1, :class:`HistogramLoss` would read past its last bin."""
+    """Cosines kept inside [-1, 1] for :class:`HistogramLoss`."""
 
     def compute_mat(self, query_emb: Tensor, ref_emb: Tensor) -> Tensor:
         """Cosines ``(P, Q)``."""
-        return super().compute_mat(query_emb, ref_emb).clamp(-1 + 1e-6, 1 - 1e-6)
+        return super().compute_mat(query_emb, ref_emb).clamp(COSINE_EDGE - 1, 1 - COSINE_EDGE)
 
 
 def _sphere(power: int = 1) -> dict[str, Any]:
@@ -240,7 +241,7 @@ class BaselineLoss(nn.Module):
     It takes embeddings ``(B, D)`` and labels ``(B,)`` and gives a scalar.
 
     Attributes:
-        config: what it was made from.
+        config: its entry of :data:`BASELINES`.
         loss: the loss; its parameters, if any, are trained at ``config.parameter_lr``.
         miner: None where all pairs take part.
         settings: the hyper-parameters and the seed; some are only the start of a parameter.
@@ -296,7 +297,7 @@ def baseline_loss(
 
     Source: Roth et al. 2020, or the paper that ``BASELINES[name].source`` names. Derived in chapter 10.
 
-    A batch without what a loss compares (one class only, or one image of each) has the loss that
+    A batch without pairs to compare (one class only, or one image of each) has the loss that
     pytorch-metric-learning gives it, which is finite and has a finite gradient.
 
     Args:
@@ -329,8 +330,7 @@ def baseline_loss(
             raise ValueError(f"{argument} must be given for {name}, which has parameters of its own")
         sizes[need] = check_count(value, argument)
     check_seed(seed)
-    with torch.random.fork_rng(devices=[]):  # proxies are drawn, and the caller's random state is kept
-        torch.manual_seed(seed)
+    with seeded(seed):  # proxies are drawn
         loss = config.loss(**{**config.parts(), **settings, **sizes})
     miner = None if config.miner is None else config.miner(seed)
     return BaselineLoss(config, loss, miner, sizes.get("num_classes"), {**settings, "seed": seed})

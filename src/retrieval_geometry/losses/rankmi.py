@@ -9,6 +9,7 @@ from pytorch_metric_learning.losses import BaseMetricLossFunction
 from torch import Tensor
 
 from retrieval_geometry._check import check_choice, check_count, check_number, check_seed
+from retrieval_geometry._seeded import seeded
 from retrieval_geometry.losses._batch import check_batch, check_directions
 from retrieval_geometry.losses.sampling import distance_weights, draw_negatives
 from retrieval_geometry.losses.statistics_network import (
@@ -92,10 +93,9 @@ class RankMILoss(BaseMetricLossFunction):
         check_number(learning_rate, "learning_rate", above=0, at_most=100)
         check_number(weight_decay, "weight_decay", at_least=0, at_most=100)
         self.generator = torch.Generator().manual_seed(check_seed(seed))
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        with seeded(seed):
             self.statistics = StatisticsNetwork(hidden, depth).requires_grad_(False)
-        self.optimiser = torch.optim.Adam(
+        self.optimizer = torch.optim.Adam(
             self.statistics.parameters(), lr=learning_rate, weight_decay=weight_decay
         )
         self.register_buffer("beta", torch.tensor(1.0, dtype=torch.float64))
@@ -135,10 +135,10 @@ class RankMILoss(BaseMetricLossFunction):
                 # Eq. 9 asks for a V that falls; slopes above 0 are charged.
                 slope = self.statistics(grid).diff() * (GRID - 1) / highest
                 loss = loss + self.monotonicity * slope.relu().mean()
-            self.optimiser.zero_grad()
+            self.optimizer.zero_grad()
             loss.backward()
-        self.optimiser.step()
-        self.optimiser.zero_grad()  # no gradient is left behind for the outer optimiser
+        self.optimizer.step()
+        self.optimizer.zero_grad()  # no gradient is left behind for the outer optimiser
 
     def compute_loss(
         self, embeddings: Tensor, labels: Tensor, indices_tuple: None, ref_emb: Tensor, ref_labels: Tensor
@@ -187,9 +187,9 @@ class RankMILoss(BaseMetricLossFunction):
 
     def get_extra_state(self) -> dict[str, Any]:
         """States of the inner optimiser and of the draws, for ``state_dict``."""
-        return {"optimiser": self.optimiser.state_dict(), "generator": self.generator.get_state()}
+        return {"optimiser": self.optimizer.state_dict(), "generator": self.generator.get_state()}
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
         """Take up optimiser and draws where :meth:`get_extra_state` left them."""
-        self.optimiser.load_state_dict(state["optimiser"])
+        self.optimizer.load_state_dict(state["optimiser"])
         self.generator.set_state(state["generator"].cpu())

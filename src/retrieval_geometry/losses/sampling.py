@@ -7,6 +7,7 @@ from pytorch_metric_learning.miners import BaseMiner
 from torch import Tensor
 
 from retrieval_geometry._check import check_number, check_seed, check_shape
+from retrieval_geometry._tolerances import DRAW_EDGE
 from retrieval_geometry.losses._batch import check_batch
 
 NEAREST, FARTHEST = 0.5, 1.4
@@ -88,8 +89,7 @@ def draw_negatives(weights: Tensor, anchors: Tensor, generator: torch.Generator)
     line = cumulated.div_(torch.where(total > 0, total, 1.0)).add_(
         torch.arange(n, device=weights.device).unsqueeze(1)
     )
-    # Below 1 by more than the rounding of a row's end, or a draw would fall into the next row.
-    drawn = torch.rand(len(anchors), generator=generator, dtype=torch.float64).clamp_(max=1 - 1e-12)
+    drawn = torch.rand(len(anchors), generator=generator, dtype=torch.float64).clamp_(max=1 - DRAW_EDGE)
     places = torch.searchsorted(line.flatten(), anchors + drawn.to(weights.device), right=True)
     found = (total.squeeze(1) > 0)[anchors].nonzero().squeeze(1)
     return found, (places - anchors * n)[found]

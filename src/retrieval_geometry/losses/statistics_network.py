@@ -18,6 +18,8 @@ from retrieval_geometry._check import (
     check_seed,
     check_shape,
 )
+from retrieval_geometry._seeded import seeded
+from retrieval_geometry._tolerances import ROOT_BRACKET, ROOT_STEP
 
 Function = Callable[[Tensor], Tensor]
 
@@ -173,20 +175,19 @@ def estimate_divergence(
     check_count(batch_size, "batch_size")
     check_number(learning_rate, "learning_rate", above=0, at_most=100)
     check_seed(seed)
-    with torch.enable_grad(), torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with torch.enable_grad(), seeded(seed):
         network = StatisticsNetwork().to(positive)
-        optimiser = torch.optim.Adam(network.parameters(), lr=learning_rate)
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
+        optimizer = torch.optim.Adam(network.parameters(), lr=learning_rate)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
         for _ in range(steps):
             # Even samples train, odd ones judge: the value below is on numbers that the network never saw.
             batch = [
                 sample[::2][torch.randint(0, (len(sample) + 1) // 2, (batch_size,)).to(sample.device)]
                 for sample in (positive, negative)
             ]
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             (-divergence_bound(network(batch[0]), network(batch[1]))).backward()
-            optimiser.step()
+            optimizer.step()
             schedule.step()
     with torch.no_grad():
         value = divergence_bound(network(positive[1::2]), network(negative[1::2]))
@@ -223,7 +224,7 @@ def find_beta(
         if not low <= x - step <= high:
             break
         x -= step
-        if abs(step) < 1e-6:
+        if abs(step) < ROOT_STEP:
             return x
     return _bisect(network, start, low, high, device)
 
@@ -246,7 +247,7 @@ def _bisect(network: Function, start: float, low: float, high: float, device: to
             return high if float(values.mean()) > 0 else low
         left = min(falls, key=lambda i: abs(float(grid[i]) - start))
         a, b = grid[left : left + 1], grid[left + 1 : left + 2]
-        while float(b - a) > 1e-7 * max(1.0, high):
+        while float(b - a) > ROOT_BRACKET * max(1.0, high):
             middle = (a + b) / 2
             a, b = (middle, b) if float(network(middle)) > 0 else (a, middle)
     return float(a + b) / 2

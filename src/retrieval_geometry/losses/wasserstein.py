@@ -16,6 +16,7 @@ from retrieval_geometry._check import (
     check_number,
     check_shape,
 )
+from retrieval_geometry._tolerances import ZERO_LENGTH
 from retrieval_geometry.distances import pairwise_exact_transport_cost, pairwise_sinkhorn_divergence
 from retrieval_geometry.losses._batch import check_batch
 
@@ -95,6 +96,7 @@ class SinkhornDistance(BaseDistance):
             if a is not None and b is not None:
                 return _histogram_distances(a, b)
             return self._root(pairwise_exact_transport_cost(x, y, self.p), x, y)
+        # Eq. 4 on the p-th powers, and the root after it (erratum 2.1).
         power = pairwise_sinkhorn_divergence(x, y, a, b, self.p, self.epsilon, self.debias)
         return self._root(power, x, y)
 
@@ -107,14 +109,14 @@ class SinkhornDistance(BaseDistance):
     def normalize(self, embeddings: Tensor, dim: int = -1, **kwargs: object) -> Tensor:
         """Put the last axis on the unit sphere, whatever ``dim`` says; zeros stay zeros."""
         norm = self.get_norm(embeddings).unsqueeze(-1)
-        return embeddings / torch.where(norm > 1e-12, norm, 1.0)
+        return embeddings / torch.where(norm > ZERO_LENGTH, norm, 1.0)
 
     def get_norm(self, embeddings: Tensor, dim: int = -1, **kwargs: object) -> Tensor:
         """Euclidean norms along the last axis, whatever ``p`` and ``dim`` are."""
         return torch.linalg.vector_norm(embeddings, dim=-1)
 
     def check_shapes(self, query_emb: Tensor, ref_emb: Tensor | None) -> None:
-        """Refuse what cannot be read as measures."""
+        """Refuse embeddings that cannot be read as measures."""
         axes: tuple[str, ...] = ("images", "dimensions")
         if self.measure == "features":
             axes = ("images", "features", "dimensions")
@@ -138,7 +140,7 @@ class SinkhornDistance(BaseDistance):
         return positions.unsqueeze(1).expand(len(embeddings), -1, -1), embeddings.softmax(dim=1)
 
     def _root(self, power: Tensor, x: Tensor, y: Tensor) -> Tensor:
-        """Root of order p; what is rounding beside the size of its points is 0, with a gradient of 0."""
+        """Root of order p; powers within rounding of the size of their points give 0 and a gradient of 0."""
         if self.p == 1:
             return power
         # The root of rounding, 1e-8, would be a distance with an infinite slope.

@@ -155,6 +155,7 @@ def check(claim: Claim, results: Results, profile: str) -> ClaimRow:
         raise ValueError(f"profile must be a name, got {profile!r}")
     missing = [name for name in claim.needs if name not in results]
     if missing:
+        # Still held to its entry: a claim that nobody tested any more is an error.
         finding = not_tested(f"no result of {', '.join(missing)} with profile {profile}")
         return ClaimRow(claim, profile, finding, claim.expected_of(results, profile))
     finding = claim.predicate(results)
@@ -168,6 +169,7 @@ def reach_of(finding: Finding, result: Result) -> Reach | None:
     if scope is None or finding.verdict is Verdict.NOT_TESTED:
         return None
     compared = [part for part in finding.parts if isinstance(part, Comparison)]
+    # Bundled stand-ins are small whatever the steps are.
     small = result.profile == "quick" or (scope.steps is not None and scope.steps < SMALL_STEPS)
     return Reach(
         data=result.dataset.name,

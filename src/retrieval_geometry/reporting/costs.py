@@ -17,7 +17,7 @@ def best_peer(row: CostRow) -> CostSide | None:
 
 
 def work_name(row: CostRow) -> str:
-    """What was timed; point sets of different sizes are told apart."""
+    """The timed work; point sets of different sizes are told apart."""
     points = re.match(r"n = (\d+), d = ", row.conditions)
     return f"{row.work}, {points[1]} points an image" if points else row.work
 

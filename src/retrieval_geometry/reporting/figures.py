@@ -51,7 +51,7 @@ def new_figure(width: float, height: float) -> "Figure":
 def precision_curves(
     result: Result, methods: Sequence[str] | None = None, confidence: float = 0.95
 ) -> "Figure":
-    """Mean P@k against k, as Figure 1 of [geometric]: lines labelled at their ends, bands over classes."""
+    """Mean P@k against k, as Figure 1 of [geometric]; lines labelled at their ends, bands over classes."""
     from retrieval_geometry.evaluation import GroupMeans, mean_interval
 
     entries = [result[name] for name in methods] if methods else list(result.methods)
@@ -100,6 +100,7 @@ def metric_dots(
         printed = [paper.get(name, {}).get(metric, np.nan) for name in methods]
         axes.plot(printed, rows, "D", mfc="white", mec="black", ms=6, label="paper")
     for i, (result, name) in enumerate(zip(results, names, strict=True)):
+        # Results of one method side by side, below the paper's number.
         shift = 0.22 * (i - (len(results) - 1) / 2) + (0.12 if paper else 0.0)
         entries = [(row, result.get(method)) for row, method in enumerate(methods)]
         present = [(row, entry.metrics[metric]) for row, entry in entries if entry]
@@ -130,6 +131,7 @@ def distance_histograms(
     for axes in grid[count:]:
         axes.set_visible(False)
     for axes, (label, (same, other)) in zip(grid, distances.items(), strict=False):
+        # Common bins: heights of the two histograms can be compared.
         edges = np.linspace(min(same.min(), other.min()), max(same.max(), other.max()), 40)
         axes.hist(same, edges, density=True, histtype="stepfilled", color=RIGHT, alpha=0.45, label=names[0])
         axes.hist(other, edges, density=True, histtype="step", color=WRONG, lw=1.6, ls="--", label=names[1])
@@ -156,13 +158,13 @@ def _label_ends(axes: "Axes", x: float, ends: Sequence[tuple[float, str, str]]) 
     """Write each label beside the end of its line, moved up or down just enough not to overlap."""
     low, high = axes.get_ylim()
     gap = 0.045 * (high - low)
-    ordered = sorted(ends)
+    ordered = sorted(ends)  # labels keep the order of their lines
     heights = np.array([end[0] for end in ordered])
     for _ in range(200):  # push neighbours apart until every pair has its gap
         lack = gap - np.diff(heights)
         if (lack <= 1e-9).all():
             break
-        push = np.clip(lack, 0, None) / 2
+        push = np.clip(lack, 0, None) / 2  # each of a pair gives way by half
         heights[:-1] -= push
         heights[1:] += push
     for (value, label, colour), height in zip(ordered, heights, strict=True):

@@ -175,6 +175,7 @@ def every(parts: Sequence[Part]) -> Finding:
     verdicts = {part.verdict for part in parts}
     order = (Verdict.CONTRADICTED, Verdict.INCONCLUSIVE)
     verdict = next((worst for worst in order if worst in verdicts), Verdict.REPRODUCED)
+    # All must hold, so the one nearest to failing is the evidence.
     weakest = min((part for part in parts if part.verdict is verdict), key=_favour)
     return Finding(verdict, tuple(parts), (weakest,))
 
@@ -187,7 +188,7 @@ def most(findings: Mapping[str, Finding]) -> Finding:
     verdict = Verdict.INCONCLUSIVE
     if yes >= needed:
         verdict = Verdict.REPRODUCED
-    elif len(verdicts) - no < needed:
+    elif len(verdicts) - no < needed:  # the open ones could no longer make a majority
         verdict = Verdict.CONTRADICTED
     counted = f"{yes} of {len(verdicts)} metrics reproduced, {no} contradicted"
     parts = tuple(part for finding in findings.values() for part in finding.parts)

@@ -15,7 +15,7 @@ def by_method(labels: Mapping[str, str], *columns: Mapping[str, str]) -> list[li
     """A row for each method: its label, then its cell of each column.
 
     Args:
-        labels: what to call each method, in the order of the rows.
+        labels: of the methods, in the order of the rows.
         columns: cells by method.
 
     >>> by_method({"w-triplet": "W-triplet", "margin": "Margin"}, {"margin": "0.62"})
@@ -68,7 +68,7 @@ def pairs_in_order(first: Mapping[str, float], second: Mapping[str, float]) -> t
 
 
 def claims_by_run(judged: Mapping[str, Sequence[ClaimRow]]) -> str:
-    """Claims with their rules and, in a line for each run, the verdict and what decided it.
+    """Claims with their rules and, in a line for each run, the verdict and its evidence.
 
     Args:
         judged: the same claims in the same order, judged by each run.

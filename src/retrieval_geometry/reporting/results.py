@@ -1,4 +1,4 @@
-"""Results of experiments: what is written, where it lies, and how it is read back.
+"""Results of experiments as files: their contents, their places, and how they are read back.
 
 A result is one small JSON file. Tables, figures and claims read these files and nothing else, so that a
 number on a page can be traced to the run that made it. The module imports no torch.
@@ -28,7 +28,7 @@ PATH = re.compile(
     """,
     re.X,
 )
-"""What tells where a file lies, in the text of a result."""
+"""Paths in the text of a result."""
 
 T = TypeVar("T")
 
@@ -37,7 +37,7 @@ class ResultError(ValueError):
     """A result file that cannot be used.
 
     Attributes:
-        fault: what is wrong with it; the message adds what to do about it.
+        fault: the fault of the file; the message adds the remedy.
     """
 
     def __init__(self, fault: str, remedy: str = "") -> None:
@@ -51,13 +51,13 @@ class NoResultError(ResultError):
 
 @dataclass(frozen=True)
 class Models:
-    """What each trained model of a method reached.
+    """The metrics of each trained model of a method. Used in chapter 14.
 
     Args:
         means: for each metric the value of each model.
         by_group: for each metric of single queries, for each model, the mean over each group of queries.
         losses: of the first model, the objective at the first step and then ten times along the run.
-        trained: False for a network that was taken as it is: another seed would give the same again.
+        trained: False for a network that was taken as it is: another seed would change nothing.
     """
 
     means: dict[str, tuple[float, ...]]
@@ -68,12 +68,12 @@ class Models:
 
 @dataclass(frozen=True)
 class Scope:
-    """How far a result reaches.
+    """The reach of a result. Used in chapter 90.
 
     Args:
-        network: what turned images into numbers.
-        queries: images that were asked.
-        possible: images that the protocol allows to ask.
+        network: the extractor of descriptors or embeddings.
+        queries: number of queries.
+        possible: number that the protocol allows.
         steps: of the training; None where nothing is trained.
         models: trained of each method; None where nothing is trained.
     """
@@ -87,7 +87,7 @@ class Scope:
 
 @dataclass(frozen=True)
 class MethodResult:
-    """What one method reached: metrics, time, and whatever must be said about how it ran.
+    """The metrics and times of one method, with notes on its run. Used in chapter 4.
 
     ``seconds_per_comparison`` is the time of one distance between two images whose models exist;
     ``seconds_model`` the time to turn the descriptors of one image into its model; ``seconds_training`` the
@@ -107,7 +107,7 @@ class MethodResult:
 
 @dataclass(frozen=True)
 class DatasetInfo:
-    """The images that were used; ``sha256`` is that of their content."""
+    """The images of a run; ``sha256`` is that of their content. Used in chapter 4."""
 
     name: str
     images: int
@@ -118,7 +118,7 @@ class DatasetInfo:
 
 @dataclass(frozen=True)
 class WeightsInfo:
-    """A file of network weights, by name and content, never by its path."""
+    """A file of network weights, by name and content, never by its path. Used in chapter 4."""
 
     name: str
     sha256: str
@@ -126,11 +126,11 @@ class WeightsInfo:
 
 @dataclass(frozen=True)
 class Provenance:
-    """What ran, on what, and what it cost. ``dirty`` means that the checkout differed from ``commit``.
+    """Code, machine, libraries and cost of a run. ``dirty``: the checkout differed from ``commit``.
 
-    ``source`` is a digest of the code that the numbers follow from, ``folder`` one of the data folder's name,
-    ``finished`` the date and time at the end, in UTC (empty in older records). ``seconds`` are those of all
-    parts of the run, ``cost`` is that of the processes that made it.
+    Used in chapter 4. ``source`` is a digest of the code that the numbers follow from, ``folder`` one of the
+    data folder's name, ``finished`` the date and time at the end, in UTC (empty in older records).
+    ``seconds`` are those of all parts of the run, ``cost`` is that of the processes that made it.
     """
 
     package_version: str
@@ -151,7 +151,7 @@ class Provenance:
 
 @dataclass(frozen=True)
 class Result:
-    """One run of one experiment. ``settings`` is what tables show of it: small JSON values by name."""
+    """One run of one experiment. ``settings``: small JSON values by name, for tables. Used in chapter 4."""
 
     experiment: str
     profile: str
@@ -177,7 +177,7 @@ class Result:
         return next((entry for entry in self.methods if entry.method == method), None)
 
     def told(self, kind: type[T]) -> T:
-        """What this experiment says beyond its table, of the type that the caller reads.
+        """Details of this experiment beyond its table, of the type that the caller reads.
 
         Raises:
             ResultError: it says something else; the message names both.
@@ -245,12 +245,17 @@ def _refuse_paths(text: str) -> None:
 
 
 def result_path(experiment: str, profile: str, folder: Path | None = None) -> Path:
-    """The file of a result: ``<folder>/<experiment>-<profile>.json``."""
+    """The file of a result: ``<folder>/<experiment>-<profile>.json``.
+
+    Source: this package's own. Used in no chapter. Raises nothing: the file need not exist.
+    """
     return (folder or results_dir()) / f"{experiment}-{profile}.json"
 
 
 def load_recorded(experiment: str, profile: str) -> Result:
     """The recorded run that comes with the book, whatever was run on this machine.
+
+    Source: this package's own. Used in chapter 4.
 
     Raises:
         NoResultError: there is none; the message says how to make one.
@@ -267,7 +272,7 @@ def load_recorded(experiment: str, profile: str) -> Result:
 
 
 def recorded_run(experiment: str, profile: str) -> Result | None:
-    """The same, or None where there is none.
+    """The recorded run that comes with the book, or None where there is none.
 
     Raises:
         ResultError: the file is damaged, or holds another result.
@@ -278,6 +283,8 @@ def recorded_run(experiment: str, profile: str) -> Result | None:
 
 def load_all(experiments: Sequence[str], profile: str) -> dict[str, Result]:
     """The results that exist, by experiment; those that were never run are left out.
+
+    Source: this package's own. Used in chapter 90.
 
     Raises:
         ValueError: ``experiments`` is not names, or ``profile`` not one.
@@ -302,7 +309,7 @@ def _read_as(experiment: str, profile: str, path: Path) -> Result:
 
 
 def _remedy(path: Path) -> str:
-    """What to do about a bad file: a recorded run is in git, and takes data and hours to make."""
+    """The remedy for a bad file: a recorded run is in git, and takes data and hours to make."""
     if path.resolve().parent == recorded_dir().resolve():
         if project_root() is None:
             return "install the package again"

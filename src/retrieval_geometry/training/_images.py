@@ -49,6 +49,7 @@ class PreparedImages:
                 for batch in indices:
                     shares = batch.tensor_split(min(workers, len(batch)))
                     queue.append([pool.submit(self._read, share) for share in shares])
+                    # Later batches decode while this one is used.
                     if len(queue) > AHEAD:
                         yield torch.cat([future.result() for future in queue.popleft()])
                 while queue:

@@ -148,7 +148,7 @@ class Run:
         return {name: part.state_dict() for name, part in parts.items()}
 
     def load(self, state: dict[str, Any]) -> None:
-        """Take up what :meth:`state` gave."""
+        """Take up a state that :meth:`state` gave."""
         self.network.load_state_dict(state["network"])
         self.objective.load_state_dict(state["objective"])
         self._optimizer.load_state_dict(state["optimizer"])
@@ -159,6 +159,7 @@ class Run:
         for group in groups:
             group["weight_decay"] = config.weight_decay
         own = list(self.objective.parameters())
+        # Proxies and boundaries; an objective with an inner step has an optimiser of its own.
         if own and not hasattr(self.objective, "inner_step"):
             groups.append({"params": own, "lr": config.objective_lr, "weight_decay": 0.0})
         if config.optimizer == "sgd":
@@ -170,7 +171,7 @@ class Run:
         if self.fabric.world_size == 1:
             return share
         parts: list[Tensor] = list(self.fabric.all_gather(share.detach()))
-        parts[self.fabric.global_rank] = share
+        parts[self.fabric.global_rank] = share  # the only part with a gradient
         return torch.cat(parts)
 
     def _gradients_are_shared(self) -> bool:
@@ -182,6 +183,7 @@ class Run:
         gradients = [p.grad for p in self.network.parameters() if p.grad is not None]
         flat = torch.cat([gradient.flatten() for gradient in gradients])
         if self.fabric.world_size > 1:
+            # A sum, not a mean: every process has the loss of the whole batch, and a share of its gradient.
             flat = self.fabric.all_reduce(flat, reduce_op="sum")  # type: ignore[assignment]
             sizes = [gradient.numel() for gradient in gradients]
             for gradient, total in zip(gradients, flat.split(sizes), strict=True):

@@ -77,6 +77,7 @@ def read_checkpoint(path: Path, settings: Mapping[str, Any]) -> dict[str, Any] |
     except Exception as error:  # whole, but by another torch, or with more in it than weights
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise ValueError(f"checkpoint {path} cannot be read; {CHECKPOINT.remedy} ({reason})") from None
+    # Sealed, so whole; but a checkpoint of another program may be as well.
     if not isinstance(state, dict) or state.keys() != PARTS or not isinstance(state["settings"], dict):
         raise ValueError(f"checkpoint {path} is no checkpoint of `train`; {CHECKPOINT.remedy}")
     stored = state["settings"]

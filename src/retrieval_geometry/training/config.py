@@ -39,6 +39,7 @@ class Augmentation:
         The numbers are drawn for the whole batch: the change of an image does not depend on how the batch is
         shared out.
         """
+        # One corner and one coin for every image of the whole batch, then this share of them.
         corners = torch.randint(0, 2 * self.shift + 1, (batch_size, 2), generator=generator)[share]
         mirrored = (torch.rand(batch_size, generator=generator) < 0.5)[share]
         side = images.shape[-1] - 2 * self.shift
@@ -61,7 +62,7 @@ class TrainingConfig:
         lr: learning rate of the head.
         trunk_lr_factor: learning rate of the trunk over it; 0.01 is usual for pre-trained filters.
         objective_lr: learning rate of the objective's own parameters, such as proxies.
-        lr_drops: steps from which on all learning rates are a tenth of what they were.
+        lr_drops: steps from which on all learning rates are a tenth of those before.
         weight_decay: of the network; the objective's parameters have none.
         optimizer: ``"adam"``, ``"adamw"`` or ``"sgd"`` (with momentum 0.9).
         precision: ``"32-true"``, ``"bf16-mixed"`` or ``"16-mixed"``; the objective always sees float32.

@@ -55,7 +55,7 @@ def embed(
     check_count(batch_size, "batch_size")
     _check_images(images)
     batch_size = min(int(batch_size), len(images))
-    was_training = network.training
+    was_training = network.training  # batch norm shall not learn from images that are only embedded
     network.eval()
     try:
         with torch.inference_mode():

@@ -45,6 +45,7 @@ class History:
     def is_stale(self, patience: int) -> bool:
         """Whether the best value is followed by ``patience`` others."""
         values = [value for _, value in self.validations]
+        # The best counts itself: above ``patience`` so many others have followed it.
         return len(values) - values.index(max(values)) > patience
 
 
@@ -148,6 +149,7 @@ class _Record:
         is_last = done == config.steps
         if self._validate is not None and (is_last or done % config.validate_every == 0):
             self.history.validations.append((done, self._run.validated(self._validate)))
+            # The first of equal values is the best: later ones do not replace its weights.
             if self.history.best == self.history.validations[-1]:
                 network = self._run.network.state_dict()
                 self.best = {name: value.detach().clone() for name, value in network.items()}

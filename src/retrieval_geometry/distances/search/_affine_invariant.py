@@ -5,20 +5,16 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from retrieval_geometry._tolerances import DISTANCE_ROUNDING, SINGULAR_ROUNDING, SQUARING_LOSS
 from retrieval_geometry.distances._gaussians import (
-    SQUARING_LOSS,
     checked_cholesky,
     inverse_factor,
     pack_symmetric,
     product_with_each,
 )
 from retrieval_geometry.distances.search._bounds import Bound, in_parts
-from retrieval_geometry.distances.search._rounding import MARGIN, average_covariance, gamma, householder
+from retrieval_geometry.distances.search._rounding import average_covariance, gamma, householder
 from retrieval_geometry.image_models import Gaussian
-
-SINGULAR = 1e-15
-"""Rounding of a singular value or an eigenvalue by the distance, relative to the largest, over the dimension.
-Measured, not proved."""
 
 FARTHEST = 300.0
 """Logarithms of variances beyond it rule nothing out: the squares that the distance takes may overflow."""
@@ -90,7 +86,7 @@ class AffineInvariantBound(Bound):
             exact = self._logs(part, "q", first)
             rounded = exact.packed.float()
             lost = torch.linalg.vector_norm(exact.packed - rounded, dim=1)
-            return exact._replace(packed=rounded, error=exact.error + lost * (1 + MARGIN))
+            return exact._replace(packed=rounded, error=exact.error + lost * (1 + DISTANCE_ROUNDING))
 
         return in_parts(single, g, start)
 
@@ -108,21 +104,23 @@ class AffineInvariantBound(Bound):
         own = x.square().sum(dim=1, keepdim=True) + y.square().sum(dim=1)
         distances = (own * (1 - 2 * gamma(x.shape[1] + 16)) - 2 * x @ y.mT).clamp_min(0).sqrt()
         errors = queries.error.unsqueeze(1) + images.error
-        return (distances - errors) * (1 - MARGIN) - self._rounding_of_the_distance(queries, images)
+        return (distances - errors) * (1 - DISTANCE_ROUNDING) - self._rounding_of_the_distance(
+            queries, images
+        )
 
     def leading_rows(self, queries: StoredLogs) -> Tensor:
         """See :class:`Bound`; this one is sharp enough."""
         return queries.packed[:, :0, None]
 
     def _rounding_of_the_distance(self, queries: StoredLogs, images: StoredLogs) -> Tensor:
-        """What the distance may err ``(P, Q)``: by its product, and by singular values or their squares."""
+        """Error bounds ``(P, Q)``: by the product, and by singular values or their squares."""
         dim = len(self.frame.whitener)
         product = torch.outer(queries.condition, images.condition)
         span = queries.span.unsqueeze(1) + images.span
         squared = span.exp().clamp_max(1 / SQUARING_LOSS)
-        relative = SINGULAR * dim * (product + (span / 2).exp() + squared)
+        relative = SINGULAR_ROUNDING * dim * (product + (span / 2).exp() + squared)
         # The logarithm of 1 plus a relative error is no larger than the error only while that is small.
-        return torch.where(relative <= 0.1, MARGIN * dim + 2 * relative, torch.inf)
+        return torch.where(relative <= 0.1, DISTANCE_ROUNDING * dim + 2 * relative, torch.inf)
 
     def _logs(self, g: Gaussian, side: str, start: int) -> StoredLogs:
         lower = checked_cholesky(g, side, start)[1]

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from retrieval_geometry._memory import cuts
 from retrieval_geometry.distances._blocks import all_pairs, blocks, join, take
 from retrieval_geometry.distances.search._rounding import no_bound_if_not_finite
 from retrieval_geometry.image_models import Gaussian
@@ -23,7 +24,7 @@ WORKING_BYTES = 2**21
 
 
 class Bounds(NamedTuple):
-    """Lower bounds of all pairs, and what makes those of a few pairs sharper."""
+    """Lower bounds of all pairs, and the parts that sharpen those of a few pairs."""
 
     lower: Tensor
     """``(P, Q)`` float64, finite and at least 0."""
@@ -43,7 +44,7 @@ class Bound(ABC):
     bytes_per_image: int
     """Of all that is prepared of an image."""
     bytes_stored: int
-    """Of what is stored of an image."""
+    """Of the stored numbers of an image."""
 
     def __init__(self, frame: Any) -> None:
         self.frame = frame
@@ -75,7 +76,7 @@ class Bound(ABC):
 
 
 def store(bound: Bound, images: Gaussian) -> Any:
-    """What an index stores of a database.
+    """Stored numbers of a database in an index.
 
     Raises:
         ValueError: an image is none that the distance takes; it is named.
@@ -85,13 +86,13 @@ def store(bound: Bound, images: Gaussian) -> Any:
 
 
 def stored_bounds(bound: Bound, queries: Gaussian, images: Gaussian, stored: Any, first: int = 0) -> Bounds:
-    """Lower bounds from what :func:`store` returned of the images.
+    """Lower bounds from the numbers of images that :func:`store` returned.
 
     Args:
         bound: the bound.
         queries: P images, the first of which is image ``first`` of all queries.
         images: Q images.
-        stored: what was stored of them.
+        stored: their stored numbers.
         first: for messages.
     """
 
@@ -141,5 +142,5 @@ def _bounds(
 def in_parts(prepare: Callable[[Gaussian, int], Any], g: Gaussian, start: int) -> Any:
     """Prepare images a few at a time."""
     columns = g.dim if g.factor is None else max(g.dim, g.factor.shape[2])
-    size = max(1, WORKING_BYTES // (8 * g.dim * columns))
-    return join((prepare(g[i : i + size], start + i) for i in range(0, len(g), size)), len(g))
+    parts = cuts(len(g), 8 * g.dim * columns, WORKING_BYTES)
+    return join((prepare(g[part], start + part.start) for part in parts), len(g))

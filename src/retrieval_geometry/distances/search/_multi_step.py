@@ -10,10 +10,10 @@ For each query::
     6       nearest <- the k nearest of nearest and the next images, twice as many as before
     7   return nearest
 
-An image is within reach while its bound does not exceed the k-th distance in ``nearest``. What line 5 leaves
-out cannot be among the k nearest, so that the result is that of the full sort. Bounds are rooted and rounded
-to the dtype of the result as the distances are: neither decreases, and a bound above the k-th distance still
-belongs to an image whose distance is above it.
+An image is within reach while its bound does not exceed the k-th distance in ``nearest``. Images that line 5
+leaves out cannot be among the k nearest, so that the result is that of the full sort. Bounds are rooted and
+rounded to the dtype of the result as the distances are: neither decreases, and a bound above the k-th
+distance still belongs to an image whose distance is above it.
 
 All queries of a block take each line together: an image is prepared once a round, for every query that asks
 for it. Not every distance has a sharper bound (line 4), dearer than a product and cheaper than a distance.
@@ -41,9 +41,10 @@ class _Found(NamedTuple):
 
 
 class Ranking(_Found):
-    """What :func:`rank` returns: the pair ``(distances, indices)``, both ``(P, k)``, nearest first.
+    """The result of :func:`rank`: the pair ``(distances, indices)``, both ``(P, k)``, nearest first.
 
-    ``evaluated`` ``(P,)`` says for how many images of the database each query needed the distance itself.
+    Used in chapters 1 and 6. ``evaluated`` ``(P,)`` is the number of images of the database for which a query
+    needed the distance itself.
     """
 
     evaluated: Tensor
@@ -101,7 +102,7 @@ def search(
     indices = torch.empty(len(queries), k, dtype=torch.long, device=queries.device)
     evaluated = torch.zeros(len(queries), dtype=torch.long)
     with progress(len(queries) * len(images)) as bar:
-        # What is prepared of a query is a matrix in float64; what it remembers, two bounds and an order.
+        # A prepared query is a matrix in float64; its search remembers two bounds and an order.
         for cut in blocks(len(queries), 10 * images.dim**2 + 24 * len(images)):
             bounds = lower_bounds(queries[cut], cut.start)  # line 1
             found = _Block(queries[cut], images, k, method, comparison, bounds).run(bar)
@@ -203,7 +204,7 @@ class _Block:
     ) -> dict[int, Tensor]:
         """A function of each query and the images that it asks for; every image is prepared once.
 
-        It is called with the query's index, the images' indices, and what was prepared of both.
+        It is called with the query's index, the images' indices, and both in prepared form.
         """
         found = {i: torch.empty(len(c), dtype=dtype, device=c.device) for i, c in wanted.items()}
         asked = torch.cat(list(wanted.values())).unique()

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from retrieval_geometry._check import check_choice, check_count
+from retrieval_geometry._tolerances import SMALL_TRACE
 from retrieval_geometry.distances._gaussians import check_gaussians, safe_sqrt
 from retrieval_geometry.distances.registry import DISTANCES
 from retrieval_geometry.distances.riemannian import affine_invariant_comparison
@@ -17,20 +18,20 @@ from retrieval_geometry.distances.search._wasserstein import WassersteinBound, s
 from retrieval_geometry.distances.wasserstein import wasserstein2_squared_comparison
 from retrieval_geometry.image_models import Gaussian, GaussianMixture
 
-SMALL = 1e-25
-"""Traces of which rounding alone, 1e-12 of them, may be below the smallest number of float32."""
-
 PRUNED = {
     "wasserstein2": Pruned(WassersteinBound, wasserstein2_squared_comparison, sharper_wasserstein, safe_sqrt),
     "wasserstein2_squared": Pruned(WassersteinBound, wasserstein2_squared_comparison, sharper_wasserstein),
     "affine_invariant": Pruned(AffineInvariantBound, affine_invariant_comparison),
 }
-"""Distances that are ranked by bounds; every other one of the registry is sorted in full."""
+"""Distances that are ranked by bounds; all others are sorted in full. Used in chapter 6."""
 
 
 @torch.no_grad()
 def rank(queries: Any, database: Any, distance: str = "wasserstein2", k: int = 10) -> Ranking:
     """The k nearest images of the database for every query, exactly as the full sort has them.
+
+    Source: Seidl and Kriegel 1998 (optimal multi-step search); the bounds are this package's own. Derived in
+    chapter 6.
 
     Ties are broken by the position in the database. For the 2-Wasserstein and the affine-invariant distance
     most pairs are never compared: proven lower bounds rule them out. The others, and databases of few images,
@@ -43,7 +44,7 @@ def rank(queries: Any, database: Any, distance: str = "wasserstein2", k: int = 1
     ill-conditioned that rounding decides. Elsewhere they are compared.
 
     Args:
-        queries: P images, as the distance wants them.
+        queries: P images, of the type that the distance compares.
         database: Q images.
         distance: a key of :data:`~retrieval_geometry.distances.DISTANCES`.
         k: neighbours wanted, at most Q.
@@ -52,8 +53,8 @@ def rank(queries: Any, database: Any, distance: str = "wasserstein2", k: int = 1
         ``(distances, indices)``, each ``(P, k)``, with the attribute ``evaluated`` ``(P,)``.
 
     Raises:
-        ValueError: an unknown distance, a database of nothing the distances know, a k that is no count up to
-            Q, or what the distance itself refuses.
+        ValueError: an unknown distance, a database of another type than the distances compare, a k that is no
+            count up to Q, or images that the distance refuses.
 
     Example:
         >>> g = Gaussian(torch.tensor([[0.0], [5.0], [1.0]]), torch.ones(3, 1, 1))
@@ -81,7 +82,7 @@ def rank(queries: Any, database: Any, distance: str = "wasserstein2", k: int = 1
 
 
 def _check_database(database: object) -> None:
-    """Refuse what is no batch of images, and has perhaps no length."""
+    """Refuse a database that is no batch of images, and has perhaps no length."""
     if not isinstance(database, Gaussian | GaussianMixture | Tensor):
         raise ValueError(
             f"database must hold images as the distance wants them, got {type(database).__name__}"
@@ -114,7 +115,7 @@ def _refuse_what_is_lost(queries: Gaussian, images: Gaussian, distance: str, fou
     if queries.dtype != torch.float32:
         return
     size, other = (g.cov.diagonal(dim1=-2, dim2=-1).sum(dim=1) for g in (queries, images))
-    small = size.unsqueeze(1) + other[found.indices] < SMALL
+    small = size.unsqueeze(1) + other[found.indices] < SMALL_TRACE
     values = found.distances
     lost = ~values.isfinite() | (small & (values < torch.finfo(values.dtype).tiny))
     for i, column in lost.nonzero().tolist():

@@ -5,10 +5,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from retrieval_geometry._tolerances import DISTANCE_ROUNDING, SMALLEST_TRACE, TINY
 from retrieval_geometry.distances._gaussians import pack_symmetric, product_with_each, squared_euclidean
 from retrieval_geometry.distances.search._bounds import Bound, in_parts
 from retrieval_geometry.distances.search._rounding import (
-    MARGIN,
     average_covariance,
     gamma,
     householder,
@@ -21,9 +21,6 @@ from retrieval_geometry.image_models import Gaussian
 LEADING = 8
 """One in so many columns of a factor leads; a nuclear norm of that size costs little beside the whole."""
 
-SMALLEST = 1e-140
-"""Traces that are not far above it rule nothing out: the distance's own squares may underflow."""
-
 
 class WassersteinFrame(NamedTuple):
     """Eigenvalues ``(D,)`` and eigenvectors ``(D, D)`` of the average covariance, float64, in any unit."""
@@ -33,7 +30,7 @@ class WassersteinFrame(NamedTuple):
 
 
 class WassersteinStored(NamedTuple):
-    """What an index stores of images, float64.
+    """Stored numbers of images in an index, float64.
 
     Each covariance is divided by the square of its own unit, so that nothing overflows at any scale, and
     padded by what rounding may have taken from it: what bounds more than the covariance bounds it.
@@ -196,7 +193,7 @@ class WassersteinBound(Bound):
         spread = self._spread(g, features)
         turned, slack = self._turned(_in_unit(features.factor, spread.stored.unit))
         # Lengths of rows for the average image. Any positive numbers will do; an empty column has any weight.
-        weights = product_with_each(self._root.mT, turned).square().sum(dim=1).sqrt().clamp_min(1e-300)
+        weights = product_with_each(self._root.mT, turned).square().sum(dim=1).sqrt().clamp_min(TINY)
         size = max(1, g.dim // LEADING)
         parts = ((turned[:, :, cut], weights[:, cut]) for cut in (slice(size), slice(size, None)))
         dual_leading, dual_trailing = (_dual_part(*part) for part in parts)
@@ -252,9 +249,9 @@ def _trace(matrices: Tensor) -> Tensor:
 def _from_fidelity(left: Any, right: Any, fidelity: Tensor) -> Tensor:
     """Squared distances of images with means and traces, less a margin, for upper bounds of the fidelity."""
     size = left.trace.unsqueeze(1) + right.trace
-    spread = (size - 2 * fidelity - MARGIN * size - SMALLEST).clamp_min(0)
-    # Squares of means may underflow here and not there: 1e-300 is more than all that is lost so.
-    return squared_euclidean(left.mean, right.mean) * (1 - MARGIN) - 1e-300 + spread
+    spread = (size - 2 * fidelity - DISTANCE_ROUNDING * size - SMALLEST_TRACE).clamp_min(0)
+    # Squares of means may underflow here and not there: this is more than all that is lost so.
+    return squared_euclidean(left.mean, right.mean) * (1 - DISTANCE_ROUNDING) - TINY + spread
 
 
 def sharper_wasserstein(

@@ -1,4 +1,4 @@
-"""A database that is searched again and again: what the bounds need of it is computed once, and can be saved.
+"""A database that is searched again and again: its part of the bounds is computed once, and can be saved.
 
 The file is a safetensors file: tensors, and a header with the format, its version and a SHA-256 over all that
 the file says. Nothing in it is ever executed.
@@ -33,11 +33,13 @@ REMEDY = "build the index again from the images and save it"
 
 
 class GalleryIndex:
-    """A database with what the lower bounds of one distance need of it, for :meth:`rank` at any time.
+    """A database of Q images, prepared once for the lower bounds of one distance; :meth:`rank` searches it.
 
-    :func:`~retrieval_geometry.distances.rank` computes the same on its way and forgets it. Use the index
-    where queries come one by one, or where the database outlives the program; the results are the same, bit
-    by bit.
+    Source: Seidl and Kriegel 1998, with bounds that are this package's own. Used in no chapter.
+
+    :func:`~retrieval_geometry.distances.rank` prepares the database anew in every call. Use the index where
+    queries come one by one, or where the database outlives the program; the results ``(P, k)`` are the same,
+    bit by bit.
 
     Besides the images it keeps ``2 D + 5`` numbers an image for the 2-Wasserstein distance, and half a matrix
     in float32 for the affine-invariant distance. The common frame of the bounds is that of the first images;
@@ -88,7 +90,7 @@ class GalleryIndex:
 
     @torch.no_grad()
     def rank(self, queries: Gaussian, k: int = 10) -> Ranking:
-        """The k nearest images for every query: what ``rank(queries, index.images, distance, k)`` returns.
+        """The k nearest images for every query, as ``rank(queries, index.images, distance, k)``.
 
         Args:
             queries: P images of the dimension, dtype and device of the database.

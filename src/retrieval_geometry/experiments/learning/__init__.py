@@ -1,1 +1,1 @@
-"""What several papers on learning a metric have in common: data, methods, one budget, and the comparison."""
+"""Common parts of the papers on learning a metric: data, methods, one budget, and the comparison."""

@@ -185,7 +185,7 @@ def _transport_run(
     method: LearningMethod, value: float, setting: LearningSetting, seed: int, checkpoints: Checkpoints
 ) -> LearningRun:
     trained = train_one(method, value, setting, seed)
-    # The model is that of the comparison: what it reaches by mean vectors is kept for it.
+    # The model is that of the comparison, which keeps its metrics by mean vectors.
     shared = checkpoints.made_by(method.make).made_by(measure)
     shared.put(run_name(method, value, seed), measure(trained, setting))
     by_way = rank_both_ways(trained.network, setting)

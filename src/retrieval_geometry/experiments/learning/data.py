@@ -26,7 +26,7 @@ VALIDATION = 0.75
 
 @dataclass(frozen=True, eq=False)
 class LearningSetting:
-    """What all methods of a comparison have in common: images, network, budget.
+    """Common conditions of all methods of a comparison: images, network, budget.
 
     Args:
         name: of the data set, in words.

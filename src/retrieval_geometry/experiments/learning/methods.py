@@ -1,4 +1,4 @@
-"""The ways to learn a metric that are compared, and what is tuned of each."""
+"""The compared ways to learn a metric, each with its tuned hyper-parameter."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -48,7 +48,7 @@ STANDARDIZED = 256
 
 @dataclass(frozen=True)
 class LearningRun:
-    """What one trained model reached.
+    """The metrics of one trained model.
 
     Args:
         values: for each retrieval metric its value for every query; for each clustering metric its values.
@@ -67,7 +67,7 @@ class LearningRun:
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained network with its objective; what is needed to look at it more closely."""
+    """A trained network with its objective, for a closer look."""
 
     network: EmbeddingNetwork
     objective: nn.Module
@@ -151,7 +151,7 @@ def _values(
 def run_once(
     name: str, work: Callable[[], LearningRun], checkpoints: Checkpoints, progress: str
 ) -> LearningRun:
-    """Do the work unless an interrupted run has done it, and say what it reached."""
+    """Do the work unless an interrupted run has done it; return its metrics."""
     checkpoints = checkpoints.made_by(work)
     found = checkpoints.get(name, LearningRun)
     if found is None:
@@ -162,7 +162,7 @@ def run_once(
 
 
 def run_name(method: LearningMethod, value: float, seed: int) -> str:
-    """What the model of a method is remembered by."""
+    """The key of a method's model in the cache."""
     return f"{method.name}-{value:g}-seed{seed}"
 
 

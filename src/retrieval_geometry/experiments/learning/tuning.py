@@ -50,7 +50,7 @@ def run_tuning(context: RunContext) -> Result:
 
 
 class Tuning(NamedTuple):
-    """What each value of each method's hyper-parameter reached."""
+    """Scores of each value of each method's hyper-parameter."""
 
     runs: dict[str, dict[float, LearningRun]]
 
@@ -64,7 +64,7 @@ class Tuning(NamedTuple):
 
     @property
     def scores(self) -> dict[str, dict[str, float]]:
-        """What each value reached."""
+        """Scores of each value."""
         return {
             name: {f"{value:g}": round(run.mean(TUNED_BY), 5) for value, run in runs.items()}
             for name, runs in self.runs.items()

@@ -1,4 +1,4 @@
-"""What all experiments of the paper share: descriptors, and what a result says of data, settings and run."""
+"""Common parts of the experiments of [geometric]: descriptors, and the data, settings and run of a result."""
 
 from typing import Any
 
@@ -35,7 +35,7 @@ def layer_dim(setting: Setting, layer: str) -> int:
 
 
 def dataset_info(setting: Setting) -> DatasetInfo:
-    """What the result says about its images."""
+    """The images of a result."""
     images = setting.images
     return DatasetInfo(images.name, len(images), len(images.classes), images.sha256, setting.licence)
 
@@ -57,7 +57,7 @@ def scope_of(setting: Setting, backbone: Backbone, asked: int | None = None) -> 
 
 
 def settings_of(setting: Setting, descriptors: Tensor, backbone: Backbone) -> dict[str, Any]:
-    """What the result says about protocol and descriptors."""
+    """Protocol and descriptors of a result, for tables."""
     return {
         "protocol": setting.protocol,
         "queries": len(setting.queries),
@@ -70,7 +70,7 @@ def settings_of(setting: Setting, descriptors: Tensor, backbone: Backbone) -> di
 
 
 def provenance(seconds: float, descriptors: Tensor, backbone: Backbone) -> Provenance:
-    """What the result says about the run."""
+    """Provenance of a run."""
     device = descriptors.device
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
     weights = [WeightsInfo(backbone.weights, backbone.weights_sha256)] if backbone.weights_sha256 else []

@@ -113,7 +113,7 @@ def compare(
 
 
 def report(done: int, total: int, entry: MethodResult) -> None:
-    """One line on what a method reached."""
+    """One line on the metrics of a method."""
     precision = entry.metrics["P@1"].value
     print(f"[{done}/{total}] {entry.label}: P@1 {precision:.3f}", file=sys.stderr, flush=True)
 

@@ -1,4 +1,4 @@
-r"""Descriptors of several layers together: what [geometric] section 4 leaves for later.
+r"""Descriptors of several layers together, which [geometric] section 4 leaves for later.
 
 The paper calls the layers' descriptors independent. Taken at its word, an image is the product of one
 distribution a layer, and then the squared 2-Wasserstein distance, the symmetric KL divergence and the
@@ -33,7 +33,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "real": ("features.2", "features.5", "features.12"),
     "paper": ("pool1", "pool2", "conv5"),
 }
-"""First, middle and last layer; the last alone is what the paper used."""
+"""First, middle and last layer; the paper used the last alone."""
 
 ORDERS = {"first": slice(0, 39), "last": slice(39, 87)}
 """Channels of the scattering: orders 0 and 1 (mean colours, one wavelet), and order 2 (two wavelets)."""

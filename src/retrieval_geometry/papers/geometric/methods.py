@@ -21,7 +21,7 @@ class Method:
 
     Args:
         name: stable name in results and claims.
-        label: what tables and figures call it.
+        label: its name in tables and figures.
         model: key of :data:`MODELS`, or "sift-bow".
         distance: name in the registry of distances, or "euclidean" between vectors.
         covariance_only: whether the means are set to zero first.
@@ -145,4 +145,4 @@ CONTROLS = (
     Method("unit-sample-wasserstein", "Sample-Wasserstein, unit descriptors", "unit", "wasserstein2"),
 )
 
-METHODS = {method.name: method for method in (*PAPER_METHODS, *CONTROLS)}
+ALL_METHODS = {method.name: method for method in (*PAPER_METHODS, *CONTROLS)}

@@ -1,4 +1,4 @@
-"""What [geometric] is called, and which experiments it has."""
+"""Title and experiments of [geometric]."""
 
 from retrieval_geometry.experiments.registry import Experiment, Paper
 

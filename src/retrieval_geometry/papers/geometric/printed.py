@@ -1,4 +1,4 @@
-"""What [geometric] printed: Table 1. Its "MAP" at k is read as precision at k, as in its Figure 1."""
+"""Printed numbers of [geometric]: Table 1. Its "MAP" at k is read as precision at k, as in its Figure 1."""
 
 TABLE1: dict[str, dict[str, float]] = {
     "gmm-normal-kl": {"P@1": 0.53, "P@5": 0.46, "P@10": 0.42, "seconds": 0.375},

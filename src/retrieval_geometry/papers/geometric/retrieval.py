@@ -35,7 +35,7 @@ TIMED = (4, 50)
 
 @dataclass(frozen=True, eq=False)
 class Nearest:
-    """The ``k`` nearest images of every query, ``(Q, k)`` as indices of the image set, and what it took."""
+    """The ``k`` nearest images of every query, ``(Q, k)`` indices of the image set, and the time it took."""
 
     nearest: Tensor
     seconds_per_comparison: float
@@ -128,7 +128,7 @@ def draws(entry: MethodResult, setting: Setting, per_class: int = 2) -> dict[str
 
 
 def timed(function: Callable[..., Any], *arguments: Any) -> tuple[float, Any]:
-    """Seconds of a call, and what it returned: CPU time, which other programs do not inflate.
+    """Seconds of a call, and its result: CPU time, which other programs do not inflate.
 
     Where there is a GPU it is wall-clock time, and the GPU is waited for.
     """
@@ -142,7 +142,7 @@ def timed(function: Callable[..., Any], *arguments: Any) -> tuple[float, Any]:
 
 
 def as_metric(interval: Interval, n: int) -> Metric:
-    """An interval over ``n`` queries, rounded to what a result file keeps."""
+    """An interval over ``n`` queries, rounded as in a result file."""
     value, low, high = (round(part, 6) for part in interval)
     return Metric(value, low, high, n)
 

@@ -116,7 +116,7 @@ def _models(x: Tensor) -> dict[str, Any]:
 
 
 def measure(distances: Tensor) -> dict[str, Tensor]:
-    """What a distance does at close range, one number an image.
+    """Distances at close range, one number an image.
 
     Args:
         distances: ``(deals, n, n)``; the diagonal compares the halves of one image.

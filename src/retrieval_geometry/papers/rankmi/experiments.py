@@ -1,4 +1,4 @@
-"""Experiments of [rankmi]: what its choices do, and what it learns of distances."""
+"""Experiments of [rankmi]: effects of its choices, and its learnt loss of distances."""
 
 import time
 from dataclasses import replace
@@ -42,7 +42,7 @@ def _variant(name: str, **settings: Any) -> LearningMethod:
 
 
 def variants() -> dict[str, tuple[LearningMethod, str, dict[str, int]]]:
-    """RankMI with one thing changed: the method, what is changed in words, and changes of the budget."""
+    """RankMI with one thing changed: the method, the change in words, and changes of the budget."""
     everything = float("inf")
 
     def with_(name: str, words: str, **settings: Any) -> tuple[LearningMethod, str, dict[str, int]]:

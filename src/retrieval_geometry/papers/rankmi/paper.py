@@ -1,4 +1,4 @@
-"""What [rankmi] is called, and which experiments it has."""
+"""Title and experiments of [rankmi]."""
 
 from retrieval_geometry.experiments.registry import Experiment, Paper
 

@@ -1,4 +1,4 @@
-"""What [rankmi] printed: Recall@1 and NMI, in per cent, in Tables 1 to 3, of losses that the package runs."""
+"""Printed numbers of [rankmi]: Recall@1 and NMI in per cent, Tables 1 to 3, for the losses of the package."""
 
 TABLES: dict[str, dict[str, tuple[float, float | None]]] = {
     "CUB-200-2011": {

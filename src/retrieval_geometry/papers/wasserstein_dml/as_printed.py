@@ -1,7 +1,7 @@
 """Formulas of [wasserstein-dml] as printed where they are wrong, for the errata only.
 
-Nothing in the package trains with what is here. Each function shows what a reader gets who types in the
-printed formula, and names the corrected one.
+Nothing in the package trains with them. Each function is a printed formula, typed in as it stands, and names
+the corrected one.
 """
 
 import torch

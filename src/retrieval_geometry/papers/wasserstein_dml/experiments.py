@@ -1,4 +1,4 @@
-"""Experiments of [wasserstein-dml]: what its choices do to W-triplet, and what coresets save."""
+"""Experiments of [wasserstein-dml]: effects of its choices on W-triplet, and savings by coresets."""
 
 import copy
 import math
@@ -55,7 +55,7 @@ class PooledMeasure(nn.Module):
 
 
 def variants() -> dict[str, tuple[LearningMethod, str]]:
-    """W-triplet with one thing changed: the method, and what is changed in words."""
+    """W-triplet with one thing changed: the method, and the change in words."""
     base = METHODS["w-triplet"]
 
     def with_(name: str, **settings: Any) -> LearningMethod:

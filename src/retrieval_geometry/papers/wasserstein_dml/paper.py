@@ -1,4 +1,4 @@
-"""What [wasserstein-dml] is called, and which experiments it has."""
+"""Title and experiments of [wasserstein-dml]."""
 
 from retrieval_geometry.experiments.registry import Experiment, Paper
 

@@ -1,4 +1,4 @@
-"""What [wasserstein-dml] printed: Table 1."""
+"""Printed numbers of [wasserstein-dml]: Table 1."""
 
 METRICS = ("R@1", "R@4", "NMI", "F1", "AP@R")
 """The columns; the last is printed as mAP, which we read as AP@R."""
