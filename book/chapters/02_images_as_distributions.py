@@ -87,9 +87,8 @@ middle = waves.shape[-1] // 2
 for number in range(12):
     row, column = divmod(number, 4)
     wave = waves[number, middle - 12 : middle + 12, middle - 12 : middle + 12]
-    for side, (picture, colours) in enumerate(
-        [(wave, "gray"), (maps[0, 3 + number].cpu(), "viridis")]
-    ):
+    response = maps[0, 3 + number].cpu()
+    for side, (picture, colours) in enumerate([(wave, "gray"), (response, "viridis")]):
         axes = figure.add_subplot(grid[row, 4 + 2 * column + side])
         axes.imshow(picture.numpy(), cmap=colours)
         axes.axis("off")
@@ -161,9 +160,8 @@ left, middle, right = figure.subplots(1, 3)
 left.imshow(patch.permute(1, 2, 0).numpy())
 middle.imshow(colours_of(one).reshape(12, 12, 3))
 right.scatter(*shadow.T, c=colours_of(one), s=18, edgecolor="black", linewidth=0.3)
-right.plot(
-    *ellipse(plane.T @ gaussian.cov[0] @ plane, radius=2.0), color="black", lw=1.5
-)
+outline = ellipse(plane.T @ gaussian.cov[0] @ plane, radius=2.0)
+right.plot(*outline, color="black", lw=1.5)
 right.set(xlabel="first principal direction", ylabel="second")
 right.set_aspect("equal", "datalim")
 for axes in (left, middle):
@@ -276,12 +274,9 @@ for name, points in ranks.items():
     assert all(r <= n - 1 for r, n in zip(ranks[name], counts, strict=False))
 
 # %%
-page.say(
-    rank_colour=ranks["scattering, colour"][-1], rank_grey=ranks["scattering, grey"][-1]
-)
-page.say(
-    rank_deep=ranks[network.name][-1], deep_points=deep.shape[0], deep_dim=deep.shape[1]
-)
+page.say(rank_colour=ranks["scattering, colour"][-1])
+page.say(rank_grey=ranks["scattering, grey"][-1], rank_deep=ranks[network.name][-1])
+page.say(deep_points=deep.shape[0], deep_dim=deep.shape[1])
 page.say(grey_constant=int((grey.std(dim=0) < 1e-6).sum()))
 
 # %% mystnb={"figure": {"caption": "Rank of the covariance against the number of descriptors it is made of. The dashed line is the bound N - 1.", "name": "fig-02-rank"}, "image": {"alt": "Three curves that follow the line of rank N minus one: the scattering of a colour patch until it levels off, that of a grey patch levelling off earlier, the network to the end."}}
@@ -616,9 +611,8 @@ figure = new_figure(7.0, 2.8)
 axes = figure.subplots()
 axes.fill_between(components, low, high, color=OKABE_ITO[0], alpha=0.2, lw=0)
 axes.plot(components, median, "o-", color=OKABE_ITO[0])
-axes.set(
-    xscale="log", yscale="log", xlabel="components K", ylabel="relative distance to S"
-)
+axes.set(xscale="log", yscale="log")
+axes.set(xlabel="components K", ylabel="relative distance to S")
 axes.set_xticks(components, components)
 axes.minorticks_off()
 figure
@@ -756,9 +750,8 @@ first, second = after_rotation(theta)
 assert_close(first * second, a * b * (1 - rho**2))
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "The first rotation. Left: the two most correlated dimensions of the patch and the rotated axes. Right: the product of the two variances at each angle, relative to the start; the dot is the angle of the formula, the dashed line one minus the squared correlation.", "name": "fig-02-givens"}, "image": {"alt": "Left an elongated cloud of points with two perpendicular arrows along its axes; right a periodic curve on a logarithmic scale with a sharp minimum marked by a dot on a dashed line."}}
-products = [
-    float(new_a * new_b / (a * b)) for new_a, new_b in map(after_rotation, angles)
-]
+turned = (after_rotation(angle) for angle in angles)
+products = [float(new_a * new_b / (a * b)) for new_a, new_b in turned]
 axis_i = np.array([theta.cos(), -theta.sin()]) * 2 * float(first.sqrt())
 axis_j = np.array([theta.sin(), theta.cos()]) * 2 * float(second.sqrt())
 figure = new_figure(7.2, 3.0)
@@ -819,12 +812,8 @@ smt.held_out.shape, smt.order[:6].tolist(), smt.shrinkage[:6].tolist()
 figure = new_figure(7.0, 3.2)
 axes = figure.subplots()
 styles = ["-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1))]
-draw_lines(
-    axes,
-    None,
-    {name: smt.held_out[names.index(name)] for name in names[1::4]},
-    styles=styles,
-)
+curves = {name: smt.held_out[names.index(name)] for name in names[1::4]}
+draw_lines(axes, None, curves, styles=styles)
 for name, colour in zip(names[1::4], OKABE_ITO, strict=False):
     order = int(smt.order[names.index(name)])
     axes.plot(order, smt.held_out[names.index(name), order], "o", color=colour, ms=7)
@@ -881,9 +870,8 @@ for name, estimate in estimates.items():
 figure = new_figure(7.4, 4.4)
 grid = figure.subplots(2, 2, sharex=True, sharey=True).ravel()
 places = range(1, dim + 1)
-for axes, (name, (values, seen)), colour in zip(
-    grid, beliefs.items(), OKABE_ITO, strict=False
-):
+panels = zip(grid, beliefs.items(), OKABE_ITO, strict=False)
+for axes, (name, (values, seen)), colour in panels:
     axes.plot(places, seen, ".", color="#888888", ms=5)
     axes.plot(places, values, color=colour, lw=2)
     axes.text(0.97, 0.93, name, transform=axes.transAxes, ha="right", va="top")
@@ -932,9 +920,8 @@ for name, candidate in candidates.items():
     rows.append([name, format_interval(bootstrap_interval(values), 1), less[name]])
 rows[list(candidates).index("SMT, shrunk")][2] = "–"
 page.table("estimates", ["Covariance", "nats per descriptor", "less SMT, shrunk"], rows)
-page.say(
-    one_percent=less["shrunk, s = 0.01"], sixty_four=less["mixture of 64, collapsed"]
-)
+page.say(one_percent=less["shrunk, s = 0.01"])
+page.say(sixty_four=less["mixture of 64, collapsed"])
 
 # %% [markdown]
 # ````{table} Log-likelihood of held-out descriptors under Gaussians with different covariances, and the paired difference to the SMT with cross-validated order and shrinkage

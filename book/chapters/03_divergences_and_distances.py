@@ -107,14 +107,12 @@ coordinates = [3, 5]  # finest scale: first and third of four orientations
 figure = new_figure(7.4, 3.3)
 grid = figure.add_gridspec(2, 2, width_ratios=[1, 2.4])
 axes = figure.add_subplot(grid[:, 1])
-for i, (name, colour, marker) in enumerate(
-    (("brick", BLUE, "o"), ("grass", VERMILION, "^"))
-):
+looks = (("brick", BLUE, "o"), ("grass", VERMILION, "^"))
+for i, (name, colour, marker) in enumerate(looks):
     draw_picture(figure.add_subplot(grid[i, 0]), pair.load(i), name)
     cloud = pair_descriptors[i][:, coordinates]
-    axes.scatter(
-        *cloud.mT, s=12, color=colour, marker=marker, alpha=0.5, lw=0, label=name
-    )
+    look = {"color": colour, "marker": marker, "label": name}
+    axes.scatter(*cloud.mT, s=12, alpha=0.5, lw=0, **look)
     mean = pair_gaussians.mean[i, coordinates]
     cov = pair_gaussians.cov[i][coordinates][:, coordinates]
     for radius in (1, 2):
@@ -207,12 +205,8 @@ assert_close(symmetric_kl(p, q)[0, 0], both_ways)
 # average the evidence.
 
 # %%
-normal_p, normal_q = (
-    torch.distributions.MultivariateNormal(
-        g.mean[0], g.cov[0]
-    )  # one image of the batch
-    for g in (p, q)
-)
+normal = torch.distributions.MultivariateNormal
+normal_p, normal_q = (normal(g.mean[0], g.cov[0]) for g in (p, q))
 draws = normal_p.sample((100_000,))
 evidence = normal_p.log_prob(draws) - normal_q.log_prob(draws)
 error = evidence.std() / len(draws) ** 0.5
@@ -836,10 +830,9 @@ rows = {
 times = torch.linspace(0, 1, 41)
 areas = {}
 for name, path in rows.items():
-    areas[name] = torch.stack(
-        [torch.linalg.eigvalsh(path(t)).prod().sqrt() for t in times]
-    )
-    areas[name] /= (areas[name][0] * areas[name][-1]).sqrt()
+    variances = torch.stack([torch.linalg.eigvalsh(path(t)) for t in times])
+    area = variances.prod(dim=1).sqrt()
+    areas[name] = area / (area[0] * area[-1]).sqrt()
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "From one ellipse to another in seven frames. Rows: moments (the mean in the sense of KL), Wasserstein, affine-invariant, log-Euclidean. The last two know nothing of means; there the centre is moved along a straight line. Right: the area on the way, relative to the geometric mean of the two ends.", "name": "fig-03-paths"}, "image": {"alt": "Four rows of ellipses between the same two ends. The moment ellipses swell in the middle, the Wasserstein ones turn with a moderate area, the others keep the area between the two ends."}}
 colours = (VERMILION, BLUE, GREEN, ORANGE)
@@ -869,19 +862,19 @@ figure
 # and equally large everywhere. For KL the half-plane is curved: near $\sigma = 0$ a small shift is a large surprise.
 # The affine-invariant distance, which ignores means, has strips for balls ({numref}`fig-03-balls`).
 
+
 # %%
+def root_of(divergence):
+    return lambda p, q: divergence(p, q).sqrt()
+
+
 across, up = torch.linspace(-1.7, 1.7, 161), torch.linspace(0.02, 2.5, 161)
 mu, sigma = torch.meshgrid(across, up, indexing="xy")
 plane = Gaussian(mu.reshape(-1, 1), sigma.reshape(-1, 1, 1) ** 2)
 centres = torch.tensor([[-1.1, 0.3], [1.1, 0.3], [-0.5, 1.0], [0.6, 1.8]])
 panels = (
     ("Wasserstein", wasserstein2, BLUE, (0, 1, 2, 3)),
-    (
-        "root of symmetric KL",
-        lambda p, q: symmetric_kl(p, q).sqrt(),
-        VERMILION,
-        (0, 1, 2, 3),
-    ),
+    ("root of symmetric KL", root_of(symmetric_kl), VERMILION, (0, 1, 2, 3)),
     ("affine-invariant", affine_invariant_distance, GREEN, (0, 3)),
 )
 
@@ -907,10 +900,6 @@ figure
 
 
 # %%
-def root_of(divergence):
-    return lambda p, q: divergence(p, q).sqrt()
-
-
 variants = {
     "root of symmetric KL": root_of(symmetric_kl),
     "Wasserstein": wasserstein2,
@@ -1126,9 +1115,8 @@ for axes, strength in ((small, 0.1), (large, 3.0)):
             axes.plot(*torch.stack([moon[i], blob[j]]).mT, color="dimgray", lw=8 * mass)
     axes.scatter(*moon.mT, s=9, color=BLUE, zorder=3)
     axes.scatter(*blob.mT, s=9, color=VERMILION, marker="^", zorder=3)
-    axes.set(
-        xticks=[], yticks=[], aspect="equal", xlabel=f"$\\varepsilon$ = {strength}"
-    )
+    axes.set(xticks=[], yticks=[], aspect="equal")
+    axes.set_xlabel(f"$\\varepsilon$ = {strength}")
 draw_lines(curve, strengths, {"debiased": debiased, "biased": biased}, lw=2)
 for level, name in ((exact_end, "exact cost"), (energy_end, "half energy distance")):
     curve.axhline(level, color="gray", lw=1, ls=":")
@@ -1272,9 +1260,8 @@ metrics += ["mixture_wasserstein2_squared"]
 for label, (name, _) in candidates.items():
     assert name not in metrics or checked[label]["root"] == 0
 kl_fails = checked["symmetric KL"]
-page.say(
-    kl_triangle=100 * kl_fails["triangle"], kl_triangle_root=100 * kl_fails["root"]
-)
+page.say(kl_triangle=100 * kl_fails["triangle"])
+page.say(kl_triangle_root=100 * kl_fails["root"])
 
 # %% [markdown]
 # ````{table} The axioms of a metric, tested on forty random models in one dimension and forty in three: all pairs, and all ordered triples. The worse of the two shares is shown. A dash: the root of a negative number.
@@ -1357,10 +1344,8 @@ def singular(name, kind, generator):
 rows = []
 for label, (name, kind) in candidates.items():
     invariant = unchanged(name, kind, generator)
-    sees, flat_answer = (
-        sees_means(name, kind, generator),
-        singular(name, kind, generator),
-    )
+    sees = sees_means(name, kind, generator)
+    flat_answer = singular(name, kind, generator)
     rows.append([label, *map(yes, invariant), yes(sees), flat_answer])
 header = [
     "",
@@ -1444,9 +1429,8 @@ def processor_time(name, kind, dim):
 rows = []
 for label, (image_cost, pair_cost) in orders.items():
     measured = [processor_time(*candidates[label], dim) for dim in (32, 128)]
-    rows.append(
-        [label, image_cost, pair_cost, *(f"{value:,.0f}" for value in measured)]
-    )
+    shown = [f"{value:,.0f}" for value in measured]
+    rows.append([label, image_cost, pair_cost, *shown])
 page.table("cost", ["", "an image", "a pair", "D = 32, µs", "D = 128, µs"], rows)
 
 # %% [markdown]

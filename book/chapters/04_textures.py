@@ -220,9 +220,8 @@ deep = [*seven, "mean-euclidean", "mean-cosine", "sample-wasserstein"]
 deep.remove("sift-bow-euclidean")
 table = tables.retrieval_table([*either.values()], {}, metrics, deep, list(either))
 page.markdown("rectified", table, results=[*either.values()])
-page.say(
-    **{f"smt-{name}": run["smt-normal-kl"].notes[0] for name, run in either.items()}
-)
+for name, run in either.items():
+    page.say(**{f"smt-{name}": run["smt-normal-kl"].notes[0]})
 
 # %% [markdown]
 # ````{table} Precision on DTD images with descriptors from before and from behind the last ReLU. Two recorded runs.
@@ -258,13 +257,8 @@ for name, x in descriptors.items():
     fit = fit_smt(x)
     zeros, order = (x == 0).double().mean(), fit.order.double().mean()
     first = (fit.held_out[:, 1] - fit.held_out[:, 0]).mean()
-    shown = (
-        f"{zeros:.0%}",
-        f"{order:.0f}",
-        f"{fit.shrinkage.mean():.2f}",
-        f"{first:+.1f}",
-    )
-    rows.append([name, *shown])
+    shown = [f"{zeros:.0%}", f"{order:.0f}", f"{fit.shrinkage.mean():.2f}"]
+    rows.append([name, *shown, f"{first:+.1f}"])
 header = ["ReLU", "zeros", "rotations", "alpha", "first rotation, nats"]
 page.table("relu", header, rows)
 
@@ -413,12 +407,9 @@ verdicts = {
     "here": check_all(decided, here, profile),
     "dtd": check_all(decided, dtd, "real"),
 }
-page.markdown(
-    "claims-here", tables.claims_table(verdicts["here"]), results=[*here.values()]
-)
-page.markdown(
-    "claims-dtd", tables.claims_table(verdicts["dtd"]), results=[*dtd.values()]
-)
+for name, runs in (("here", here), ("dtd", dtd)):
+    table = tables.claims_table(verdicts[name])
+    page.markdown(f"claims-{name}", table, results=[*runs.values()])
 
 
 # %%

@@ -34,7 +34,8 @@ import importlib.util
 
 if importlib.util.find_spec("retrieval_geometry") is None:
     get_ipython().run_line_magic(  # noqa: F821
-        "pip", "install --quiet git+https://github.com/retrieval-geometry/geometry-of-image-retrieval"
+        "pip",
+        "install --quiet git+https://github.com/retrieval-geometry/geometry-of-image-retrieval",
     )
 
 # %% tags=["parameters"]
@@ -60,9 +61,21 @@ from torch.nn import functional
 from torch.testing import assert_close
 
 from retrieval_geometry.datasets import MPerClassBatches, class_split, glyphs
-from retrieval_geometry.evaluation import GroupMeans, average_precision, bootstrap_interval
-from retrieval_geometry.evaluation import evaluate_embeddings, mean_difference, mean_interval
-from retrieval_geometry.evaluation import nearest_neighbours, normalized_mutual_information, pairwise_f1
+from retrieval_geometry.evaluation import (
+    GroupMeans,
+    average_precision,
+    bootstrap_interval,
+)
+from retrieval_geometry.evaluation import (
+    evaluate_embeddings,
+    mean_difference,
+    mean_interval,
+)
+from retrieval_geometry.evaluation import (
+    nearest_neighbours,
+    normalized_mutual_information,
+    pairwise_f1,
+)
 from retrieval_geometry.evaluation import simultaneous_differences
 from retrieval_geometry.features import load_embedding_network
 from retrieval_geometry.losses import BASELINES, RowDistanceWeightedMiner, baseline_loss
@@ -139,7 +152,10 @@ def matching_pairs(indices):
 
 
 generator = torch.Generator().manual_seed(seed)
-at_random = [matching_pairs(torch.randperm(len(train_images), generator=generator)[:96]) for _ in range(200)]
+at_random = [
+    matching_pairs(torch.randperm(len(train_images), generator=generator)[:96])
+    for _ in range(200)
+]
 assert matching_pairs(batches.batch(0)) == 96 * 3 // 2
 
 # %% tags=["remove-input"]
@@ -173,7 +189,9 @@ def held(images):
 
 
 train_images, test_images = held(train_images), held(test_images)
-some = stack_images(train_images.subset(range(0, len(train_images), 20)), load_embedding_network())
+some = stack_images(
+    train_images.subset(range(0, len(train_images), 20)), load_embedding_network()
+)
 
 
 def new_network(seed, spread=True):
@@ -196,7 +214,11 @@ squares = torch.cdist(untrained, untrained).square()
 assert_close(squares, 2 - 2 * untrained @ untrained.T, atol=1e-4, rtol=0)
 
 # %% tags=["remove-input"]
-glue("10-parameters", f"{sum(p.numel() for p in new_network(0).parameters()):,}", display=False)
+glue(
+    "10-parameters",
+    f"{sum(p.numel() for p in new_network(0).parameters()):,}",
+    display=False,
+)
 glue("10-corner-mean", mean_distance(corner), display=False)
 glue("10-untrained-mean", mean_distance(untrained), display=False)
 
@@ -246,7 +268,11 @@ glue("10-untrained-mean", mean_distance(untrained), display=False)
 # loss, without a formula. Proxies, if the loss has them, are points like the others.
 
 # %%
-PROXIES = {"proxynca": "loss.proxies", "proxyanchor": "loss.proxies", "arcface": "loss.W"}
+PROXIES = {
+    "proxynca": "loss.proxies",
+    "proxyanchor": "loss.proxies",
+    "arcface": "loss.W",
+}
 
 
 def points_at(distances):
@@ -270,9 +296,13 @@ def pair_weights(name, points, labels, n_classes):
     used = points if name in PROXIES else points[: len(labels)]
     first, second = torch.triu_indices(len(used), len(used), offset=1)
     free = (used[first] - used[second]).norm(dim=1).requires_grad_(True)
-    table = torch.zeros(len(used), len(used), dtype=free.dtype).index_put((first, second), free)
+    table = torch.zeros(len(used), len(used), dtype=free.dtype).index_put(
+        (first, second), free
+    )
     loss = value(name, points_at(table + table.T), labels, n_classes)
-    weights = torch.zeros_like(table).index_put((first, second), torch.autograd.grad(loss, free)[0])
+    weights = torch.zeros_like(table).index_put(
+        (first, second), torch.autograd.grad(loss, free)[0]
+    )
     return weights + weights.T
 
 
@@ -285,14 +315,23 @@ def pair_weights(name, points, labels, n_classes):
 n_classes, per_class = 6, 4
 labels = torch.arange(n_classes).repeat_interleave(per_class)
 generator = torch.Generator().manual_seed(2)
-loose = torch.linspace(0.15, 0.75, n_classes, dtype=torch.float64)[torch.cat([labels, torch.arange(6)])]
+loose = torch.linspace(0.15, 0.75, n_classes, dtype=torch.float64)[
+    torch.cat([labels, torch.arange(6)])
+]
 options = {"generator": generator, "dtype": torch.float64}
 centres = functional.normalize(torch.randn(n_classes, 4, **options))
-flat = torch.cat([centres[labels], centres]) + loose[:, None] * torch.randn(30, 4, **options) / 1.4
-toy = functional.normalize(torch.cat([flat, 0.03 * torch.randn(30, 44, **options)], dim=1))
+flat = (
+    torch.cat([centres[labels], centres])
+    + loose[:, None] * torch.randn(30, 4, **options) / 1.4
+)
+toy = functional.normalize(
+    torch.cat([flat, 0.03 * torch.randn(30, 44, **options)], dim=1)
+)
 toy_distances = (toy[:, None] - toy).norm(dim=2)
 with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # the histogram loss indexes in a way that torch deprecates
+    warnings.simplefilter(
+        "ignore"
+    )  # the histogram loss indexes in a way that torch deprecates
     weights = {name: pair_weights(name, toy, labels, n_classes) for name in BASELINES}
 
 # %% [markdown]
@@ -301,11 +340,24 @@ with warnings.catch_warnings():
 # %%
 for name in BASELINES:
     turned = points_at(toy_distances if name in PROXIES else toy_distances[:24, :24])
-    assert_close(value(name, turned, labels, 6), value(name, toy, labels, 6), rtol=1e-4, atol=1e-6)
+    assert_close(
+        value(name, turned, labels, 6),
+        value(name, toy, labels, 6),
+        rtol=1e-4,
+        atol=1e-6,
+    )
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "The family portrait. For one batch, the weight of each pair (its distance's derivative of the loss, relative to the largest) against its distance, for fourteen losses. Blue circles: matching pairs; orange triangles: others. Above zero a pair is pulled together, below it is pushed apart. The last three compare images with proxies.", "name": "fig-10-family"}, "image": {"alt": "Fourteen scatter plots of weight against distance. Contrastive and margin show flat steps; the triplet losses staircases; lifted, multi-similarity and SupCon smooth curves with scatter; histogram and FastAP bumps; the proxy losses steep curves."}}
 order = ["contrastive", "margin", "triplet", "lifted", "genlifted", "npair", "supcon"]
-order += ["multisimilarity", "angular", "histogram", "fastap", "proxynca", "proxyanchor", "arcface"]
+order += [
+    "multisimilarity",
+    "angular",
+    "histogram",
+    "fastap",
+    "proxynca",
+    "proxyanchor",
+    "arcface",
+]
 everyone = torch.cat([labels, torch.arange(n_classes)])
 figure = new_figure(8.4, 5.6)
 grid = figure.subplots(3, 5, sharex=True, sharey=True).ravel()
@@ -435,7 +487,9 @@ def by_genlifted():
 def by_multisimilarity(alpha=2.0, beta=40.0, base=0.5):
     pull = (alpha * (base - s)).exp() * same
     push = (beta * (s - base)).exp() * other
-    share = pull / (1 + pull.sum(1, keepdim=True)) - push / (1 + push.sum(1, keepdim=True))
+    share = pull / (1 + pull.sum(1, keepdim=True)) - push / (
+        1 + push.sum(1, keepdim=True)
+    )
     return d * (share + share.T) / 24
 
 
@@ -498,7 +552,9 @@ figure = new_figure(8.4, 2.1)
 panels = figure.subplots(1, 5)
 panels[0].imshow(d, cmap="cividis")
 panels[0].set_xlabel("distances", fontsize=9)
-for axes, name in zip(panels[1:], ("contrastive", "triplet", "multisimilarity", "supcon"), strict=True):
+for axes, name in zip(
+    panels[1:], ("contrastive", "triplet", "multisimilarity", "supcon"), strict=True
+):
     table = weights[name]
     axes.imshow(table / table.abs().max(), cmap="RdBu", vmin=-1, vmax=1)
     axes.set_xlabel(BASELINES[name].title, fontsize=9)
@@ -600,7 +656,9 @@ others = torch.arange(112)[:, None] // 2 != torch.arange(112) // 2
 chances = distance_weights(pair_distances, others, dim=128)
 drawn_negatives = {
     "random": pair_distances[others],
-    "distance-weighted": pair_distances.gather(1, chances.multinomial(8, generator=generator)),
+    "distance-weighted": pair_distances.gather(
+        1, chances.multinomial(8, generator=generator)
+    ),
     "hardest": pair_distances.masked_fill(~others, 9).amin(dim=1),
 }
 
@@ -611,7 +669,9 @@ for (dim, sample), colour in zip(drawn.items(), (GREEN, BLUE, VERMILION), strict
     left.hist(sample.numpy(), 60, density=True, color=colour, alpha=0.3)
     left.plot(fine, sphere_density(fine, dim), color=colour, lw=1.6, label=f"D = {dim}")
 left.set(xlabel="distance", ylabel="density")
-styles = zip(drawn_negatives.items(), (SKY, BLUE, VERMILION), ("-", "--", ":"), strict=True)
+styles = zip(
+    drawn_negatives.items(), (SKY, BLUE, VERMILION), ("-", "--", ":"), strict=True
+)
 for (name, found), colour, style in styles:
     bins = torch.linspace(1.0, 1.7, 36).numpy()
     right.hist(
@@ -666,14 +726,25 @@ def span(dim):
 
 
 dims = (32, 64, 128, 192, 256, 512)
-kept = {dim: [served(m(), dim) for m in (DistanceWeightedMiner, RowDistanceWeightedMiner)] for dim in dims}
+kept = {
+    dim: [served(m(), dim) for m in (DistanceWeightedMiner, RowDistanceWeightedMiner)]
+    for dim in dims
+}
 floor = -math.log(2.0**-149)  # what is smaller is zero in single precision
 assert kept[512][0] < 10
 assert min(ours for _, ours in kept.values()) > 100
 
 # %% tags=["remove-input"]
-rows = [[str(dim), f"{span(dim):.0f}", *(f"{k:.0f}" for k in both)] for dim, both in kept.items()]
-header = ["dimensions", "span of the logarithms", "one maximum for the batch", "a maximum for each row"]
+rows = [
+    [str(dim), f"{span(dim):.0f}", *(f"{k:.0f}" for k in both)]
+    for dim, both in kept.items()
+]
+header = [
+    "dimensions",
+    "span of the logarithms",
+    "one maximum for the batch",
+    "a maximum for each row",
+]
 glue("tab-10-trap", Markdown(markdown_table(header, rows)), display=False)
 glue("10-trap-128", kept[128][0], display=False)
 glue("10-trap-512", kept[512][0], display=False)
@@ -718,8 +789,13 @@ class Watched(nn.Module):
 # %%
 from pytorch_metric_learning.miners import BatchHardMiner
 
-rules = {"hardest": BatchHardMiner(), "distance-weighted": RowDistanceWeightedMiner(seed=seed)}
-short = TrainingConfig(steps=40, batch_size=32, per_class=4, seed=seed, accelerator=device)
+rules = {
+    "hardest": BatchHardMiner(),
+    "distance-weighted": RowDistanceWeightedMiner(seed=seed),
+}
+short = TrainingConfig(
+    steps=40, batch_size=32, per_class=4, seed=seed, accelerator=device
+)
 spreads = {}
 for start in ("corner", "spread"):
     for name, choose in rules.items():
@@ -783,14 +859,18 @@ def watched(curve):
     return look
 
 
-config = TrainingConfig(steps=60, batch_size=96, per_class=4, validate_every=20, accelerator=device)
+config = TrainingConfig(
+    steps=60, batch_size=96, per_class=4, validate_every=20, accelerator=device
+)
 seeds = [seed, seed + 1, seed + 2]
 curves, networks, losses = [], [], []
 for s in seeds:
     network = new_network(s)
     curve = [float(recall(embed(network, test_images), test_images.labels))]
     objective = baseline_loss("triplet", seed=s)
-    history = train(network, objective, train_images, replace(config, seed=s), watched(curve))
+    history = train(
+        network, objective, train_images, replace(config, seed=s), watched(curve)
+    )
     curves.append(curve)
     networks.append(network)
     losses.append(history.losses)
@@ -817,7 +897,11 @@ glue("10-before", sum(start) / 3, display=False)
 glue("10-after", sum(end) / 3, display=False)
 glue("10-after-low", min(end), display=False)
 glue("10-after-high", max(end), display=False)
-glue("10-chance", float(((class_sizes - 1) / (len(test_images) - 1)).mean()), display=False)
+glue(
+    "10-chance",
+    float(((class_sizes - 1) / (len(test_images) - 1)).mean()),
+    display=False,
+)
 assert sum(end) > sum(start)
 
 # %% [markdown]
@@ -861,13 +945,19 @@ conventions = {
     "AP@8, divided by min(8, R)": average_precision(ranking, query, "k", 8, to_find),
     "AP@8, divided by the hits": average_precision(ranking, query, "hits", 8),
     "AP@8, precision over the ranks": average_precision(ranking, query, "ranks", 8),
-    "AP@R, the query counted in": average_precision(ranking, query, "R", n_relevant=to_find + 1),
+    "AP@R, the query counted in": average_precision(
+        ranking, query, "R", n_relevant=to_find + 1
+    ),
 }
 assert_close(float(conventions["AP@R, four others"]), naive_ap([1, 0, 1, 1], 4))
 
 # %% tags=["remove-input"]
 rows = [[name, f"{float(found):.3f}"] for name, found in conventions.items()]
-glue("tab-10-example", Markdown(markdown_table(["convention", "value"], rows)), display=False)
+glue(
+    "tab-10-example",
+    Markdown(markdown_table(["convention", "value"], rows)),
+    display=False,
+)
 
 # %% [markdown]
 # ````{table} Average precision of one ranking.
@@ -889,7 +979,9 @@ perfect = {}
 for n in (2, 3, 5, 16):
     found = torch.cat([torch.ones(1, n - 1), torch.zeros(1, 9)], dim=1).long()
     sizes = {right: torch.tensor([n - right]) for right in (1, 0)}
-    perfect[n] = [float(average_precision(found, query, "R", n_relevant=sizes[r])) for r in (1, 0)]
+    perfect[n] = [
+        float(average_precision(found, query, "R", n_relevant=sizes[r])) for r in (1, 0)
+    ]
     assert_close(perfect[n], [1.0, (n - 1) / n])
 
 # %% tags=["remove-input"]
@@ -917,9 +1009,13 @@ glue("10-perfect-five", perfect[5][1], display=False)
 # %%
 trained = [embed(network, test_images) for network in networks]
 labels = test_images.labels
-before, *after = (evaluate_embeddings(x, labels, seed=seed) for x in (untrained, *trained))
+before, *after = (
+    evaluate_embeddings(x, labels, seed=seed) for x in (untrained, *trained)
+)
 ranked = first_neighbours(trained[0], labels, int(labels.bincount().max()))
-with_query = average_precision(ranked, labels, "R", n_relevant=labels.bincount()[labels])
+with_query = average_precision(
+    ranked, labels, "R", n_relevant=labels.bincount()[labels]
+)
 
 # %% tags=["remove-input"]
 NAMES = {
@@ -942,10 +1038,16 @@ def shown(interval):
 
 
 rows = [
-    [words, shown(before[name].interval), shown(after[0][name].interval)] for name, words in NAMES.items()
+    [words, shown(before[name].interval), shown(after[0][name].interval)]
+    for name, words in NAMES.items()
 ]
 rows.insert(
-    6, ["AP@R, the query counted in", "–", shown(bootstrap_interval(with_query, seed=seed, groups=labels))]
+    6,
+    [
+        "AP@R, the query counted in",
+        "–",
+        shown(bootstrap_interval(with_query, seed=seed, groups=labels)),
+    ],
 )
 header = ["metric", "untrained", "trained, first seed"]
 glue("tab-10-scores", Markdown(markdown_table(header, rows)), display=False)
@@ -972,7 +1074,10 @@ glue("10-ap-high", max(values), display=False)
 # %%
 generator = torch.Generator().manual_seed(seed)
 shuffled = labels[torch.randperm(len(labels), generator=generator)]
-chance_nmi, chance_f1 = normalized_mutual_information(labels, shuffled), pairwise_f1(labels, shuffled)
+chance_nmi, chance_f1 = (
+    normalized_mutual_information(labels, shuffled),
+    pairwise_f1(labels, shuffled),
+)
 
 # %% tags=["remove-input"]
 glue("10-chance-nmi", chance_nmi, display=False)
@@ -1026,7 +1131,9 @@ glue("10-clusters", len(labels.unique()), display=False)
 # and `mean_difference` do the rest. We check the first against the definition.
 
 # %%
-runs = torch.stack([found["R@1"].values.double() for found in after])  # models x queries
+runs = torch.stack(
+    [found["R@1"].values.double() for found in after]
+)  # models x queries
 both = mean_interval(GroupMeans.of(runs, labels))
 
 without = torch.stack([runs[:, labels != label].mean() for label in labels.unique()])
@@ -1034,7 +1141,9 @@ shares = torch.stack([(labels == label).double().mean() for label in labels.uniq
 moved = (without - runs.mean()).square().sum() * (len(without) - 1) / len(without)
 variances = [float(moved), float(runs.mean(dim=1).var()) / len(runs)]
 freedoms = [float(1 / shares.square().sum()) - 1, len(runs) - 1]
-freedom = sum(variances) ** 2 / sum(v**2 / f for v, f in zip(variances, freedoms, strict=True))
+freedom = sum(variances) ** 2 / sum(
+    v**2 / f for v, f in zip(variances, freedoms, strict=True)
+)
 reach = student.ppf(0.975, freedom) * math.sqrt(sum(variances))
 assert_close(list(both), [float(runs.mean() + sign * reach) for sign in (0, -1, 1)])
 
@@ -1053,7 +1162,16 @@ rows = [(i + 0.12, one, SKY, "o", 1) for i, one in enumerate(one_by_one)]
 rows += [(i - 0.12, one, BLUE, "s", 2.5) for i, one in enumerate(by_class)]
 for row, one, colour, marker, width in [*rows, (3, both, BLACK, "D", 2.5)]:
     reach = [[one.value - one.low], [one.high - one.value]]
-    axes.errorbar(one.value, row, xerr=reach, fmt=marker, ms=4, color=colour, elinewidth=width, capsize=3)
+    axes.errorbar(
+        one.value,
+        row,
+        xerr=reach,
+        fmt=marker,
+        ms=4,
+        color=colour,
+        elinewidth=width,
+        capsize=3,
+    )
 axes.set_yticks(range(4), [*(f"seed {s}" for s in seeds), "classes and models"])
 axes.set(xlabel="R@1 on unseen characters", ylim=(3.5, -0.5))
 axes.spines[["top", "right"]].set_visible(False)
@@ -1081,7 +1199,9 @@ def experiment(rng, models, methods=1):
     """Hits (methods, models, queries) of methods that are all equally good."""
     normal = rng.standard_normal
     easy = 0.35 * normal((CLASSES, 1)) + 0.2 * normal((methods, 1, CLASSES, 1))
-    luck = 0.1 * normal((methods, models, 1, 1)) + 0.2 * normal((methods, models, CLASSES, 1))
+    luck = 0.1 * normal((methods, models, 1, 1)) + 0.2 * normal(
+        (methods, models, CLASSES, 1)
+    )
     query = 0.7 * normal((CLASSES, EACH)) + 0.35 * normal((methods, 1, CLASSES, EACH))
     noise = normal((methods, models, CLASSES, EACH))
     return (easy + luck + query + noise > 0).reshape(methods, models, -1)
@@ -1105,19 +1225,34 @@ def intervals(models, runs=1000):
     """For each kind the intervals of as many experiments."""
     rng = np.random.default_rng(models)
     hits = [experiment(rng, models)[0] for _ in range(runs)]
-    return {kind: [mean_interval(table(one)) for one in hits] for kind, table in KINDS.items()}
+    return {
+        kind: [mean_interval(table(one)) for one in hits]
+        for kind, table in KINDS.items()
+    }
 
 
 found = {models: intervals(models) for models in (1, 2, 3, 5)}
 coverage = {
-    kind: {s: sum(i.low <= 0.5 <= i.high for i in of_kind[kind]) / 1000 for s, of_kind in found.items()}
+    kind: {
+        s: sum(i.low <= 0.5 <= i.high for i in of_kind[kind]) / 1000
+        for s, of_kind in found.items()
+    }
     for kind in KINDS
 }
 assert coverage["queries"][1] < 0.8 < 0.86 < coverage["classes"][3]
-assert coverage["queries and models"][3] < 0.9 < 0.92 < coverage["classes and models"][3] < 0.99
+assert (
+    coverage["queries and models"][3]
+    < 0.9
+    < 0.92
+    < coverage["classes and models"][3]
+    < 0.99
+)
 
 # %% tags=["remove-input"]
-rows = [[kind, *(f"{100 * c:.0f} %" for c in row.values())] for kind, row in coverage.items()]
+rows = [
+    [kind, *(f"{100 * c:.0f} %" for c in row.values())]
+    for kind, row in coverage.items()
+]
 header = ["interval over", *(f"{s} model{'s' * (s > 1)}" for s in found)]
 glue("tab-10-coverage", Markdown(markdown_table(header, rows)), display=False)
 glue("10-cover-queries", 100 * coverage["queries"][1], display=False)
@@ -1127,7 +1262,9 @@ glue("10-cover-both", 100 * coverage["classes and models"][3], display=False)
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Forty experiments with three models each, and the truth (vertical line). Left: intervals that take queries for strangers. Right: intervals over classes and models. Orange with a square: the truth lies outside.", "name": "fig-10-coverage"}, "image": {"alt": "Two panels of forty horizontal intervals around a vertical line at one half. On the left the intervals are short and many miss the line; on the right they are longer and all but a few cross it."}}
 figure = new_figure(7.4, 3.8)
 for axes, kind in zip(
-    figure.subplots(1, 2, sharex=True, sharey=True), ("queries", "classes and models"), strict=True
+    figure.subplots(1, 2, sharex=True, sharey=True),
+    ("queries", "classes and models"),
+    strict=True,
 ):
     for row, one in enumerate(found[3][kind][:40]):
         misses = not one.low <= 0.5 <= one.high
@@ -1186,7 +1323,9 @@ def verdicts(rng):
     found = [[mean_difference(table(hits[0]), table(hits[best]))] for table in tables]
     first, *rivals = (GroupMeans.of(of_method, of_class) for of_method in hits)
     found.append(simultaneous_differences(first, dict(enumerate(rivals))).values())
-    return [all(i.low > 0 for i in one) or any(i.high < 0 for i in one) for one in found]
+    return [
+        all(i.low > 0 for i in one) or any(i.high < 0 for i in one) for one in found
+    ]
 
 
 rng = np.random.default_rng(seed)
@@ -1194,14 +1333,23 @@ false = np.mean([verdicts(rng) for _ in range(500)], axis=0).tolist()
 assert false[0] > 0.07 > 0.05 >= false[2]
 
 # %% tags=["remove-input"]
-ways = ["the best rival, over queries and models", "the best rival, over classes and models"]
+ways = [
+    "the best rival, over queries and models",
+    "the best rival, over classes and models",
+]
 rows = [
     [way, f"{100 * f:.1f} %"]
-    for way, f in zip([*ways, "all rivals at once, over classes and models"], false, strict=True)
+    for way, f in zip(
+        [*ways, "all rivals at once, over classes and models"], false, strict=True
+    )
 ]
 glue("10-false-naive", 100 * false[0], display=False)
 glue("10-false-once", 100 * false[2], display=False)
-glue("tab-10-verdicts", Markdown(markdown_table(["compared with", "decided, wrongly"], rows)), display=False)
+glue(
+    "tab-10-verdicts",
+    Markdown(markdown_table(["compared with", "decided, wrongly"], rows)),
+    display=False,
+)
 
 # %% [markdown]
 # ````{table} "The first of ten is the best", judged on 500 experiments in which all ten are equally good.

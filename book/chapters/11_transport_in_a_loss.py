@@ -32,7 +32,8 @@ import importlib.util
 
 if importlib.util.find_spec("retrieval_geometry") is None:
     get_ipython().run_line_magic(  # noqa: F821
-        "pip", "install --quiet git+https://github.com/retrieval-geometry/geometry-of-image-retrieval"
+        "pip",
+        "install --quiet git+https://github.com/retrieval-geometry/geometry-of-image-retrieval",
     )
 
 # %% tags=["parameters"]
@@ -71,9 +72,17 @@ from retrieval_geometry.evaluation import (
     paired_bootstrap_difference,
 )
 from retrieval_geometry.features import load_embedding_network
-from retrieval_geometry.losses import SinkhornDistance, WassersteinContrastiveLoss, WassersteinTripletLoss
+from retrieval_geometry.losses import (
+    SinkhornDistance,
+    WassersteinContrastiveLoss,
+    WassersteinTripletLoss,
+)
 from retrieval_geometry.reporting.figures import OKABE_ITO, new_figure
-from retrieval_geometry.reporting.tables import format_metric, markdown_table, provenance_table
+from retrieval_geometry.reporting.tables import (
+    format_metric,
+    markdown_table,
+    provenance_table,
+)
 from retrieval_geometry.training import TrainingConfig, embed, train
 
 generator = torch.Generator().manual_seed(seed)
@@ -134,19 +143,30 @@ def change(distance, before, after):
 # pieces for atoms. A histogram has nothing that could be permuted without being seen.
 
 # %%
-shuffled_places = torch.stack([m[torch.randperm(16, generator=generator)] for m in maps])
+shuffled_places = torch.stack(
+    [m[torch.randperm(16, generator=generator)] for m in maps]
+)
 pieces = vectors.unflatten(1, (8, 4))
-shuffled_pieces = torch.stack([v[torch.randperm(8, generator=generator)] for v in pieces])
+shuffled_pieces = torch.stack(
+    [v[torch.randperm(8, generator=generator)] for v in pieces]
+)
 readings = {
     "features": (SinkhornDistance(), maps, shuffled_places),
     "atoms": (SinkhornDistance(measure="atoms"), vectors, shuffled_pieces.flatten(1)),
     "histogram": (SinkhornDistance(measure="histogram"), vectors, None),
 }
 changes = {
-    name: (change(distance, x, x[..., order]), None if own is None else change(distance, x, own))
+    name: (
+        change(distance, x, x[..., order]),
+        None if own is None else change(distance, x, own),
+    )
     for name, (distance, x, own) in readings.items()
 }
-assert changes["features"][0] < 1e-6 > max(changes[name][1] for name in ("features", "atoms"))
+assert (
+    changes["features"][0]
+    < 1e-6
+    > max(changes[name][1] for name in ("features", "atoms"))
+)
 
 # %% tags=["remove-input"]
 rows = [
@@ -157,7 +177,11 @@ rows = [
     ]
     for name, (coordinates, own) in changes.items()
 ]
-header = ["reading", "coordinates permuted, all images alike", "points permuted, each image by itself"]
+header = [
+    "reading",
+    "coordinates permuted, all images alike",
+    "points permuted, each image by itself",
+]
 glue("tab-11-readings", Markdown(markdown_table(header, rows)), display=False)
 
 # %% [markdown]
@@ -202,7 +226,9 @@ batch = untrained[:12]
 labels = unseen.labels[:12].clone()
 labels[6:] = labels[:6] + 1  # one character; we call it two classes
 ours = WassersteinTripletLoss(margin=0.2)(batch, labels)
-composed = TripletMarginLoss(margin=0.2, distance=SinkhornDistance(), reducer=MeanReducer())
+composed = TripletMarginLoss(
+    margin=0.2, distance=SinkhornDistance(), reducer=MeanReducer()
+)
 assert_close(ours, composed(batch, labels))
 
 # %% [markdown]
@@ -227,7 +253,10 @@ def naive_contrastive(d, labels, margin):
 
 d = pairwise_sinkhorn_divergence(batch, batch)
 assert_close(ours, naive_triplet(d, labels, 0.2))
-assert_close(WassersteinContrastiveLoss(margin=1.0)(batch, labels), naive_contrastive(d, labels, 1.0))
+assert_close(
+    WassersteinContrastiveLoss(margin=1.0)(batch, labels),
+    naive_contrastive(d, labels, 1.0),
+)
 
 # %% [markdown]
 # A check at the end of the scale. If the map has a single place, a measure is a single point, there is only one plan,
@@ -236,7 +265,10 @@ assert_close(WassersteinContrastiveLoss(margin=1.0)(batch, labels), naive_contra
 # %%
 single = functional.normalize(batch.mean(dim=1), dim=1)
 euclidean = TripletMarginLoss(margin=0.2, reducer=MeanReducer())
-assert_close(WassersteinTripletLoss(margin=0.2)(single.unsqueeze(1), labels), euclidean(single, labels))
+assert_close(
+    WassersteinTripletLoss(margin=0.2)(single.unsqueeze(1), labels),
+    euclidean(single, labels),
+)
 
 # %% [markdown]
 # So everything that W-triplet can do beyond the triplet loss is in the places of the map.
@@ -247,7 +279,9 @@ assert_close(WassersteinTripletLoss(margin=0.2)(single.unsqueeze(1), labels), eu
 # the network what W-triplet asks for. The test is on 60 characters that it has never seen.
 
 # %%
-config = TrainingConfig(steps=80, batch_size=64, per_class=4, lr=1e-3, seed=seed, accelerator=device)
+config = TrainingConfig(
+    steps=80, batch_size=64, per_class=4, lr=1e-3, seed=seed, accelerator=device
+)
 history = train(network, WassersteinTripletLoss(margin=0.2), learnt, config)
 features = embed(network, unseen).double()
 
@@ -280,7 +314,11 @@ for when, pair in found.items():
             display=False,
         )
 interval = paired_bootstrap_difference(*found["after"], seed=seed)
-glue("11-after-lead", f"{interval.value:+.2f} [{interval.low:+.2f}, {interval.high:+.2f}]", display=False)
+glue(
+    "11-after-lead",
+    f"{interval.value:+.2f} [{interval.low:+.2f}, {interval.high:+.2f}]",
+    display=False,
+)
 glue("11-asked", len(asked), display=False)
 lead_of_transport = interval
 
@@ -292,9 +330,14 @@ figure = new_figure(7.6, 2.7)
 curve, *histograms = figure.subplots(1, 3)
 curve.plot(history.losses, color=BLUE, lw=1.5)
 curve.set(xlabel="step", ylabel="W-triplet", ylim=(0, None))
-for axes, x, name in zip(histograms, (untrained, features), ("before", "after"), strict=True):
+for axes, x, name in zip(
+    histograms, (untrained, features), ("before", "after"), strict=True
+):
     d = pairwise_sinkhorn_divergence(x[some], x[some])
-    for chosen, colour, style, label in ((same, BLUE, "-", "same"), (~same, VERMILION, "--", "different")):
+    for chosen, colour, style, label in (
+        (same, BLUE, "-", "same"),
+        (~same, VERMILION, "--", "different"),
+    ):
         axes.hist(
             d[chosen & above].numpy(),
             bins=40,
@@ -357,8 +400,16 @@ matching = same[above]
 share_of_mean = of_means / exact
 
 # %% tags=["remove-input"]
-glue("11-share-same", f"{100 * float(share_of_mean[matching].median()):.0f}", display=False)
-glue("11-share-other", f"{100 * float(share_of_mean[~matching].median()):.0f}", display=False)
+glue(
+    "11-share-same",
+    f"{100 * float(share_of_mean[matching].median()):.0f}",
+    display=False,
+)
+glue(
+    "11-share-other",
+    f"{100 * float(share_of_mean[~matching].median()):.0f}",
+    display=False,
+)
 
 # %% [markdown]
 # Between two images of one character the means make up {glue:text}`11-share-same` % of the transport distance in the
@@ -407,7 +458,10 @@ confused = int(torch.where(near, share_of_mean, math.inf).argmin())
 drawn = torch.randperm(len(first), generator=generator)[:1000]
 some_pairs = {"same": matching.nonzero()[:, 0][:1000], "other": drawn[~matching[drawn]]}
 in_place = {
-    name: plans_between(features[first[k]], features[second[k]]).diagonal(dim1=1, dim2=2).sum(1).mean()
+    name: plans_between(features[first[k]], features[second[k]])
+    .diagonal(dim1=1, dim2=2)
+    .sum(1)
+    .mean()
     for name, k in some_pairs.items()
 }
 
@@ -429,27 +483,63 @@ for chosen, colour, marker, name in (
 ):
     keep = chosen.nonzero()[:, 0][:: max(1, int(chosen.sum()) // 500)]
     scatter.scatter(
-        of_means[keep], exact[keep], s=9, lw=0, alpha=0.5, color=colour, marker=marker, label=name
+        of_means[keep],
+        exact[keep],
+        s=9,
+        lw=0,
+        alpha=0.5,
+        color=colour,
+        marker=marker,
+        label=name,
     )
 scatter.plot([0, 1], [0, 1], color="gray", lw=1)
-scatter.set(xlabel="distance of the means", ylabel="transport distance", xlim=(0, None), ylim=(0, None))
+scatter.set(
+    xlabel="distance of the means",
+    ylabel="transport distance",
+    xlim=(0, None),
+    ylim=(0, None),
+)
 scatter.legend(frameon=False, loc="lower right", fontsize=9)
 scatter.spines[["top", "right"]].set_visible(False)
 shown = int((follows - follows.median()).abs().argmin())
 i, j = int(first[confused]), int(second[confused])
 plan = plans_between(features[[i]], features[[j]])[0]
-rows = ((pixels[shown], shifted_pixels[shown], to_shifted[shown]), (pixels[i], pixels[j], plan))
+rows = (
+    (pixels[shown], shifted_pixels[shown], to_shifted[shown]),
+    (pixels[i], pixels[j], plan),
+)
 centres = 8 * torch.arange(4) + 4
 for k, (image, other, plan) in enumerate(rows):
     axes = figure.add_subplot(grid[k, 1])
     for (left, top), pictured in (((0, 0), image), ((54, 11), other)):
-        axes.imshow(pictured.permute(1, 2, 0), extent=(left, left + 32, top + 32, top), alpha=0.6)
-        corners = ((left, left + 32, left + 32, left, left), (top, top, top + 32, top + 32, top))
+        axes.imshow(
+            pictured.permute(1, 2, 0),
+            extent=(left, left + 32, top + 32, top),
+            alpha=0.6,
+        )
+        corners = (
+            (left, left + 32, left + 32, left, left),
+            (top, top, top + 32, top + 32, top),
+        )
         axes.plot(*corners, color="gray", lw=0.8)
     for a, b in (plan > 0.1 / 16).nonzero().tolist():
-        start, end = (centres[a % 4], centres[a // 4]), (54 + centres[b % 4], 11 + centres[b // 4])
-        colour, style = (BLUE, "-") if a == b else (GREEN, "--") if one_right[a, b] else (ORANGE, ":")
-        axes.plot(*zip(start, end, strict=True), color=colour, ls=style, lw=24 * plan[a, b].item() + 0.3)
+        start, end = (
+            (centres[a % 4], centres[a // 4]),
+            (54 + centres[b % 4], 11 + centres[b // 4]),
+        )
+        colour, style = (
+            (BLUE, "-")
+            if a == b
+            else (GREEN, "--")
+            if one_right[a, b]
+            else (ORANGE, ":")
+        )
+        axes.plot(
+            *zip(start, end, strict=True),
+            color=colour,
+            ls=style,
+            lw=24 * plan[a, b].item() + 0.3,
+        )
     axes.set(xlim=(-1, 87), ylim=(44, -1), xticks=[], yticks=[], aspect="equal")
     axes.spines[:].set_visible(False)
 figure
@@ -546,7 +636,10 @@ f, g, plan, _ = sinkhorn(cost, 0.2, 2000)
 value = f.mean(dim=1) + g.mean(dim=1)
 primal = (plan * cost).sum((1, 2)) + 0.2 * (plan * (256 * plan).log()).sum((1, 2))
 assert_close(value, primal)
-assert_close(value, sinkhorn_divergence(features[left], features[right], epsilon=0.2, debias=False))
+assert_close(
+    value,
+    sinkhorn_divergence(features[left], features[right], epsilon=0.2, debias=False),
+)
 
 # %% [markdown]
 # Both sides of the theorem agree, with each other and with the package.
@@ -628,19 +721,28 @@ def newton(cost, epsilon, g, steps):
         gap = 1 / n - plan.sum(-2)
         errors.append(gap.abs().sum(-1))
         hessian = torch.diag_embed(plan.sum(-2)) - n * plan.mT @ plan
-        step = epsilon * (torch.linalg.pinv(hessian, hermitian=True, rtol=1e-13) @ gap.unsqueeze(-1)).squeeze(
-            -1
-        )
-        g = g + step * (8 * epsilon / (step.amax(-1, True) - step.amin(-1, True))).clamp_max(1)
+        step = epsilon * (
+            torch.linalg.pinv(hessian, hermitian=True, rtol=1e-13) @ gap.unsqueeze(-1)
+        ).squeeze(-1)
+        g = g + step * (
+            8 * epsilon / (step.amax(-1, True) - step.amin(-1, True))
+        ).clamp_max(1)
     return torch.stack(errors)
 
 
-newtons = {epsilon: newton(cost, epsilon, sinkhorn(cost, epsilon, 10)[1], 25) for epsilon in strengths}
+newtons = {
+    epsilon: newton(cost, epsilon, sinkhorn(cost, epsilon, 10)[1], 25)
+    for epsilon in strengths
+}
 
 # %% tags=["remove-input"]
 for epsilon in strengths:
     median = int(needed[epsilon].median())
-    glue(f"11-needed-{epsilon}", f"{median}" if median < 2000 else "more than 2000", display=False)
+    glue(
+        f"11-needed-{epsilon}",
+        f"{median}" if median < 2000 else "more than 2000",
+        display=False,
+    )
 glue("11-newton-0.05", int((newtons[0.05] > 1e-9).sum(dim=0).max()), display=False)
 unfinished = int((curves[0.05][-1] > 1e-6).sum())
 glue("11-unfinished", unfinished, display=False)
@@ -657,15 +759,39 @@ for (style, colour), epsilon in zip(styles, strengths, strict=True):
     error, rate = curves[epsilon][:, shown], rates[epsilon][shown]
     stop = int((error > 1e-12).sum())
     slow.plot(
-        range(1, stop + 1), error[:stop], color=colour, ls=style, lw=2, label=f"$\\varepsilon$ = {epsilon}"
+        range(1, stop + 1),
+        error[:stop],
+        color=colour,
+        ls=style,
+        lw=2,
+        label=f"$\\varepsilon$ = {epsilon}",
     )
     t = torch.arange(stop)
     middle = stop // 2
     predicted = error[middle] * rate ** (t - middle)
-    slow.plot(t[middle // 2 :] + 1, 0.4 * predicted[middle // 2 :], color="gray", ls="--", lw=0.9)
+    slow.plot(
+        t[middle // 2 :] + 1,
+        0.4 * predicted[middle // 2 :],
+        color="gray",
+        ls="--",
+        lw=0.9,
+    )
     worst = newtons[epsilon].amax(dim=1).clamp_min(1e-16)
-    fast.plot(worst[: int((worst > 1e-14).sum()) + 1], color=colour, ls=style, lw=2, marker="o", ms=3)
-slow.set(xscale="log", yscale="log", ylim=(1e-13, 3), xlabel="iterations", ylabel="error of the marginals")
+    fast.plot(
+        worst[: int((worst > 1e-14).sum()) + 1],
+        color=colour,
+        ls=style,
+        lw=2,
+        marker="o",
+        ms=3,
+    )
+slow.set(
+    xscale="log",
+    yscale="log",
+    ylim=(1e-13, 3),
+    xlabel="iterations",
+    ylabel="error of the marginals",
+)
 fast.set(xlabel="Newton steps")
 slow.legend(frameon=False, loc="lower left", fontsize=9)
 for axes in (slow, fast):
@@ -748,7 +874,9 @@ def divergence(x):
 by_envelope = gradient(divergence)
 moves = 1e-5 * torch.eye(x.numel(), dtype=torch.float64).view(-1, *x.shape[1:])
 others = y.expand(len(moves), -1, -1)
-ahead, behind = (sinkhorn_divergence(x + s * moves, others, epsilon=0.05) for s in (1, -1))
+ahead, behind = (
+    sinkhorn_divergence(x + s * moves, others, epsilon=0.05) for s in (1, -1)
+)
 differences = ((ahead - behind) / 2e-5).view_as(x)
 assert_close(by_envelope, differences, rtol=1e-4, atol=1e-7)
 
@@ -762,7 +890,9 @@ for steps in (5, 20, 100, 500):
     found_here = gradient(lambda leaf, steps=steps: unrolled(leaf, steps))
     spent = time.process_time() - begin
     off[steps] = float((found_here - differences).norm() / differences.norm())
-    rows.append([f"{steps} iterations unrolled", f"{off[steps]:.0e}", f"{1e3 * spent:.0f} ms"])
+    rows.append(
+        [f"{steps} iterations unrolled", f"{off[steps]:.0e}", f"{1e3 * spent:.0f} ms"]
+    )
 begin = time.process_time()
 gradient(divergence)
 spent = time.process_time() - begin
@@ -774,7 +904,9 @@ rows.append(
     ]
 )
 glue(
-    "tab-11-gradient", Markdown(markdown_table(["", "relative error", "processor time"], rows)), display=False
+    "tab-11-gradient",
+    Markdown(markdown_table(["", "relative error", "processor time"], rows)),
+    display=False,
 )
 assert off[500] < off[5]
 
@@ -820,7 +952,12 @@ classes = torch.arange(24) // 4
 exact_loss = WassersteinTripletLoss(margin=0.2, exact=True)(images, classes)
 losses = {
     name: torch.stack(
-        [WassersteinTripletLoss(margin=0.2, epsilon=e, debias=debias)(images, classes) for e in generous]
+        [
+            WassersteinTripletLoss(margin=0.2, epsilon=e, debias=debias)(
+                images, classes
+            )
+            for e in generous
+        ]
     )
     for name, debias in (("debiased", True), ("not debiased", False))
 }
@@ -831,7 +968,9 @@ true_distance = pairwise_exact_transport_cost(images, images)[pairs]
 errors = {"debiased": [], "not debiased": []}
 for epsilon in generous:
     for name, debias in (("debiased", True), ("not debiased", False)):
-        found_here = pairwise_sinkhorn_divergence(images, images, epsilon=epsilon, debias=debias)[pairs]
+        found_here = pairwise_sinkhorn_divergence(
+            images, images, epsilon=epsilon, debias=debias
+        )[pairs]
         errors[name].append((found_here - true_distance).abs().max())
         assert errors[name][-1] <= epsilon * math.log(16) + 1e-9
 assert_close(losses["debiased"][0], exact_loss, rtol=0.02, atol=1e-4)
@@ -839,7 +978,9 @@ assert_close(losses["debiased"][0], exact_loss, rtol=0.02, atol=1e-4)
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Left: the W-triplet loss of one batch of 24 images against the strength of the regularisation; the dotted line is the loss with exact transport. Right: the largest error of the distance among all pairs of the batch; the gray line is the bound of the theorem.", "name": "fig-11-limit"}, "image": {"alt": "Left, two curves that run into a dotted line at the left end. Right, two curves below a straight gray line on logarithmic scales, the debiased one far below at small strengths."}}
 figure = new_figure(7.6, 2.9)
 loss_axes, error_axes = figure.subplots(1, 2)
-for (name, loss), colour, style in zip(losses.items(), (BLUE, VERMILION), ("-", "--"), strict=True):
+for (name, loss), colour, style in zip(
+    losses.items(), (BLUE, VERMILION), ("-", "--"), strict=True
+):
     loss_axes.semilogx(generous, loss, color=colour, ls=style, lw=2, label=name)
     error_axes.loglog(generous, errors[name], color=colour, ls=style, lw=2, label=name)
 loss_axes.axhline(exact_loss, color="black", lw=1, ls=":")
@@ -857,7 +998,11 @@ glue("11-exact-loss", f"{float(exact_loss):.4f}", display=False)
 glue("11-near-loss", f"{float(losses['debiased'][at]):.4f}", display=False)
 glue("11-near-strength", f"{generous[at]:.3f}", display=False)
 glue("11-wide-loss", f"{float(losses['debiased'][-1]):.4f}", display=False)
-glue("11-bias-ratio", f"{float(errors['not debiased'][0] / errors['debiased'][0]):.0f}", display=False)
+glue(
+    "11-bias-ratio",
+    f"{float(errors['not debiased'][0] / errors['debiased'][0]):.0f}",
+    display=False,
+)
 own = sinkhorn_divergence(images, images, epsilon=0.05, debias=False)
 glue("11-own-mean", f"{float(own.mean()):.3f}", display=False)
 glue("11-own-spread", f"{float(own.std()):.1g}", display=False)
@@ -953,7 +1098,11 @@ glue("11-printed-wide", f"{printed_median[2.0]:.2f}", display=False)
 # %%
 from retrieval_geometry.experiments import load_or_run
 
-from retrieval_geometry.experiments.comparisons import against_each, difference, transport_sides
+from retrieval_geometry.experiments.comparisons import (
+    against_each,
+    difference,
+    transport_sides,
+)
 
 settings = {"profile": profile, "data_root": data_root, "device": device, "seed": seed}
 ablations = load_or_run("wasserstein-ablations", **settings)
@@ -966,7 +1115,14 @@ rows = []
 for entry in ablations.methods:
     gap = gaps.get(entry.method)
     cells = [gap[metric].numbers for metric in ("R@1", "AP@R")] if gap else ["", ""]
-    rows.append([entry.label, format_metric(entry.metrics["R@1"]), *cells, f"{entry.seconds_training:.0f}"])
+    rows.append(
+        [
+            entry.label,
+            format_metric(entry.metrics["R@1"]),
+            *cells,
+            f"{entry.seconds_training:.0f}",
+        ]
+    )
 header = ["W-triplet with", "R@1", "R@1 minus base", "AP@R minus base", "seconds"]
 glue("tab-11-ablations", Markdown(markdown_table(header, rows)), display=False)
 glue("tab-11-provenance", Markdown(provenance_table(ablations)), display=False)
@@ -987,9 +1143,17 @@ def words(names):
 worse, better = decided("R@1")
 glue("11-worse", words(worse), display=False)
 glue("11-better", words(better), display=False)
-glue("11-open", words([name for name in gaps if name not in worse + better]), display=False)
+glue(
+    "11-open",
+    words([name for name in gaps if name not in worse + better]),
+    display=False,
+)
 similar = ("exact", "biased", "epsilon-0.01")
-glue("11-told-apart", words([name for name in similar if name in worse + better]), display=False)
+glue(
+    "11-told-apart",
+    words([name for name in similar if name in worse + better]),
+    display=False,
+)
 glue("11-classes", len(ablations.groups.sizes), display=False)
 for name in ("biased", "epsilon-0.5", "exact", "points-1", "points-4"):
     glue(f"11-gap-{name}", gaps[name]["R@1"].numbers, display=False)
@@ -1036,7 +1200,11 @@ for name in transport.by_transport:
         gap = difference(*ways, metric, at_once=4)
         test_time.setdefault(name, gap)
         rows.append(
-            [f"{bench[name].label}, {metric}", *(f"{way.means.mean:.3f}" for way in ways), gap.numbers]
+            [
+                f"{bench[name].label}, {metric}",
+                *(f"{way.means.mean:.3f}" for way in ways),
+                gap.numbers,
+            ]
         )
 header = ["", "by transport", "by the mean", "difference"]
 glue("tab-11-test-time", Markdown(markdown_table(header, rows)), display=False)
@@ -1072,9 +1240,14 @@ train(rival, PooledMeasure(WassersteinTripletLoss(margin=0.2), 1), learnt, confi
 found["rival"] = both_ways(embed(rival, unseen).double())
 
 # %% tags=["remove-input"]
-names = {"before": "nothing", "rival": "the triplet loss on means", "after": "W-triplet"}
+names = {
+    "before": "nothing",
+    "rival": "the triplet loss on means",
+    "after": "W-triplet",
+}
 by_class = {
-    when: [GroupMeans.of(right, unseen.labels[asked]) for right in pair] for when, pair in found.items()
+    when: [GroupMeans.of(right, unseen.labels[asked]) for right in pair]
+    for when, pair in found.items()
 }
 rows = []
 for when, name in names.items():
@@ -1087,7 +1260,11 @@ with_loss = mean_difference(by_class["after"][0], by_class["rival"][0])
 crossed = mean_difference(by_class["after"][0], by_class["rival"][1])
 of_rival = mean_difference(*by_class["rival"])
 for name, gap in (("loss", with_loss), ("crossed", crossed), ("rival", of_rival)):
-    glue(f"11-control-{name}", f"{gap.value:+.2f} [{gap.low:+.2f}, {gap.high:+.2f}]", display=False)
+    glue(
+        f"11-control-{name}",
+        f"{gap.value:+.2f} [{gap.low:+.2f}, {gap.high:+.2f}]",
+        display=False,
+    )
 glue(
     "11-control-verdict",
     "earns part of the lead itself"
@@ -1130,7 +1307,9 @@ rows = []
 for name in TABLE1["CUB-200-2011"]:
     printed = [f"{TABLE1[data][name]['R@1']:.3f}" for data in TABLE1]
     lead = leads[name]["R@1"].numbers if name in leads else ""
-    rows.append([bench[name].label, *printed, format_metric(bench[name].metrics["R@1"]), lead])
+    rows.append(
+        [bench[name].label, *printed, format_metric(bench[name].metrics["R@1"]), lead]
+    )
 header = ["loss", "CUB, paper", "SOP, paper", "ours", "W-triplet minus it, ours"]
 glue("tab-11-table1", Markdown(markdown_table(header, rows)), display=False)
 here = [claim for claim in CLAIMS if set(claim.needs) <= {"learning-bench"}]
@@ -1139,11 +1318,16 @@ verdicts = check_all(here, {"learning-bench": bench}, profile)
 glue("tab-11-claims", Markdown(claims_table(verdicts)), display=False)
 
 # %% tags=["remove-cell"]
-by_id = {row.claim.id.removeprefix("wasserstein-dml-"): str(row.verdict) for row in verdicts}
+by_id = {
+    row.claim.id.removeprefix("wasserstein-dml-"): str(row.verdict) for row in verdicts
+}
 for name in ("time", "w-triplet-best", "w-triplet-triplet"):
     glue(f"11-verdict-{name}", by_id[name], display=False)
 ten = list(TABLE1["CUB-200-2011"])
-standing = sorted(ten, key=lambda name: -bench[name].metrics["R@1"].value).index("w-triplet") + 1
+standing = (
+    sorted(ten, key=lambda name: -bench[name].metrics["R@1"].value).index("w-triplet")
+    + 1
+)
 glue("11-standing", standing, display=False)
 glue("11-bench-data", bench.dataset.name, display=False)
 

@@ -18,7 +18,7 @@ def turned_covariance(angle: float, wide: float, narrow: float) -> torch.Tensor:
 
 
 def random_gaussians(n: int, dim: int, generator: torch.Generator) -> Gaussian:
-    """``n`` Gaussians of full rank in ``dim`` dimensions: normal means, Wishart covariances of random size."""
+    """``n`` Gaussians of full rank in ``dim`` dimensions: normal means, Wishart covariances of any size."""
     mean = torch.randn(n, dim, generator=generator)
     factor = torch.randn(n, dim, 2 * dim, generator=generator)
     size = torch.randn(n, 1, 1, generator=generator).exp() / (2 * dim)
