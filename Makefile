@@ -10,6 +10,8 @@ PORT ?= 8000
 THREADS ?= 1
 # Recipes read settings from the environment, in quotes: no shell takes them apart.
 export PROFILE DATA_ROOT DEVICE SEED PORT THREADS
+# Images of containers often set it. Each process would compile all libraries anew: uv leaves them as text.
+unexport PYTHONDONTWRITEBYTECODE
 ifneq ($(words $(VENV)),1)
 $(error VENV must be one path without spaces, not "$(VENV)")
 endif

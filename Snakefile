@@ -11,6 +11,7 @@ from pathlib import Path
 from retrieval_geometry._sources import Sources
 from retrieval_geometry.book.graph import PAGES, SETTINGS, experiments_of, result_of
 from retrieval_geometry.book.project import Project
+from retrieval_geometry.experiments.registry import find
 
 project, sources = Project.find(Path(workflow.basedir)), Sources()
 chapters = project.chapter_names()
@@ -29,10 +30,17 @@ def made(path):
 
 
 def experiment_inputs(wildcards):
-    """What is made first, if both are: these experiments change one thing of models of the comparison."""
-    first, own = result_of("learning-bench", profile), result_of(wildcards.experiment, profile)
-    after = wildcards.experiment.startswith(("wasserstein-", "rankmi-"))
-    return [first] if after and (again is None or {first, own} <= set(again)) else []
+    """What is made first, if both are: an experiment goes on from what those that it needs have kept."""
+    own = result_of(wildcards.experiment, profile)
+    first = [result_of(name, profile) for name in find(wildcards.experiment).needs]
+    return [path for path in first if again is None or {path, own} <= set(again)]
+
+
+def parts_of(wildcards):
+    """As many parts as there are cores, if the experiment is made: each keeps a share of the work."""
+    name, n = wildcards.experiment, workflow.cores
+    wanted = find(name).parts and n > 1 and result_of(name, profile) in (again or ())
+    return [f"build/parts/{name}/{number}-{n}" for number in range(1, n + 1)] if wanted else []
 
 
 def chapter_inputs(wildcards):
@@ -49,8 +57,18 @@ rule book:
     default_target: True
 
 
-rule experiment:
+rule part:
     input: experiment_inputs
+    output: temp(touch("build/parts/{experiment}/{number}-{of}"))
+    params: settings=lambda wildcards: arguments
+    threads: 1
+    priority: 1
+    message: "running part {wildcards.number} of {wildcards.of} of {wildcards.experiment}"
+    shell: "{python:q} -m retrieval_geometry run {wildcards.experiment:q} {params.settings} --part {wildcards.number}/{wildcards.of}"
+
+
+rule experiment:
+    input: experiment_inputs, parts_of
     output: "build/results/{experiment}-" + profile + ".json"
     params: settings=lambda wildcards: arguments  # a function: braces in it are left alone
     # One thread a job: small matrices gain nothing from more, and jobs side by side use the cores.
@@ -73,6 +91,7 @@ rule html:
     input: html_inputs
     # Snakemake removes the output of a job that fails: a stamp, so that the pages of the last good build stay.
     output: PAGES
+    params: settings=lambda wildcards: arguments
     threads: workflow.cores
     message: "building the HTML pages"
-    shell: "{python:q} -m retrieval_geometry.book html"
+    shell: "{python:q} -m retrieval_geometry.book html {params.settings}"

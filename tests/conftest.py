@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import matplotlib
 
@@ -12,6 +13,14 @@ for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
     os.environ.setdefault(variable, "1")
 
 import pytest  # noqa: E402
+
+from retrieval_geometry._folders import CACHE  # noqa: E402
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Outside a checkout, results and caches go to a fresh folder."""
+    monkeypatch.setenv(CACHE, str(tmp_path / "kept"))
 
 
 @pytest.fixture(autouse=True)

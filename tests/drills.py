@@ -225,7 +225,7 @@ def prepare(root: Path, folder: Path, dice: random.Random) -> Drill:
     project = small_book(root)
     code = (
         "import time\n\nfrom retrieval_geometry.experiments import load_or_run\n\ntime.sleep(1)\n"
-        "result = load_or_run('small', profile, data_root, device, seed)\n"
+        "result = load_or_run('small', profile=profile, data_root=data_root, device=device, seed=seed)\n"
         "print([method.metrics for method in result.methods])"
     )
     write_chapter(project, "02_second", code)

@@ -18,7 +18,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from retrieval_geometry.experiments import EXPERIMENTS, claims
+from retrieval_geometry.experiments import claims, experiments
 from retrieval_geometry.reporting.claims import Verdict, check_all
 from retrieval_geometry.reporting.results import Result
 
@@ -67,11 +67,11 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--short", action="store_true", help="the tests most at risk, and no experiment")
     parser.add_argument("--settings", nargs="*", choices=list(SETTINGS), help=f"beside {PLAIN}: all")
     parser.add_argument("--tests", nargs="*", help="arguments of pytest; none runs no test")
-    parser.add_argument("--experiments", nargs="*", choices=list(EXPERIMENTS), help="none runs none")
+    parser.add_argument("--experiments", nargs="*", choices=list(experiments()), help="none runs none")
     parser.add_argument("--workers", default="auto", help="processes of pytest (0: no further one)")
     options = parser.parse_args(arguments)
     short = {"settings": SHORT, "tests": [f"tests/{name}" for name in AT_RISK], "experiments": ()}
-    long = {"settings": tuple(SETTINGS), "tests": ["tests"], "experiments": tuple(EXPERIMENTS)}
+    long = {"settings": tuple(SETTINGS), "tests": ["tests"], "experiments": tuple(experiments())}
     for name, value in (short if options.short else long).items():
         if getattr(options, name) is None:
             setattr(options, name, value)

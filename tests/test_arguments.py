@@ -45,7 +45,7 @@ from retrieval_geometry.image_models import (
     smt_covariance,
 )
 from retrieval_geometry.losses import baseline_loss
-from retrieval_geometry.losses.as_printed import distances_as_printed
+from retrieval_geometry.papers.rankmi.as_printed import distances_as_printed
 from retrieval_geometry.training import TrainingConfig
 from retrieval_geometry.training import _run as run_module
 

@@ -52,6 +52,16 @@ def test_settings_reach_the_build_as_they_are(checkout: Path) -> None:
     assert not list(checkout.rglob("X"))
 
 
+def test_compiled_modules_are_kept_whatever_the_container_says(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (checkout / ".venv" / ".ready-auto").touch()
+    program = checkout / ".venv" / "bin" / "python"
+    program.write_text('#!/bin/sh\necho "${PYTHONDONTWRITEBYTECODE-unset}" > words\n')
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    assert _make(checkout, "book")[1] == ["unset"]
+
+
 def test_everything_else_runs_there(checkout: Path) -> None:
     done, words = _make(checkout, "setup", "PYTHON=.venv/bin/python")
     assert done.returncode == 0, done.stderr

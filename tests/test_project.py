@@ -12,7 +12,18 @@ ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "src" / "retrieval_geometry"
 # A module may import from its own layer and from those before it.
 LAYERS = [
-    {"_check", "_compiled", "_covariances", "_files", "_sealed", "_sources", "_text", "_threads"},
+    {
+        "_check",
+        "_compiled",
+        "_cost",
+        "_covariances",
+        "_files",
+        "_folders",
+        "_sealed",
+        "_sources",
+        "_text",
+        "_threads",
+    },
     {"datasets", "image_models", "features"},
     {"distances"},
     {"losses", "coresets", "projections"},
@@ -20,6 +31,7 @@ LAYERS = [
     {"evaluation"},
     {"reporting"},
     {"experiments"},
+    {"papers", "own_pictures"},
     {"page", "book", "cli", "__main__"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
@@ -49,6 +61,14 @@ def test_layers_are_respected(path: Path) -> None:
     assert not above, f"{path.name} imports from later layers: {above}"
     if _layer(path) in {"distances", "image_models"}:
         assert "datasets" not in _imported_layers(path)
+
+
+def test_papers_do_not_import_each_other() -> None:
+    """What two of them need is in ``experiments``."""
+    for folder in (path for path in (SOURCE / "papers").iterdir() if path.is_dir()):
+        for path in folder.glob("*.py"):
+            found = set(re.findall(r"retrieval_geometry\.papers\.(\w+)", path.read_text()))
+            assert found <= {folder.name}, path
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(SOURCE)))

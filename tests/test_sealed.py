@@ -16,7 +16,6 @@ from pytorch_metric_learning.losses import TripletMarginLoss
 from retrieval_geometry._files import replacing
 from retrieval_geometry._sealed import Kind, json_digest, parse_json
 from retrieval_geometry.distances import GalleryIndex
-from retrieval_geometry.experiments import checkpoints
 from retrieval_geometry.experiments.checkpoints import Checkpoints, Part
 from retrieval_geometry.features import extract_descriptors, load_backbone
 from retrieval_geometry.reporting import MethodResult, Result, ResultError, load_all, load_recorded
@@ -126,11 +125,8 @@ def test_damaged_descriptors_are_computed_again(
     assert capsys.readouterr().err == ""
 
 
-def test_damaged_parts_of_a_run_are_made_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(checkpoints, "results_dir", lambda: tmp_path / "results")
-    kept = Checkpoints(train, run=1)
+def test_damaged_parts_of_a_run_are_made_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    kept = Checkpoints(tmp_path, train, run=1)
     part = Part(MethodResult("m", "M", {}, 0.1), ((1, 2), (0, 2)), 0.5)
     kept.put("one", part)
     kept.put("other", part)
@@ -163,7 +159,7 @@ def test_no_damaged_recorded_result_is_shown(name: str, checkout: Path) -> None:
 
 
 def test_a_damaged_choice_of_hyper_parameters_is_no_missing_one(checkout: Path) -> None:
-    from retrieval_geometry.experiments.learning import chosen_values
+    from retrieval_geometry.experiments.learning.chosen import chosen_values
 
     middle = chosen_values()
     path = checkout / "book" / "results" / "learning-tuning-quick.json"

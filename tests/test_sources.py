@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from retrieval_geometry._sources import Sources
-from retrieval_geometry.experiments import EXPERIMENTS
+from retrieval_geometry.experiments import experiments, papers
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "src" / "retrieval_geometry"
@@ -231,10 +231,8 @@ for target in sys.argv[2:]:
 @pytest.mark.slow
 def test_the_static_closure_is_what_python_imports() -> None:
     sources = Sources()
-    modules = sorted({experiment.module for experiment in EXPERIMENTS.values()})
-    modules += [
-        f"retrieval_geometry.experiments.{name}_claims" for name in ("geometric", "wasserstein", "rankmi")
-    ]
+    modules = sorted({experiment.module for experiment in experiments().values()})
+    modules += [f"{paper.package}.claims" for paper in papers().values()]
     targets = {name: sources.file(name) for name in modules} | {str(path): path for path in CHAPTERS}
     found = subprocess.run(
         [sys.executable, "-c", LOOK, str(SOURCE), *targets], text=True, stdout=subprocess.PIPE, check=True

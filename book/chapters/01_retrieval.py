@@ -154,12 +154,12 @@ page.table("photographs", header, rows, words=4)
 # compare the averages by Euclidean distance.
 
 # %%
-from retrieval_geometry.experiments.data import cache_folder, load_setting
 from retrieval_geometry.features import extract_descriptors, load_backbone
+from retrieval_geometry.papers.geometric.data import load_setting
 
-setting = load_setting(profile, data_root, seed)
+setting = load_setting(page.context)
 backbone = load_backbone(**setting.backbone, device=device)
-x = extract_descriptors(images, backbone, progress=False, cache=cache_folder())
+x = extract_descriptors(images, backbone, progress=False, cache=page.context.descriptors)
 means = x.mean(dim=1)
 distance = torch.cdist(means, means)
 x.shape, distance.shape

@@ -241,12 +241,12 @@ factor.shape
 # what a network has learnt; in the others it is the network of the experiments.
 
 # %%
-from retrieval_geometry.experiments.data import load_setting
+from retrieval_geometry.papers.geometric.data import load_setting
 
 if profile == "quick":
     network = load_backbone("squeezenet1_1", weights="random", device=device)
 else:
-    backbone = load_setting(profile, data_root, seed).backbone
+    backbone = load_setting(page.context).backbone
     network = load_backbone(**backbone, device=device)
 positions = [images.ids.index(name) for name in ("motorcycle/10", "brick/03")]
 pair = images.subset(positions)

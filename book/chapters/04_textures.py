@@ -47,8 +47,8 @@ seed = 0
 # a small file that holds every number below, with the data, the versions and the machine that made it.
 
 # %%
-from retrieval_geometry.experiments.geometric_claims import CLAIMS
-from retrieval_geometry.experiments.geometric_paper import TABLE1
+from retrieval_geometry.papers.geometric.claims import CLAIMS
+from retrieval_geometry.papers.geometric.printed import TABLE1
 from retrieval_geometry.page import Page
 from retrieval_geometry.reporting import figures, tables
 from retrieval_geometry.reporting.tables import format_interval
@@ -145,10 +145,10 @@ figures.precision_curves(recorded, seven)
 # not let us show its images.)
 
 # %% mystnb={"figure": {"caption": "One query and its ten nearest images under each method, in order. Blue, solid: same class; orange, dashed, crossed: another class.", "name": "fig-04-gallery"}, "image": {"alt": "Seven rows of ten retrieved patches each, framed by whether they belong to the query's class."}}
-from retrieval_geometry.experiments.data import load_setting
+from retrieval_geometry.papers.geometric.data import load_setting
 from retrieval_geometry.reporting.gallery import gallery
 
-images = load_setting(profile, data_root, seed).images
+images = load_setting(page.context).images
 page.figure_from("gallery", result)
 gallery(result, images, query=2, methods=seven)
 

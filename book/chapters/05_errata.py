@@ -218,7 +218,7 @@ figure
 # exceeds the truth by $\log L$.
 
 # %%
-from retrieval_geometry.distances.as_printed import (
+from retrieval_geometry.papers.geometric.as_printed import (
     cross_entropy_bound,
     cross_entropy_bound_as_printed,
 )

@@ -20,8 +20,8 @@
 #   dimensions save;
 # - how to return the exact ten nearest images while computing a few per cent of the distances: seven bounds, each with
 #   a proof of a few lines, each checked on this page;
-# - what all that comes to, measured against four other libraries ({numref}`tab-06-pairs` and {numref}`tab-06-search`),
-#   and what is left of the word "expensive".
+# - the times of all that beside four other libraries ({numref}`tab-06-pairs` and {numref}`tab-06-search`), and how much
+#   of the word "expensive" remains.
 #
 # **The question.** A query meets a database of 3,760 images, and each pair asks for a formula with matrices of
 # 512 × 512. What is the least amount of arithmetic that gives the same answer?
@@ -50,6 +50,7 @@ from retrieval_geometry.reporting.figures import OKABE_ITO, new_figure
 from retrieval_geometry.reporting.tables import format_seconds, provenance_table
 from retrieval_geometry.reporting.timing import seconds_of
 
+# %%
 torch.set_num_threads(1)
 torch.set_default_dtype(torch.float64)
 page = Page("06", profile=profile, data_root=data_root, device=device, seed=seed)
@@ -63,7 +64,7 @@ BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, BLACK = OKABE_ITO
 # multiplied by the number of pairs.
 
 # %%
-from retrieval_geometry.experiments.geometric_paper import TABLE1
+from retrieval_geometry.papers.geometric.printed import TABLE1
 
 METHODS = {
     "gmm-normal-kl": "GMM, normal KL",
@@ -74,11 +75,11 @@ METHODS = {
     "smt-wasserstein": "SMT, Wasserstein",
     "sift-bow-euclidean": "SIFT words, Euclidean",
 }
-printed = {name: TABLE1[name]["seconds"] for name in METHODS}
-QUERIES, DATABASE = 94, 3760
-pairs = QUERIES * DATABASE
 
 # %%
+QUERIES, DATABASE = 94, 3760
+pairs = QUERIES * DATABASE
+printed = {name: TABLE1[name]["seconds"] for name in METHODS}
 rows = [
     [METHODS[name], f"{seconds:g} s", f"{seconds * pairs / 3600:,.1f}"]
     for name, seconds in printed.items()
@@ -142,24 +143,25 @@ page.say(rate=rate / 1e9, eigen_price=price["eigenvalues and eigenvectors"] / un
 # eigendecomposition costs as much as {glue:text}`06-eigen-price:.0f` products ({numref}`tab-06-prices`). Three rules
 # follow, and the rest of the chapter applies them.
 #
-# 1. *What concerns one image is done once an image.* There are $P + Q$ images and $P \cdot Q$ pairs.
-# 2. *What concerns a pair becomes a product.* If a divergence is an inner product of something of $p$ with something of
+# 1. *Work on one image is done once an image.* There are $P + Q$ images and $P \cdot Q$ pairs.
+# 2. *Work on a pair becomes a product.* If a divergence is an inner product of something of $p$ with something of
 #    $q$, then all pairs are one matrix product.
-# 3. *What cannot be a product is not done*, except where it decides something.
+# 3. *All other work on a pair is left undone*, except where it decides something.
 #
 # Here are the images we try it on: all photo textures of the first chapter, described by the wavelet scattering, and
 # every twenty-second of them as a query.
 
 # %%
 from retrieval_geometry.datasets import photo_textures
-from retrieval_geometry.experiments.data import cache_folder
+from retrieval_geometry.experiments import RunContext
 from retrieval_geometry.features import extract_descriptors, load_backbone
 
 textures = photo_textures()
 backbone = load_backbone("scattering")
-x = extract_descriptors(
-    textures, backbone, progress=False, cache=cache_folder()
-).double()
+settings = {"progress": False, "cache": RunContext().descriptors}
+x = extract_descriptors(textures, backbone, **settings).double()
+
+# %%
 images = fit_gaussian(x)
 shrunk = fit_gaussian(x, shrinkage=0.05)
 asked = torch.arange(0, len(textures), 22)
@@ -209,7 +211,7 @@ x.shape, len(queries)
 
 # %%
 def augmented(g):
-    """Augmented moments and precisions of all images, flat: two matrices with a row for each."""
+    """Augmented moments and precisions of all images, flat: two matrices, a row for each."""
     precision = torch.cholesky_inverse(torch.linalg.cholesky(g.cov))
     mean, one = g.mean.unsqueeze(2), torch.ones(len(g), 1, 1, dtype=g.dtype)
     pull = precision @ mean
@@ -218,6 +220,7 @@ def augmented(g):
     return [torch.cat(rows, 1).flatten(1) for rows in zip(top, low, strict=True)]
 
 
+# %%
 def product_kl(p, q):
     (moment_p, precision_p), (moment_q, precision_q) = augmented(p), augmented(q)
     return (moment_p @ precision_q.mT + precision_p @ moment_q.mT - 2 * p.dim) / 4
@@ -246,9 +249,9 @@ assert_close(divergence, product_kl(shrunk_queries, shrunk), rtol=1e-6, atol=1e-
 #
 # There is one catch. $\langle M, R \rangle$ holds the squares of the means, and these depend on where the origin
 # happens to be. Descriptors after a ReLU are all positive: their means lie far out, and in single precision the squares
-# drown what we want to know. The cure costs nothing. KL does not change if all images pass through one common affine
-# map, so we may first move and whiten the average image. Behind that map $M = I + E$ and $R = J + F$ are nearer to the
-# identity ($J$ is the identity with a 0 in the corner), and
+# drown the differences that we want. The cure costs nothing. KL does not change if all images pass through one common
+# affine map, so we may first move and whiten the average image. Behind that map $M = I + E$ and $R = J + F$ are nearer
+# to the identity ($J$ is the identity with a 0 in the corner), and
 #
 # ```{math}
 # :label: eq-06-centred
@@ -260,20 +263,20 @@ assert_close(divergence, product_kl(shrunk_queries, shrunk), rtol=1e-6, atol=1e-
 
 # %%
 def single_precision_error(kl, offset):
-    """Largest error in single precision over the median, all means moved by some standard deviations."""
+    """Largest error over the median, all means moved by some standard deviations."""
     shift = offset * shrunk.cov.diagonal(dim1=1, dim2=2).mean().sqrt()
     rounded = Gaussian(shrunk.mean + shift, shrunk.cov).to(torch.float32)
-    exact = distances.symmetric_kl(
-        rounded[asked].to(torch.float64), rounded.to(torch.float64)
-    )
+    same = rounded.to(torch.float64)
+    exact = distances.symmetric_kl(same[asked], same)
     return (kl(rounded[asked], rounded) - exact).abs().max() / exact.median()
 
 
-offsets = (0, 3, 30)
-plain = {offset: single_precision_error(product_kl, offset) for offset in offsets}
-centred = {
-    offset: single_precision_error(distances.symmetric_kl, offset) for offset in offsets
-}
+def errors_of(kl):
+    return {offset: single_precision_error(kl, offset) for offset in (0, 3, 30)}
+
+
+# %%
+plain, centred = errors_of(product_kl), errors_of(distances.symmetric_kl)
 assert plain[30] > 10 * centred[30]
 
 # %% tags=["remove-cell"]
@@ -287,9 +290,8 @@ page.say(
 # The largest error over all pairs of patches, relative to the median divergence, is {glue:text}`06-kl-plain-0` for the
 # plain product in single precision as the patches are, {glue:text}`06-kl-plain-3` if all descriptors are moved by three
 # standard deviations, and {glue:text}`06-kl-plain-30` at thirty. For the package it is {glue:text}`06-kl-centred-0`,
-# {glue:text}`06-kl-centred-3` and {glue:text}`06-kl-centred-30`. What a common map cannot do is to bring images
-# together that *are* far apart: patches of different photographs are, and that is where the package's own error comes
-# from.
+# {glue:text}`06-kl-centred-3` and {glue:text}`06-kl-centred-30`. A common map cannot bring images together that *are*
+# far apart. Patches of different photographs are, and the package's own error comes from them.
 #
 # Graphics processors multiply faster if they may round the numbers first: to 10 bits behind the leading one (TF32) or
 # to 7 (bfloat16), with sums in single precision. Do the products of KL stand that? Here the deviations $E$ and $F$ are
@@ -332,19 +334,16 @@ assert_close(rounded_kl(52), divergence, rtol=1e-6, atol=1e-6 * float(scale))
 not_itself = torch.zeros_like(divergence)
 not_itself[torch.arange(len(asked)), asked] = torch.inf
 nearest = (divergence + not_itself).argmin(1)
+
+# %%
 rows = []
 for name, bits in (("single", 23), ("TF32", 10), ("bfloat16", 7)):
     found = rounded_kl(bits)
     worst = ((found - divergence).abs() / scale).max()
     changed = ((found + not_itself).argmin(1) != nearest).double().mean()
     rows.append([name, str(bits), f"{worst:.0e}", f"{100 * changed:.0f} %"])
-header = [
-    "Rounded to",
-    "bits",
-    "largest error over the median",
-    "another nearest image",
-]
-page.table("bits", header, rows)
+header = ["Rounded to", "bits", "largest error over the median"]
+page.table("bits", [*header, "another nearest image"], rows)
 
 # %% [markdown]
 # ````{table} The symmetric divergence with rounded factors: the largest error, and for how many queries the nearest image becomes another one.
@@ -372,14 +371,14 @@ page.table("bits", header, rows)
 # ```
 #
 # The vectors have $2D$ numbers. One product of the $K$ rows $\varphi_a$ with *all* columns $\psi_b$ of *all* images
-# gives every exponent of the paper's eq. 10. What remains is $\log \sum_b \omega_b e^{\dots}$, which costs one
+# gives every exponent of the paper's eq. 10. The rest, $\log \sum_b \omega_b e^{\dots}$, costs one
 # exponential for each pair of components. It is done in blocks small enough to stay in the processor's cache: otherwise
 # the exponentials wait for memory.
 
 
 # %%
 def cross_term(p, q):
-    """Sum over a of weight times log sum over b of eq. 10: what all pairs of components need."""
+    """Sum over a of weight times log sum over b of eq. 10, for all pairs of mixtures."""
     phi = torch.cat([p.variances + p.means**2, p.means], 2)
     psi = torch.cat([-0.5 / q.variances, q.means / q.variances], 2)
     offset = q.weights.log() - (q.means**2 / q.variances + q.variances.log()).sum(2) / 2
@@ -388,6 +387,7 @@ def cross_term(p, q):
     return (p.weights[:, None] * inner).sum(2)
 
 
+# %%
 mixtures = fit_mixture(x[asked[:6]], n_components=4)
 both = cross_term(mixtures, mixtures)
 own = both.diagonal()
@@ -430,19 +430,14 @@ page.say(vkl_flops=8 * 64**2 * 512 / 1e6, vkl_ratio=8 * 64**2 * 512 / (2 * 513 *
 # precision is lost. In double precision that is harmless ($10^{-8}$ of the largest). In single precision it is not.
 
 # %%
-few = fit_gaussian(x[:, :40])  # 40 of the 144 descriptors: fewer than the 87 dimensions
+few = fit_gaussian(x[:, :40])  # of 144 descriptors: fewer than the 87 dimensions
 product = few.factor[0].mT @ few.factor[200]
 exact = torch.linalg.svdvals(product).sum()
 direct = torch.linalg.svdvals(product.float()).sum()
 gram = product.float() @ product.float().mT
 squared = torch.linalg.eigvalsh(gram).clamp_min(0).sqrt().sum()
-errors = {
-    name: abs(found - exact) / exact
-    for name, found in (("direct", direct), ("squared", squared))
-}
-page.say(
-    thin=(512 / 169) ** 3, **{name: f"{error:.0e}" for name, error in errors.items()}
-)
+direct, squared = (f"{abs(found - exact) / exact:.0e}" for found in (direct, squared))
+page.say(thin=(512 / 169) ** 3, direct=direct, squared=squared)
 
 # %% [markdown]
 # Relative to $F$, singular values in single precision are wrong by {glue:text}`06-direct`, the Gram matrix in single
@@ -475,7 +470,7 @@ assert_close(distances.wasserstein2_squared(*pair)[0, 0], naive_w2(*pair))
 #
 # The affine-invariant distance (eq. 14) asks for the eigenvalues of $\Sigma_p^{-1} \Sigma_q$. With a Cholesky factor
 # $\Sigma_p = L L^\top$ they are those of the symmetric $L^{-1} \Sigma_q L^{-\top}$. The inverse of $L$ concerns one
-# image. What is left for the pair is two products and the eigenvalues: nothing in the formula lets us avoid them.
+# image. Two products and the eigenvalues are left for the pair: nothing in the formula lets us avoid them.
 # Stein's divergence, which the paper proposes for this reason, needs only $\log |\Sigma_p + \Sigma_q|$, one Cholesky
 # factor for a pair.
 
@@ -484,28 +479,22 @@ assert_close(distances.wasserstein2_squared(*pair)[0, 0], naive_w2(*pair))
 def naive_affine_invariant(p, q):
     values, vectors = torch.linalg.eigh(p.cov[0])
     whitener = (vectors * values.rsqrt()) @ vectors.mT
-    return (
-        torch.linalg.eigvalsh(whitener @ q.cov[0] @ whitener)
-        .log()
-        .square()
-        .sum()
-        .sqrt()
-    )
+    eigenvalues = torch.linalg.eigvalsh(whitener @ q.cov[0] @ whitener)
+    return eigenvalues.log().square().sum().sqrt()
 
 
 def naive_kl(p, q):
-    precisions = [
-        torch.cholesky_inverse(torch.linalg.cholesky(g.cov[0])) for g in (p, q)
-    ]
-    traces = (precisions[0] * q.cov[0]).sum() + (precisions[1] * p.cov[0]).sum()
+    factors = (torch.linalg.cholesky(g.cov[0]) for g in (p, q))
+    of_p, of_q = (torch.cholesky_inverse(factor) for factor in factors)
+    spread = (of_p * q.cov[0]).sum() + (of_q * p.cov[0]).sum()
     shift = p.mean[0] - q.mean[0]
-    return (traces - 2 * p.dim + shift @ (precisions[0] + precisions[1]) @ shift) / 4
+    return (spread - 2 * p.dim + shift @ (of_p + of_q) @ shift) / 4
 
 
+# %%
+riemann, w2 = distances.affine_invariant_distance, distances.wasserstein2_squared
 pair = shrunk[0], shrunk[200]
-assert_close(
-    distances.affine_invariant_distance(*pair)[0, 0], naive_affine_invariant(*pair)
-)
+assert_close(riemann(*pair)[0, 0], naive_affine_invariant(*pair))
 assert_close(distances.symmetric_kl(*pair)[0, 0], naive_kl(*pair), rtol=1e-6, atol=1e-6)
 
 # %% [markdown]
@@ -514,7 +503,6 @@ assert_close(distances.symmetric_kl(*pair)[0, 0], naive_kl(*pair), rtol=1e-6, at
 
 # %%
 full = Gaussian(images.mean, images.cov)  # without its factor
-riemann, w2 = distances.affine_invariant_distance, distances.wasserstein2_squared
 trials = {
     "symmetric KL": (naive_kl, distances.symmetric_kl, shrunk),
     "2-Wasserstein, full rank": (naive_w2, w2, full),
@@ -523,6 +511,7 @@ trials = {
 }
 
 
+# %%
 def one_by_one(naive, g):
     return [naive(g[0], g[j]) for j in (50, 150, 250)]
 
@@ -713,7 +702,7 @@ check_bound("ordered spectra", ordered_spectra(queries, images))
 # (In quantum information this is Alberti's theorem {cite:p}`c06-alberti1983note`.)
 #
 # Every $Y$ gives a bound, and for a fixed $Y$ it is a product: $\tr (Y B)$ is an inner product of $Y$ with the
-# covariance of a database image. Choosing $Y$ is choosing what we pretend about the pair. $Y = I$ is eq.
+# covariance of a database image. To choose $Y$ is to guess something about the pair. $Y = I$ is eq.
 # {eq}`eq-06-trace`. If $Y$ is diagonal in some basis, in which the variances are $a_i$ and $b_i$, the best choice
 # $y_i = \sqrt{a_i / b_i}$ gives the *pinching* bound
 #
@@ -749,9 +738,7 @@ def dual(p, q):
     whitener, half = (axes * values.rsqrt()) @ axes.mT, root(average)
     rows = []
     for cov in p.cov:
-        y = (
-            whitener @ root(half @ cov @ half) @ whitener
-        )  # takes the average to the query
+        y = whitener @ root(half @ cov @ half) @ whitener
         y = y + 1e-6 * y.diagonal().mean() * identity
         weight = torch.cholesky_solve(cov, torch.linalg.cholesky(y)).trace()
         rows.append((weight * (q.cov.flatten(1) @ y.flatten())).sqrt())
@@ -798,20 +785,18 @@ check_bound("dual", dual(queries, images))
 
 # %%
 seen = torch.ones(images.dim).index_fill(0, torch.arange(30), 0)
-blind = Gaussian(
-    images.mean, seen[:, None] * images.cov * seen
-)  # 30 channels are empty
+blind = Gaussian(images.mean, seen[:, None] * images.cov * seen)
 average = blind.cov.mean(0)
-assert average[:30].abs().max() == 0
+assert average[:30].abs().max() == 0  # 30 channels are empty
 regular = average + 1e-12 * average.trace() * torch.eye(images.dim)
 
 
+# %%
 def with_positive_weights(factor, q):
     """The bound of one query, of which a factor is given."""
     columns = factor @ torch.linalg.eigh(factor.mT @ regular @ factor).eigenvectors
-    columns = columns[
-        :, columns.norm(dim=0) > 1e-9 * columns.norm()
-    ]  # the others have no length
+    long_enough = columns.norm(dim=0) > 1e-9 * columns.norm()
+    columns = columns[:, long_enough]
     weights = (columns * (regular @ columns)).sum(0).sqrt()
     y = (columns / weights) @ columns.mT
     return (weights.sum() * (q.cov.flatten(1) @ y.flatten())).sqrt()
@@ -902,8 +887,8 @@ check_bound("super-fidelity", super_fidelity(queries, images))
 # ### Rounding
 #
 # A theorem about real numbers says nothing about computed ones. If a bound is too large by its last digit, the search
-# may lose a neighbour. So every bound of the package gives way by what rounding may have done. Most of that has a worst
-# case. A sum of $n$ products in double precision, in any order, errs by at most
+# may lose a neighbour. So every bound of the package gives way by the largest error that rounding can make. Most of
+# these errors have a worst case. A sum of $n$ products in double precision, in any order, errs by at most
 #
 # ```{math}
 # :label: eq-06-gamma
@@ -958,6 +943,8 @@ needs = {
     "super-fidelity": "the covariance",
     "the best of all": "all of these",
 }
+
+# %%
 known = shapes > 1e-9
 left_by_means = share_left(gap, wanted)
 rows = [["means alone", "the mean", f"{left_by_means:.1%}", "–", "–"]]
@@ -965,14 +952,8 @@ for name, need in needs.items():
     tightness = (lower[name][known] / shapes[known]).median()
     shares = [f"{left[name]:.1%}", f"{left_shapes[name]:.1%}", f"{tightness:.2f}"]
     rows.append([name, need, *shares])
-header = [
-    "Bound",
-    "needs of an image",
-    "left, W2",
-    "left, shapes only",
-    "bound / truth, shapes",
-]
-page.table("bounds", header, rows, words=2)
+header = ["Bound", "needs of an image", "left, W2", "left, shapes only"]
+page.table("bounds", [*header, "bound / truth, shapes"], rows, words=2)
 
 # %% tags=["remove-cell"]
 best = "the best of all"
@@ -998,12 +979,8 @@ page.say(left_traces=100 * left_shapes["traces"], left_best=100 * left_shapes[be
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Four lower bounds of the squared Wasserstein distance between covariances against its true value, for all pairs of a query and a patch. A perfect bound lies on the diagonal; none may lie above it.", "name": "fig-06-bounds"}, "image": {"alt": "Four scatter plots below a diagonal. The cloud of the traces is wide and low, that of ordered spectra narrower, super-fidelity narrower still, and the dual bound hugs the diagonal."}}
 figure = new_figure(7.4, 2.5)
-colours = {
-    "traces": SKY,
-    "ordered spectra": GREEN,
-    "super-fidelity": VERMILION,
-    "dual": BLUE,
-}
+colours = {"traces": SKY, "ordered spectra": GREEN}
+colours |= {"super-fidelity": VERMILION, "dual": BLUE}
 unit = float(shapes.median())
 panels = figure.subplots(1, 4, sharey=True)
 for (name, colour), axes in zip(colours.items(), panels, strict=True):
@@ -1019,9 +996,8 @@ figure
 row = 9
 order = lower["the best of all"][row].argsort()
 scale = float(shapes[row].median())
-bound, true = (
-    table[row][order] / scale for table in (lower["the best of all"], shapes)
-)
+tables = lower["the best of all"], shapes
+bound, true = (table[row][order] / scale for table in tables)
 threshold = float(true.kthvalue(10).values)
 computed = bound <= threshold
 place = torch.arange(len(order))
@@ -1032,11 +1008,8 @@ axes.plot(place[computed], true[computed], "o", color=BLUE, ms=4, label="compute
 open_circles = {"mfc": "none", "mec": "gray", "ms": 3, "label": "never computed"}
 axes.plot(place[~computed], true[~computed], "o", **open_circles)
 axes.axhline(threshold, color=BLACK, ls="--", lw=1, label="tenth distance")
-axes.set(
-    ylim=(0, 3),
-    xlabel="patches in the order of their bounds",
-    ylabel="squared distance",
-)
+axes.set_xlabel("patches in the order of their bounds")
+axes.set(ylim=(0, 3), ylabel="squared distance")
 axes.legend(frameon=False, ncols=2, loc="upper left")
 figure
 
@@ -1046,7 +1019,7 @@ figure
 # `rank` does all this. It takes the best of pinching, super-fidelity and duality (ordered spectra add little to them
 # and need eigenvalues), computes the distances of a few images of each query, and gives the leading rows to those that
 # are still within reach. (Some thirty images are not worth a bound: they are sorted in full.) It says how many
-# distances it computed. What matters is that its answer is that of the full sort, to the last bit.
+# distances it computed. Its answer is that of the full sort, to the last bit.
 
 
 # %%
@@ -1077,11 +1050,11 @@ page.say(evaluated_shapes=share_computed(answer))
 #
 # ### When spectra are flat
 #
-# Patches have steep spectra: a few directions hold most of the variance, and so two images differ much in what traces,
-# spectra and diagonals can see. What if the variance were spread evenly? Then all images have nearly the same spectrum,
-# and differ only in how they are turned. We build such images: twenty classes of ten, the covariance of each image
-# being $\bar\Sigma^{1/2} e^{H} \bar\Sigma^{1/2}$ with a small random symmetric $H$, and the variances of $\bar\Sigma$
-# falling like $k^{-s}$.
+# Patches have steep spectra: a few directions hold most of the variance, and so two images differ much in their traces,
+# spectra and diagonals. What if the variance were spread evenly? Then all images have nearly the same spectrum, and
+# differ only in how they are turned. We build such images: twenty classes of ten, the covariance of each image being
+# $\bar\Sigma^{1/2} e^{H} \bar\Sigma^{1/2}$ with a small random symmetric $H$, and the variances of $\bar\Sigma$ falling
+# like $k^{-s}$.
 
 
 # %%
@@ -1163,17 +1136,15 @@ page.say(flat_dual=shares["dual"][0], flat_others=min(others))
 
 # %%
 riemann = distances.affine_invariant_distance(shrunk_queries, shrunk)
-root_of_average = torch.linalg.cholesky(shrunk.cov.mean(0))
-common = torch.linalg.solve_triangular(
-    root_of_average, torch.eye(shrunk.dim), upper=False
-)
-whitened = Gaussian(shrunk.mean, common @ shrunk.cov @ common.mT)
+whitened = Gaussian(shrunk.mean, whitener @ shrunk.cov @ whitener.mT)
 log_euclidean, stein = distances.log_euclidean_distance, distances.stein_divergence
 candidates = {
     "log-Euclidean": log_euclidean(shrunk_queries, shrunk),
     "log-Euclidean behind the whitening": log_euclidean(whitened[asked], whitened),
     "root of 8 times Stein": (8 * stein(shrunk_queries, shrunk)).sqrt(),
 }
+
+# %%
 for bound in candidates.values():
     assert (bound <= riemann * (1 + 1e-9) + 1e-6).all()
 
@@ -1272,8 +1243,8 @@ page.markdown("commits", commits, results=[recorded])
 # code had changed; {numref}`tab-06-commits` has their commits.
 #
 # Read the two tables with three warnings. A ratio compares with the *fastest* library, whatever its error. The mixture
-# distance of POT takes full covariances, a more general and far dearer problem; it is given fewer dimensions, and the
-# row says only what an interface can cost. And for fitting mixtures by EM we claim nothing: there is nothing to
+# distance of POT takes full covariances, a more general and far more expensive problem; it is given fewer dimensions,
+# and the row says only what an interface can cost. And for fitting mixtures by EM we claim nothing: there is nothing to
 # reorganise.
 
 
@@ -1326,9 +1297,8 @@ labels = {
 page.figure_from("growth", recorded)
 figure = new_figure(7.4, 3.3)
 panels = figure.subplots(1, 3, width_ratios=[1.5, 1, 1])
-for over, axes in zip(
-    ("dimensions", "components", "images in the database"), panels, strict=True
-):
+overs = ("dimensions", "components", "images in the database")
+for over, axes in zip(overs, panels, strict=True):
     shown = {key: curve for key, curve in curves.items() if curve.over == over}
     for key, curve in shown.items():
         label, colour = labels[key.split("-")[0]]
@@ -1379,16 +1349,14 @@ page.say(
 # ## The column of times, again
 #
 # {numref}`tab-06-times` is the paper's column beside three others, all measured on one thread of our machine: the best
-# library, which tells what ten years of hardware and software have given by themselves; the package, for all pairs of
+# library, which tells the gain of ten years of hardware and software by themselves; the package, for all pairs of
 # the paper's 94 × 3,760, with its share of the preparation; and the package's exact search, where it has bounds.
 
 
 # %%
 typical = f"search_wasserstein_{recorded.settings['descriptors']}"
-full_rank, riemannian = (
-    "search_wasserstein2_full_rank",
-    "search_affine_invariant_full_rank",
-)
+full_rank = "search_wasserstein2_full_rank"
+riemannian = "search_affine_invariant_full_rank"
 sources = {
     "gmm-normal-kl": ("symmetric_kl", None),
     "gmm-variational-kl": ("variational_kl", None),
@@ -1421,11 +1389,8 @@ pair, kl = (
     costs.seconds_with_preparation(row.ours, QUERIES, DATABASE)
     for row in (wasserstein, measured["symmetric_kl"])
 )
-page.say(
-    paper_ratio=paper / printed["gmm-normal-kl"],
-    our_ratio=pair / kl,
-    search_ratio=found / kl,
-)
+page.say(our_ratio=pair / kl, search_ratio=found / kl)
+page.say(paper_ratio=paper / printed["gmm-normal-kl"])
 page.say(library_gain=paper / library, own_gain=library / found)
 page.say(paper_hours=paper * pairs / 3600, our_minutes=found * pairs / 60)
 page.say(thin_minutes=thin * pairs / 60, query_seconds=thin * DATABASE)
@@ -1448,7 +1413,7 @@ assert found < library < paper
 # descriptors themselves are the factors: {glue:text}`06-query-seconds:.2f` seconds for a query, with the result of the
 # full sort.
 #
-# One sentence of the paper remains true. Wasserstein is *relatively* dear: a pair that has to be computed costs
+# One sentence of the paper remains true. Wasserstein is *relatively* expensive: a pair that has to be computed costs
 # {glue:text}`06-our-ratio:.0f` times a KL pair, because KL became a matrix product and Wasserstein did not; with exact
 # search it is still {glue:text}`06-search-ratio:.0f` times. But the *although* in "although expensive" has lost its
 # reason. At fractions of a second for a query, one may choose a distance for its precision. Which one that is, and how

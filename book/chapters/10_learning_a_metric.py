@@ -10,8 +10,8 @@
 # # Learning a metric
 #
 # So far the descriptors were given and the book chose a distance between them. Now it is the other way round. The
-# distance is fixed, as plain as it can be: the straight line between two points on a sphere. What is learnt is where
-# a network puts the images, such that this line is short between images of one class and long between others.
+# distance is fixed, as plain as it can be: the straight line between two points on a sphere. A network learns where to
+# put the images: this line is to be short between images of one class and long between others.
 #
 # You will learn
 #
@@ -28,16 +28,6 @@
 # **The question.** A network has learnt from some characters. It is shown characters that it has never seen. Can it
 # tell which of them are the same?
 
-# %% tags=["remove-cell"]
-# Outside the book's environment, on Colab say: fetch the project and install it.
-import importlib.util
-
-if importlib.util.find_spec("retrieval_geometry") is None:
-    get_ipython().run_line_magic(  # noqa: F821
-        "pip",
-        "install --quiet git+https://github.com/retrieval-geometry/geometry-of-image-retrieval",
-    )
-
 # %% tags=["parameters"]
 profile = "quick"
 data_root = "data"
@@ -49,41 +39,27 @@ import copy
 import math
 import warnings
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import torch
-from IPython.display import Markdown
-from myst_nb import glue
 from scipy.stats import t as student
 from torch import nn
 from torch.func import functional_call
 from torch.nn import functional
 from torch.testing import assert_close
 
+# %%
 from retrieval_geometry.datasets import MPerClassBatches, class_split, glyphs
-from retrieval_geometry.evaluation import (
-    GroupMeans,
-    average_precision,
-    bootstrap_interval,
-)
-from retrieval_geometry.evaluation import (
-    evaluate_embeddings,
-    mean_difference,
-    mean_interval,
-)
-from retrieval_geometry.evaluation import (
-    nearest_neighbours,
-    normalized_mutual_information,
-    pairwise_f1,
-)
-from retrieval_geometry.evaluation import simultaneous_differences
 from retrieval_geometry.features import load_embedding_network
 from retrieval_geometry.losses import BASELINES, RowDistanceWeightedMiner, baseline_loss
-from retrieval_geometry.losses.sampling import distance_weights
+from retrieval_geometry.page import Page
+from retrieval_geometry.reporting import drawing
 from retrieval_geometry.reporting.figures import OKABE_ITO, new_figure
-from retrieval_geometry.reporting.tables import markdown_table
+from retrieval_geometry.reporting.tables import format_interval
 from retrieval_geometry.training import TrainingConfig, embed, stack_images, train
 
+page = Page("10", profile=profile, data_root=data_root, device=device, seed=seed)
 BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, BLACK = OKABE_ITO
 
 # %% [markdown]
@@ -107,24 +83,24 @@ BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, BLACK = OKABE_ITO
 images = glyphs(n_maps=1)
 train_images, test_images = class_split(images, 0.6, seed=0)
 test_images, _ = class_split(test_images, 60, seed=0)  # enough for a page
-assert not set(train_images.labels.tolist()) & set(test_images.labels.tolist())
+sides = train_images, test_images
+train_classes, test_classes = (part.labels.unique() for part in sides)
+assert not set(train_classes.tolist()) & set(test_classes.tolist())
+page.say(train_images=f"{len(train_images):,}", train_classes=len(train_classes))
+page.say(test_images=f"{len(test_images):,}", test_classes=len(test_classes))
 
-# %% tags=["remove-input"]
-for side, part in (("train", train_images), ("test", test_images)):
-    glue(f"10-{side}-images", f"{len(part):,}", display=False)
-    glue(f"10-{side}-classes", len(part.labels.unique()), display=False)
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Six characters to learn from (left) and six to test with (right), a row each, in seven typefaces.", "name": "fig-10-glyphs"}, "image": {"alt": "Two blocks of six rows of small images; each row shows one character, such as a letter or an arrow, in different typefaces, some white on black and some black on white."}}
-figure = new_figure(7.6, 3.3)
-blocks = figure.subfigures(1, 2, wspace=0.04)
-for block, part in zip(blocks, (train_images, test_images), strict=True):
+def six_characters(part):
+    """Seven pictures of each of six classes."""
     classes = part.labels.unique()[:: len(part.labels.unique()) // 6][:6]
-    for i, label in enumerate(classes):
-        members = (part.labels == label).nonzero()[:7, 0].tolist()
-        for j, member in enumerate(members):
-            axes = block.add_subplot(6, 7, 7 * i + j + 1)
-            axes.imshow(part.load(member).permute(1, 2, 0))
-            axes.set_axis_off()
+    members = ((part.labels == label).nonzero()[:7, 0].tolist() for label in classes)
+    return [[part.load(member) for member in row] for row in members]
+
+
+figure = new_figure(7.6, 3.3)
+for block, part in zip(figure.subfigures(1, 2, wspace=0.04), sides, strict=True):
+    drawing.draw_pictures(block, six_characters(part))
 figure
 
 # %% [markdown]
@@ -133,7 +109,7 @@ figure
 #
 # ## Batches that hold pairs
 #
-# A metric loss compares the images of one batch with each other, so what matters is the number of *pairs*. In a batch
+# A metric loss compares the images of one batch with each other, so the number of *pairs* matters. In a batch
 # of $B$ random images of $C$ equally large classes one expects $B (B - 1) / (2 C)$ matching pairs: next to none if
 # classes are many. So one draws classes first. With $m$ images of each of $B / m$ classes
 #
@@ -142,25 +118,20 @@ figure
 # \text{matching pairs} = \frac{B (m - 1)}{2}, \qquad \text{other pairs} = \frac{B (B - m)}{2} .
 # ```
 
+
 # %%
-batches = MPerClassBatches(train_images.labels, batch_size=96, per_class=4, seed=seed)
-
-
 def matching_pairs(indices):
     labels = train_images.labels[indices]
     return int((labels[:, None] == labels).triu(1).sum())
 
 
+four_each = MPerClassBatches(train_images.labels, 96, per_class=4, seed=seed)
+batch = four_each.batch(0)
+assert matching_pairs(batch) == 96 * 3 // 2
 generator = torch.Generator().manual_seed(seed)
-at_random = [
-    matching_pairs(torch.randperm(len(train_images), generator=generator)[:96])
-    for _ in range(200)
-]
-assert matching_pairs(batches.batch(0)) == 96 * 3 // 2
-
-# %% tags=["remove-input"]
-glue("10-random-pairs", sum(at_random) / len(at_random), display=False)
-glue("10-class-pairs", matching_pairs(batches.batch(0)), display=False)
+shuffled = (torch.randperm(len(train_images), generator=generator) for _ in range(200))
+at_random = [matching_pairs(order[:96]) for order in shuffled]
+page.say(class_pairs=matching_pairs(batch), random_pairs=np.mean(at_random))
 
 # %% [markdown]
 # In a batch of 96 there are {glue:text}`10-class-pairs` matching pairs when $m = 4$, and
@@ -189,11 +160,11 @@ def held(images):
 
 
 train_images, test_images = held(train_images), held(test_images)
-some = stack_images(
-    train_images.subset(range(0, len(train_images), 20)), load_embedding_network()
-)
+every_twentieth = train_images.subset(range(0, len(train_images), 20))
+some = stack_images(every_twentieth, load_embedding_network())
 
 
+# %%
 def new_network(seed, spread=True):
     network = load_embedding_network("glyph_cnn_bn", dim=32, seed=seed)
     head = copy.deepcopy(network.head)
@@ -203,6 +174,7 @@ def new_network(seed, spread=True):
     return network.to(device)
 
 
+# %%
 def mean_distance(x):
     return float(torch.pdist(x).mean())
 
@@ -213,14 +185,10 @@ assert_close(untrained.norm(dim=1), torch.ones(len(untrained)))
 squares = torch.cdist(untrained, untrained).square()
 assert_close(squares, 2 - 2 * untrained @ untrained.T, atol=1e-4, rtol=0)
 
-# %% tags=["remove-input"]
-glue(
-    "10-parameters",
-    f"{sum(p.numel() for p in new_network(0).parameters()):,}",
-    display=False,
-)
-glue("10-corner-mean", mean_distance(corner), display=False)
-glue("10-untrained-mean", mean_distance(untrained), display=False)
+# %% tags=["remove-cell"]
+parameters = sum(p.numel() for p in new_network(0).parameters())
+page.say(parameters=f"{parameters:,}")
+page.say(corner_mean=mean_distance(corner), untrained_mean=mean_distance(untrained))
 
 # %% [markdown]
 # The network has {glue:text}`10-parameters` parameters. As it comes, with random weights, it puts all images in one
@@ -228,7 +196,7 @@ glue("10-untrained-mean", mean_distance(untrained), display=False)
 # {glue:text}`10-corner-mean:.2f`. So we let the data choose the start {cite:p}`c10-krahenbuhl2016data`:
 # `standardize_head` scales the last layer such that over some training images each of the $D$ numbers has mean 0 and
 # variance 1. Now the mean distance is {glue:text}`10-untrained-mean:.2f`, close to what points thrown on the sphere at
-# random would have. What this is good for we shall see.
+# random would have. The section on collapse shows the use of that.
 #
 # ## All losses are weights on pairs
 #
@@ -275,11 +243,6 @@ PROXIES = {
 }
 
 
-def points_at(distances):
-    """Points on the sphere with these distances, one a row."""
-    return torch.linalg.cholesky(1 - distances.square() / 2)
-
-
 def value(name, points, labels, n_classes):
     """The package's loss of a batch; proxies, if it has any, are the last points."""
     objective = baseline_loss(name, n_classes, points.shape[1], seed)
@@ -291,18 +254,31 @@ def value(name, points, labels, n_classes):
     return functional_call(objective, {PROXIES[name]: proxies}, (batch, labels))
 
 
+# %% [markdown]
+# With that, the recipe. First points from distances:
+
+
+# %%
+def points_at(distances):
+    """Points on the sphere with these distances, one a row."""
+    return torch.linalg.cholesky(1 - distances.square() / 2)
+
+
+# %% [markdown]
+# Then the loss of these points, and its derivative by each distance.
+
+
+# %%
 def pair_weights(name, points, labels, n_classes):
     """The derivative of the loss by each distance, a symmetric table."""
     used = points if name in PROXIES else points[: len(labels)]
     first, second = torch.triu_indices(len(used), len(used), offset=1)
     free = (used[first] - used[second]).norm(dim=1).requires_grad_(True)
-    table = torch.zeros(len(used), len(used), dtype=free.dtype).index_put(
-        (first, second), free
-    )
+    empty = torch.zeros(len(used), len(used), dtype=free.dtype)
+    table = empty.index_put((first, second), free)
     loss = value(name, points_at(table + table.T), labels, n_classes)
-    weights = torch.zeros_like(table).index_put(
-        (first, second), torch.autograd.grad(loss, free)[0]
-    )
+    (slopes,) = torch.autograd.grad(loss, free)
+    weights = empty.index_put((first, second), slopes)
     return weights + weights.T
 
 
@@ -314,24 +290,20 @@ def pair_weights(name, points, labels, n_classes):
 # %%
 n_classes, per_class = 6, 4
 labels = torch.arange(n_classes).repeat_interleave(per_class)
+everyone = torch.cat([labels, torch.arange(n_classes)])  # with the proxies
 generator = torch.Generator().manual_seed(2)
-loose = torch.linspace(0.15, 0.75, n_classes, dtype=torch.float64)[
-    torch.cat([labels, torch.arange(6)])
-]
 options = {"generator": generator, "dtype": torch.float64}
+loose = torch.linspace(0.15, 0.75, n_classes, dtype=torch.float64)[everyone]
 centres = functional.normalize(torch.randn(n_classes, 4, **options))
-flat = (
-    torch.cat([centres[labels], centres])
-    + loose[:, None] * torch.randn(30, 4, **options) / 1.4
-)
-toy = functional.normalize(
-    torch.cat([flat, 0.03 * torch.randn(30, 44, **options)], dim=1)
-)
+flat = centres[everyone] + loose[:, None] * torch.randn(30, 4, **options) / 1.4
+full = torch.cat([flat, 0.03 * torch.randn(30, 44, **options)], dim=1)
+toy = functional.normalize(full)
 toy_distances = (toy[:, None] - toy).norm(dim=2)
+
+# %%
 with warnings.catch_warnings():
-    warnings.simplefilter(
-        "ignore"
-    )  # the histogram loss indexes in a way that torch deprecates
+    # The histogram loss indexes in a way that torch deprecates.
+    warnings.simplefilter("ignore")
     weights = {name: pair_weights(name, toy, labels, n_classes) for name in BASELINES}
 
 # %% [markdown]
@@ -348,34 +320,24 @@ for name in BASELINES:
     )
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "The family portrait. For one batch, the weight of each pair (its distance's derivative of the loss, relative to the largest) against its distance, for fourteen losses. Blue circles: matching pairs; orange triangles: others. Above zero a pair is pulled together, below it is pushed apart. The last three compare images with proxies.", "name": "fig-10-family"}, "image": {"alt": "Fourteen scatter plots of weight against distance. Contrastive and margin show flat steps; the triplet losses staircases; lifted, multi-similarity and SupCon smooth curves with scatter; histogram and FastAP bumps; the proxy losses steep curves."}}
-order = ["contrastive", "margin", "triplet", "lifted", "genlifted", "npair", "supcon"]
-order += [
-    "multisimilarity",
-    "angular",
-    "histogram",
-    "fastap",
-    "proxynca",
-    "proxyanchor",
-    "arcface",
-]
-everyone = torch.cat([labels, torch.arange(n_classes)])
+order = "contrastive margin triplet lifted genlifted npair supcon multisimilarity"
+order += " angular histogram fastap proxynca proxyanchor arcface"
 figure = new_figure(8.4, 5.6)
 grid = figure.subplots(3, 5, sharex=True, sharey=True).ravel()
 grid[-1].set_visible(False)
-for axes, name in zip(grid, order, strict=False):
+for axes, name in zip(grid, order.split(), strict=False):
     table = weights[name]
+    size = len(table)
     pairs = torch.zeros_like(table, dtype=torch.bool)
     pairs[:24, 24 if name in PROXIES else 0 :] = True
     pairs &= torch.ones_like(pairs).triu(1)
-    same = everyone[: len(table), None] == everyone[: len(table)]
-    for kind, colour, marker in ((same, BLUE, "o"), (~same, VERMILION, "^")):
-        shown = table[pairs & kind] / table[pairs].abs().max()
-        found = toy_distances[: len(table), : len(table)][pairs & kind]
-        axes.scatter(found, shown, s=9, color=colour, marker=marker, alpha=0.55, lw=0)
+    same = (everyone[:size, None] == everyone[:size])[pairs]
+    relative = table[pairs] / table[pairs].abs().max()
+    far = toy_distances[:size, :size][pairs]
+    drawing.draw_pairs(axes, far, relative, same, alpha=0.55)
     axes.axhline(0, color="gray", lw=0.7)
     axes.set(xlim=(0, 2), ylim=(-1.12, 1.42))
     axes.text(0.05, 1.18, BASELINES[name].title, fontsize=9)
-    axes.spines[["top", "right"]].set_visible(False)
 for axes in grid[9:14]:
     axes.tick_params(labelbottom=True)
 figure.supxlabel("distance", fontsize=10)
@@ -484,12 +446,11 @@ def by_genlifted():
     return (pull - push + (pull - push).T) / 24
 
 
+# %%
 def by_multisimilarity(alpha=2.0, beta=40.0, base=0.5):
     pull = (alpha * (base - s)).exp() * same
     push = (beta * (s - base)).exp() * other
-    share = pull / (1 + pull.sum(1, keepdim=True)) - push / (
-        1 + push.sum(1, keepdim=True)
-    )
+    share = pull / (1 + pull.sum(1, True)) - push / (1 + push.sum(1, True))
     return d * (share + share.T) / 24
 
 
@@ -499,14 +460,13 @@ def by_supcon(tau=0.1):
     return d * (share + share.T) / (24 * tau)
 
 
+# %%
 hand = {"contrastive": by_contrastive, "genlifted": by_genlifted}
 hand |= {"multisimilarity": by_multisimilarity, "supcon": by_supcon}
 for name, formula in hand.items():
     assert_close(weights[name], formula().double(), rtol=1e-3, atol=1e-6)
-
-# %% tags=["remove-input"]
-glue("10-supcon-negative", int((weights["supcon"][same] < 0).sum()) // 2, display=False)
-glue("10-toy-matching", int(same.sum()) // 2, display=False)
+pushed_apart = int((weights["supcon"][same] < 0).sum()) // 2
+page.say(supcon_negative=pushed_apart, toy_matching=int(same.sum()) // 2)
 
 # %% [markdown]
 # In this batch SupCon pushes {glue:text}`10-supcon-negative` of the {glue:text}`10-toy-matching` matching pairs apart.
@@ -548,37 +508,35 @@ glue("10-toy-matching", int(same.sum()) // 2, display=False)
 # pairs, triplet and multi-similarity see rows, and a batch of 276 pairs is for multi-similarity a batch of a few.
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Distances of the toy batch (left; dark: near) and the weights that four losses give them (blue: pulled together, red: pushed apart; each relative to its largest). Classes are blocks of four, the tightest first.", "name": "fig-10-heat"}, "image": {"alt": "Five 24 by 24 heat maps. The first shows distances with dark diagonal blocks. The contrastive map has uniform blue blocks; the triplet map has shades; the multi-similarity and SupCon maps concentrate on few cells."}}
+shown = ("contrastive", "triplet", "multisimilarity", "supcon")
 figure = new_figure(8.4, 2.1)
 panels = figure.subplots(1, 5)
-panels[0].imshow(d, cmap="cividis")
+drawing.draw_heat(panels[0], d, cuts=range(4, 24, 4), cmap="cividis")
 panels[0].set_xlabel("distances", fontsize=9)
-for axes, name in zip(
-    panels[1:], ("contrastive", "triplet", "multisimilarity", "supcon"), strict=True
-):
-    table = weights[name]
-    axes.imshow(table / table.abs().max(), cmap="RdBu", vmin=-1, vmax=1)
+for axes, name in zip(panels[1:], shown, strict=True):
+    relative = weights[name] / weights[name].abs().max()
+    drawing.draw_heat(
+        axes, relative, cuts=range(4, 24, 4), cmap="RdBu", vmin=-1, vmax=1
+    )
     axes.set_xlabel(BASELINES[name].title, fontsize=9)
-for axes in panels:
-    axes.set(xticks=[], yticks=[])
-    for cut in range(4, 24, 4):
-        axes.axhline(cut - 0.5, color="gray", lw=0.3)
-        axes.axvline(cut - 0.5, color="gray", lw=0.3)
 figure
 
+# %% [markdown]
+# How many is "a few"? $(\sum |w|)^2 / \sum w^2$ is the number of pairs among which equal weights would be as spread
+# out.
 
-# %% tags=["remove-input"]
+
+# %%
 def effective(table):
     """How many equal weights would be as spread out as these."""
     flat = table[torch.triu(torch.ones_like(table), 1) > 0].abs()
     return float(flat.sum() ** 2 / flat.square().sum())
 
 
-for name in ("contrastive", "triplet", "multisimilarity", "supcon"):
-    glue(f"10-effective-{name}", effective(weights[name]), display=False)
+page.say(**{f"effective-{name}": effective(weights[name]) for name in shown})
 
 # %% [markdown]
-# How many is "a few"? $(\sum |w|)^2 / \sum w^2$ is the number of pairs among which equal weights would be as spread
-# out. It is {glue:text}`10-effective-contrastive:.0f` for contrastive, {glue:text}`10-effective-triplet:.0f` for
+# It is {glue:text}`10-effective-contrastive:.0f` for contrastive, {glue:text}`10-effective-triplet:.0f` for
 # triplet, {glue:text}`10-effective-multisimilarity:.0f` for multi-similarity and {glue:text}`10-effective-supcon:.0f`
 # for SupCon.
 #
@@ -623,6 +581,7 @@ def sphere_density(d, dim):
     return (log_q - beta).exp()
 
 
+# %%
 fine = torch.linspace(1e-4, 2 - 1e-4, 4_001, dtype=torch.float64)
 drawn = {}
 for dim in (3, 32, 128):
@@ -631,17 +590,15 @@ for dim in (3, 32, 128):
     expected = torch.cumulative_trapezoid(sphere_density(fine, dim), fine)
     found = torch.searchsorted(drawn[dim].sort().values, fine[1:]) / 50_000
     assert (found - expected).abs().max() < 2 / 50_000**0.5  # Kolmogorov and Smirnov
-
-# %% tags=["remove-input"]
-glue("10-spread-128", float(drawn[128].std()), display=False)
-glue("10-near-128", 100 * float((drawn[128] < 1.2).double().mean()), display=False)
+near = float((drawn[128] < 1.2).double().mean())
+page.say(spread_128=float(drawn[128].std()), near_128=100 * near)
 
 # %% [markdown]
 # In 128 dimensions the standard deviation is {glue:text}`10-spread-128:.3f`, and {glue:text}`10-near-128:.2f` % of the
 # pairs are nearer than 1.2. So a *random* negative is at $\sqrt 2$, beyond any useful margin, and teaches nothing. The
-# *hardest* negative of the batch teaches the wrong thing: its difference vector is short, so what it points at is
-# mostly noise {cite:p}`c10-wu2017sampling`; and early in training, when all points lie in one corner, to push the
-# nearest negative away from a match that is just as near is a fight that ends where all distances are zero
+# *hardest* negative of the batch teaches the wrong thing: its difference vector is short, so its direction is mostly
+# noise {cite:p}`c10-wu2017sampling`; and early in training, when all points lie in one corner, to push the nearest
+# negative away from a match that is just as near is a fight that ends where all distances are zero
 # {cite:p}`c10-schroff2015facenet`.
 #
 # *Distance-weighted sampling* {cite:p}`c10-wu2017sampling` draws a negative at distance $d$ with a probability
@@ -650,6 +607,8 @@ glue("10-near-128", 100 * float((drawn[128] < 1.2).double().mean()), display=Fal
 # is drawn. {numref}`fig-10-sphere` shows both.
 
 # %%
+from retrieval_geometry.losses.sampling import distance_weights
+
 points = functional.normalize(torch.randn(112, 128, generator=generator))
 pair_distances = torch.cdist(points, points)
 others = torch.arange(112)[:, None] // 2 != torch.arange(112) // 2
@@ -669,26 +628,12 @@ for (dim, sample), colour in zip(drawn.items(), (GREEN, BLUE, VERMILION), strict
     left.hist(sample.numpy(), 60, density=True, color=colour, alpha=0.3)
     left.plot(fine, sphere_density(fine, dim), color=colour, lw=1.6, label=f"D = {dim}")
 left.set(xlabel="distance", ylabel="density")
-styles = zip(
-    drawn_negatives.items(), (SKY, BLUE, VERMILION), ("-", "--", ":"), strict=True
-)
-for (name, found), colour, style in styles:
-    bins = torch.linspace(1.0, 1.7, 36).numpy()
-    right.hist(
-        found.flatten().numpy(),
-        bins,
-        density=True,
-        histtype="step",
-        color=colour,
-        ls=style,
-        lw=1.8,
-        label=name,
-    )
+bins = np.linspace(1.0, 1.7, 36)
+looks = (SKY, BLUE, VERMILION), ("-", "--", ":")
+drawing.draw_histograms(right, drawn_negatives, bins, *looks)
 right.set(xlabel="distance of the negative")
 left.legend(frameon=False, loc="upper left")
 right.legend(frameon=False, loc="upper right")
-for axes in (left, right):
-    axes.spines[["top", "right"]].set_visible(False)
 figure
 
 # %% [markdown]
@@ -719,38 +664,32 @@ def served(miner, dim, n=20):
     return sum(len(miner(*accident(dim))[0].unique()) for _ in range(n)) / n
 
 
+# %%
+miners = DistanceWeightedMiner, RowDistanceWeightedMiner
+dims = (32, 64, 128, 192, 256, 512)
+kept = {dim: [served(miner(), dim) for miner in miners] for dim in dims}
+assert kept[512][0] < 10
+assert min(ours for _, ours in kept.values()) > 100
+
+# %% [markdown]
+# Single precision cannot hold what is below $2^{-149}$. By how much do the logarithms fall between the two limits?
+
+
+# %%
 def span(dim):
     """By how much log (1 / q) falls between the two limits."""
     near, far = sphere_density(torch.tensor([0.5, 1.4], dtype=torch.float64), dim).log()
     return float(far - near)
 
 
-dims = (32, 64, 128, 192, 256, 512)
-kept = {
-    dim: [served(m(), dim) for m in (DistanceWeightedMiner, RowDistanceWeightedMiner)]
-    for dim in dims
-}
-floor = -math.log(2.0**-149)  # what is smaller is zero in single precision
-assert kept[512][0] < 10
-assert min(ours for _, ours in kept.values()) > 100
-
-# %% tags=["remove-input"]
 rows = [
     [str(dim), f"{span(dim):.0f}", *(f"{k:.0f}" for k in both)]
     for dim, both in kept.items()
 ]
-header = [
-    "dimensions",
-    "span of the logarithms",
-    "one maximum for the batch",
-    "a maximum for each row",
-]
-glue("tab-10-trap", Markdown(markdown_table(header, rows)), display=False)
-glue("10-trap-128", kept[128][0], display=False)
-glue("10-trap-512", kept[512][0], display=False)
-glue("10-span-128", span(128), display=False)
-glue("10-span-512", span(512), display=False)
-glue("10-floor", floor, display=False)
+header = ["dimensions", "span of the logarithms", "one maximum for the batch"]
+page.table("trap", [*header, "a maximum for each row"], rows)
+page.say(floor=-math.log(2.0**-149), span_128=span(128), span_512=span(512))
+page.say(trap_128=kept[128][0], trap_512=kept[512][0])
 
 # %% [markdown]
 # ````{table} Anchors, of 112, that get a negative in a batch with one close pair of different classes (mean of 20 batches), and by how much the logarithms of the weights fall between distances of 0.5 and 1.4.
@@ -789,13 +728,9 @@ class Watched(nn.Module):
 # %%
 from pytorch_metric_learning.miners import BatchHardMiner
 
-rules = {
-    "hardest": BatchHardMiner(),
-    "distance-weighted": RowDistanceWeightedMiner(seed=seed),
-}
-short = TrainingConfig(
-    steps=40, batch_size=32, per_class=4, seed=seed, accelerator=device
-)
+by_distance = RowDistanceWeightedMiner(seed=seed)
+rules = {"hardest": BatchHardMiner(), "distance-weighted": by_distance}
+short = TrainingConfig(40, batch_size=32, per_class=4, seed=seed, accelerator=device)
 spreads = {}
 for start in ("corner", "spread"):
     for name, choose in rules.items():
@@ -803,23 +738,22 @@ for start in ("corner", "spread"):
         train(new_network(seed, start == "spread"), objective, train_images, short)
         spreads[start, name] = objective.spread
 
-# %% tags=["remove-input"]
-for (start, name), spread in spreads.items():
-    glue(f"10-lowest-{start}-{name}", f"{min(spread):.2g}", display=False)
-    if start == "corner":
-        glue(f"10-last-corner-{name}", f"{spread[-1]:.2g}", display=False)
-glue("10-corner-start", f"{spreads['corner', 'hardest'][0]:.2g}", display=False)
+# %% tags=["remove-cell"]
+runs = [(f"{start}-{name}", seen) for (start, name), seen in spreads.items()]
+page.say(**{f"lowest-{name}": f"{min(seen):.2g}" for name, seen in runs})
+page.say(
+    **{f"last-{name}": f"{seen[-1]:.2g}" for name, seen in runs if "corner" in name}
+)
+page.say(corner_start=f"{spreads['corner', 'hardest'][0]:.2g}")
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Mean distance within the batch in the first 40 steps of the triplet loss, with two rules for the negative and two starts. The margin is 0.2.", "name": "fig-10-collapse"}, "image": {"alt": "Four curves on a logarithmic axis. The two from the spread start begin near 1.4, the two from the corner begin lower; those with the hardest negatives run below those with distance-weighted ones."}}
 figure = new_figure(5.8, 2.9)
 axes = figure.subplots()
-for ((start, name), spread), colour, style in zip(
-    spreads.items(), (VERMILION, BLUE, ORANGE, SKY), (":", "--", "-.", "-"), strict=True
-):
-    axes.semilogy(spread, color=colour, ls=style, lw=2, label=f"{name}, {start} start")
-axes.set(xlabel="step", ylabel="mean distance")
-figure.legend(frameon=False, fontsize=9, ncols=2, loc="outside upper center")
-axes.spines[["top", "right"]].set_visible(False)
+curves = {f"{name}, {start} start": spread for (start, name), spread in spreads.items()}
+colours, styles = (VERMILION, BLUE, ORANGE, SKY), (":", "--", "-.", "-")
+drawing.draw_lines(axes, None, curves, colours, styles, lw=2)
+axes.set(xlabel="step", ylabel="mean distance", yscale="log")
+drawing.shared_legend(figure, ncols=2)
 figure
 
 # %% [markdown]
@@ -842,67 +776,59 @@ figure
 
 
 # %%
+from retrieval_geometry.evaluation import nearest_neighbours
+
+
 def first_neighbours(x, labels, k=1):
     own = torch.arange(len(x))
     return labels[nearest_neighbours(x, x, k, exclude_self=own)[1]]
 
 
-def recall(x, labels):
-    return (first_neighbours(x, labels)[:, 0] == labels).double().mean()
+def recall_on_test(network):
+    x, labels = embed(network, test_images), test_images.labels
+    return float((first_neighbours(x, labels)[:, 0] == labels).double().mean())
 
 
 def watched(curve):
     def look(network):
-        curve.append(float(recall(embed(network, test_images), test_images.labels)))
+        curve.append(recall_on_test(network))
         return len(curve)
 
     return look
 
 
-config = TrainingConfig(
-    steps=60, batch_size=96, per_class=4, validate_every=20, accelerator=device
-)
+# %%
+config = TrainingConfig(60, batch_size=96, validate_every=20, accelerator=device)
 seeds = [seed, seed + 1, seed + 2]
-curves, networks, losses = [], [], []
-for s in seeds:
-    network = new_network(s)
-    curve = [float(recall(embed(network, test_images), test_images.labels))]
+networks = [new_network(s) for s in seeds]
+curves = [[recall_on_test(network)] for network in networks]
+losses = {}
+for s, network, curve in zip(seeds, networks, curves, strict=True):
     objective = baseline_loss("triplet", seed=s)
-    history = train(
-        network, objective, train_images, replace(config, seed=s), watched(curve)
-    )
-    curves.append(curve)
-    networks.append(network)
-    losses.append(history.losses)
+    seeded, look = replace(config, seed=s), watched(curve)
+    history = train(network, objective, train_images, seeded, look)
+    losses[f"seed {s}"] = history.losses
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Three runs that differ in nothing but the seed. Left: the loss of each batch. Right: R@1 on characters that the network never saw.", "name": "fig-10-run"}, "image": {"alt": "Left, three noisy falling curves. Right, three rising curves of R@1 that end at different heights."}}
 figure = new_figure(7.4, 2.7)
 left, right = figure.subplots(1, 2)
-for s, curve, loss, colour, style in zip(
-    seeds, curves, losses, (BLUE, VERMILION, GREEN), ("-", "--", "-."), strict=True
-):
-    left.plot(loss, color=colour, ls=style, lw=1.2, label=f"seed {s}")
-    right.plot(range(0, 61, 20), curve, color=colour, ls=style, marker="o", ms=3)
+styles = ("-", "--", "-.")
+drawing.draw_lines(left, None, losses, styles=styles, lw=1.2)
+recalls = dict(zip(losses, curves, strict=True))
+drawing.draw_lines(right, range(0, 61, 20), recalls, styles=styles, marked=True)
 left.set(xlabel="step", ylabel="loss")
 right.set(xlabel="step", ylabel="R@1", ylim=(0, None))
 left.legend(frameon=False)
-for axes in (left, right):
-    axes.spines[["top", "right"]].set_visible(False)
 figure
 
-# %% tags=["remove-input"]
-start, end = [c[0] for c in curves], [c[-1] for c in curves]
+# %% tags=["remove-cell"]
+start, end = (np.array([curve[place] for curve in curves]) for place in (0, -1))
 class_sizes = test_images.labels.bincount()[test_images.labels].double()
-glue("10-before", sum(start) / 3, display=False)
-glue("10-after", sum(end) / 3, display=False)
-glue("10-after-low", min(end), display=False)
-glue("10-after-high", max(end), display=False)
-glue(
-    "10-chance",
-    float(((class_sizes - 1) / (len(test_images) - 1)).mean()),
-    display=False,
+page.say(
+    before=start.mean(), after=end.mean(), after_low=end.min(), after_high=end.max()
 )
-assert sum(end) > sum(start)
+page.say(chance=((class_sizes - 1) / (len(test_images) - 1)).mean())
+assert end.mean() > start.mean()
 
 # %% [markdown]
 # R@1 on unseen characters rises from {glue:text}`10-before:.2f` to {glue:text}`10-after:.2f` in the mean of three seeds
@@ -931,6 +857,8 @@ assert sum(end) > sum(start)
 # hit, miss.
 
 # %%
+from retrieval_geometry.evaluation import average_precision
+
 ranking = torch.tensor([[1, 0, 1, 1, 0, 0, 1, 0]])
 query, to_find = torch.tensor([1]), torch.tensor([4])
 
@@ -940,24 +868,18 @@ def naive_ap(hits, n_relevant):
     return sum(p for p, hit in zip(precisions, hits, strict=True) if hit) / n_relevant
 
 
+# %%
+score = partial(average_precision, ranking, query)
 conventions = {
-    "AP@R, four others": average_precision(ranking, query, "R", n_relevant=to_find),
-    "AP@8, divided by min(8, R)": average_precision(ranking, query, "k", 8, to_find),
-    "AP@8, divided by the hits": average_precision(ranking, query, "hits", 8),
-    "AP@8, precision over the ranks": average_precision(ranking, query, "ranks", 8),
-    "AP@R, the query counted in": average_precision(
-        ranking, query, "R", n_relevant=to_find + 1
-    ),
+    "AP@R, four others": score("R", n_relevant=to_find),
+    "AP@8, divided by min(8, R)": score("k", 8, to_find),
+    "AP@8, divided by the hits": score("hits", 8),
+    "AP@8, precision over the ranks": score("ranks", 8),
+    "AP@R, the query counted in": score("R", n_relevant=to_find + 1),
 }
 assert_close(float(conventions["AP@R, four others"]), naive_ap([1, 0, 1, 1], 4))
-
-# %% tags=["remove-input"]
 rows = [[name, f"{float(found):.3f}"] for name, found in conventions.items()]
-glue(
-    "tab-10-example",
-    Markdown(markdown_table(["convention", "value"], rows)),
-    display=False,
-)
+page.table("example", ["convention", "value"], rows)
 
 # %% [markdown]
 # ````{table} Average precision of one ranking.
@@ -977,19 +899,15 @@ glue(
 # %%
 perfect = {}
 for n in (2, 3, 5, 16):
-    found = torch.cat([torch.ones(1, n - 1), torch.zeros(1, 9)], dim=1).long()
-    sizes = {right: torch.tensor([n - right]) for right in (1, 0)}
+    found = torch.tensor([[1] * (n - 1) + [0] * 9])
+    sizes = (torch.tensor([n - 1]), torch.tensor([n]))
     perfect[n] = [
-        float(average_precision(found, query, "R", n_relevant=sizes[r])) for r in (1, 0)
+        float(average_precision(found, query, "R", n_relevant=R)) for R in sizes
     ]
     assert_close(perfect[n], [1.0, (n - 1) / n])
-
-# %% tags=["remove-input"]
 rows = [[str(n), *(f"{v:.2f}" for v in values)] for n, values in perfect.items()]
-header = ["images of the class", "R = n - 1", "R = n"]
-glue("tab-10-perfect", Markdown(markdown_table(header, rows)), display=False)
-glue("10-perfect-two", perfect[2][1], display=False)
-glue("10-perfect-five", perfect[5][1], display=False)
+page.table("perfect", ["images of the class", "R = n - 1", "R = n"], rows)
+page.say(perfect_two=perfect[2][1], perfect_five=perfect[5][1])
 
 # %% [markdown]
 # ````{table} AP@R of a *perfect* retrieval, with the right R and with the query counted in.
@@ -1007,8 +925,10 @@ glue("10-perfect-five", perfect[5][1], display=False)
 # ### On the trained embedding
 
 # %%
-trained = [embed(network, test_images) for network in networks]
+from retrieval_geometry.evaluation import bootstrap_interval, evaluate_embeddings
+
 labels = test_images.labels
+trained = [embed(network, test_images) for network in networks]
 before, *after = (
     evaluate_embeddings(x, labels, seed=seed) for x in (untrained, *trained)
 )
@@ -1016,44 +936,20 @@ ranked = first_neighbours(trained[0], labels, int(labels.bincount().max()))
 with_query = average_precision(
     ranked, labels, "R", n_relevant=labels.bincount()[labels]
 )
+with_query = bootstrap_interval(with_query, seed=seed, groups=labels)
 
-# %% tags=["remove-input"]
-NAMES = {
-    "R@1": "R@1",
-    "R@4": "R@4",
-    "R@8": "R@8",
-    "P@8": "P@8",
-    "P@R": "P@R",
-    "AP@R": "AP@R",
-    "AP@8 (k)": "AP@8, over min(8, R)",
-    "AP@8 (hits)": "AP@8, over the hits",
-    "AP@8 (ranks)": "AP@8, over the ranks",
-    "NMI": "NMI",
-    "F1": "pairwise F1",
-}
-
-
-def shown(interval):
-    return f"{interval.value:.3f} [{interval.low:.3f}, {interval.high:.3f}]"
-
-
-rows = [
-    [words, shown(before[name].interval), shown(after[0][name].interval)]
-    for name, words in NAMES.items()
-]
-rows.insert(
-    6,
-    [
-        "AP@R, the query counted in",
-        "–",
-        shown(bootstrap_interval(with_query, seed=seed, groups=labels)),
-    ],
-)
-header = ["metric", "untrained", "trained, first seed"]
-glue("tab-10-scores", Markdown(markdown_table(header, rows)), display=False)
+# %%
+NAMES = {name: name for name in ("R@1", "R@4", "R@8", "P@8", "P@R", "AP@R")}
+NAMES |= {"AP@8 (k)": "AP@8, over min(8, R)", "AP@8 (hits)": "AP@8, over the hits"}
+NAMES |= {"AP@8 (ranks)": "AP@8, over the ranks", "NMI": "NMI", "F1": "pairwise F1"}
+rows = []
+for name, words in NAMES.items():
+    shown = [format_interval(scores[name].interval, 3) for scores in (before, after[0])]
+    rows.append([words, *shown])
+rows.insert(6, ["AP@R, the query counted in", "–", format_interval(with_query, 3)])
+page.table("scores", ["metric", "untrained", "trained, first seed"], rows)
 values = [m.interval.value for name, m in after[0].items() if name.startswith("AP")]
-glue("10-ap-low", min(values), display=False)
-glue("10-ap-high", max(values), display=False)
+page.say(ap_low=min(values), ap_high=max(values))
 
 # %% [markdown]
 # ````{table} The same embeddings under eleven conventions and one mistake, with 95 % intervals: a bootstrap over the classes, and for the clusterings three starts of the k-means.
@@ -1072,17 +968,12 @@ glue("10-ap-high", max(values), display=False)
 # that they know nothing.
 
 # %%
+from retrieval_geometry.evaluation import normalized_mutual_information, pairwise_f1
+
 generator = torch.Generator().manual_seed(seed)
 shuffled = labels[torch.randperm(len(labels), generator=generator)]
-chance_nmi, chance_f1 = (
-    normalized_mutual_information(labels, shuffled),
-    pairwise_f1(labels, shuffled),
-)
-
-# %% tags=["remove-input"]
-glue("10-chance-nmi", chance_nmi, display=False)
-glue("10-chance-f1", chance_f1, display=False)
-glue("10-clusters", len(labels.unique()), display=False)
+page.say(chance_nmi=normalized_mutual_information(labels, shuffled))
+page.say(chance_f1=pairwise_f1(labels, shuffled), clusters=len(labels.unique()))
 
 # %% [markdown]
 # With {glue:text}`10-clusters` clusters of a dozen images each, clusters that know *nothing* reach an NMI of
@@ -1126,55 +1017,46 @@ glue("10-clusters", len(labels.unique()), display=False)
 # ```
 #
 # with $w_g$ the share of class $g$ in the queries; $\nu_G$ is $G - 1$ for equal classes and less if a few large ones
-# decide. For the difference of two methods $\bar d$ is a difference, which each class makes once (so what the methods
-# have in common cancels), and each side has a $V_S$ of its own. `GroupMeans.of` keeps what is needed, `mean_interval`
-# and `mean_difference` do the rest. We check the first against the definition.
+# decide. For the difference of two methods $\bar d$ is a difference, which each class makes once (so the common part of
+# the methods cancels), and each side has a $V_S$ of its own. `GroupMeans.of` keeps what is needed, `mean_interval` and
+# `mean_difference` do the rest. We check the first against the definition.
 
 # %%
-runs = torch.stack(
-    [found["R@1"].values.double() for found in after]
-)  # models x queries
+from retrieval_geometry.evaluation import GroupMeans, mean_interval
+
+hits = [found["R@1"].values.double() for found in after]
+runs = torch.stack(hits)  # models x queries
 both = mean_interval(GroupMeans.of(runs, labels))
 
+# %%
 without = torch.stack([runs[:, labels != label].mean() for label in labels.unique()])
 shares = torch.stack([(labels == label).double().mean() for label in labels.unique()])
 moved = (without - runs.mean()).square().sum() * (len(without) - 1) / len(without)
 variances = [float(moved), float(runs.mean(dim=1).var()) / len(runs)]
 freedoms = [float(1 / shares.square().sum()) - 1, len(runs) - 1]
-freedom = sum(variances) ** 2 / sum(
-    v**2 / f for v, f in zip(variances, freedoms, strict=True)
-)
+parts = [v**2 / f for v, f in zip(variances, freedoms, strict=True)]
+freedom = sum(variances) ** 2 / sum(parts)
 reach = student.ppf(0.975, freedom) * math.sqrt(sum(variances))
 assert_close(list(both), [float(runs.mean() + sign * reach) for sign in (0, -1, 1)])
 
-# %% tags=["remove-input"]
+# %%
 one_by_one = [bootstrap_interval(row, seed=seed) for row in runs]
 by_class = [bootstrap_interval(row, seed=seed, groups=labels) for row in runs]
-glue("10-width-queries", sum(i.width for i in one_by_one) / 3, display=False)
-glue("10-width-classes", sum(i.width for i in by_class) / 3, display=False)
-glue("10-width-both", both.width, display=False)
-glue("10-both", shown(both), display=False)
+page.say(width_queries=sum(i.width for i in one_by_one) / 3)
+page.say(width_classes=sum(i.width for i in by_class) / 3)
+page.say(width_both=both.width, both=format_interval(both, 3))
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "R@1 of three models of one and the same training, each with its interval over queries (thin) and over classes (thick), and of the training as such, with the interval over classes and models (diamond).", "name": "fig-10-seeds"}, "image": {"alt": "Three pairs of points with horizontal error bars, a thin one and a thick one for each seed, and a fourth row with a diamond and the interval for all models together."}}
 figure = new_figure(5.8, 2.2)
 axes = figure.subplots()
-rows = [(i + 0.12, one, SKY, "o", 1) for i, one in enumerate(one_by_one)]
-rows += [(i - 0.12, one, BLUE, "s", 2.5) for i, one in enumerate(by_class)]
-for row, one, colour, marker, width in [*rows, (3, both, BLACK, "D", 2.5)]:
-    reach = [[one.value - one.low], [one.high - one.value]]
-    axes.errorbar(
-        one.value,
-        row,
-        xerr=reach,
-        fmt=marker,
-        ms=4,
-        color=colour,
-        elinewidth=width,
-        capsize=3,
-    )
-axes.set_yticks(range(4), [*(f"seed {s}" for s in seeds), "classes and models"])
-axes.set(xlabel="R@1 on unseen characters", ylim=(3.5, -0.5))
-axes.spines[["top", "right"]].set_visible(False)
+rows = np.arange(3)
+drawing.draw_intervals(axes, one_by_one, rows + 0.12, colour=SKY, elinewidth=1)
+drawing.draw_intervals(
+    axes, by_class, rows - 0.12, colour=BLUE, marker="s", elinewidth=2.5
+)
+names = [*(f"seed {s}" for s in seeds), "classes and models"]
+drawing.draw_intervals(axes, [both], [3], names, BLACK, "D", elinewidth=2.5)
+axes.set(xlabel="R@1 on unseen characters")
 figure
 
 # %% [markdown]
@@ -1221,59 +1103,56 @@ KINDS = {
 }
 
 
+# %%
 def intervals(models, runs=1000):
     """For each kind the intervals of as many experiments."""
     rng = np.random.default_rng(models)
     hits = [experiment(rng, models)[0] for _ in range(runs)]
+    of_kind = KINDS.items()
     return {
-        kind: [mean_interval(table(one)) for one in hits]
-        for kind, table in KINDS.items()
+        kind: [mean_interval(table(one)) for one in hits] for kind, table in of_kind
     }
 
 
 found = {models: intervals(models) for models in (1, 2, 3, 5)}
-coverage = {
-    kind: {
-        s: sum(i.low <= 0.5 <= i.high for i in of_kind[kind]) / 1000
-        for s, of_kind in found.items()
-    }
-    for kind in KINDS
-}
-assert coverage["queries"][1] < 0.8 < 0.86 < coverage["classes"][3]
-assert (
-    coverage["queries and models"][3]
-    < 0.9
-    < 0.92
-    < coverage["classes and models"][3]
-    < 0.99
-)
 
-# %% tags=["remove-input"]
-rows = [
-    [kind, *(f"{100 * c:.0f} %" for c in row.values())]
-    for kind, row in coverage.items()
-]
+
+# %%
+def holds(interval):
+    return interval.low <= 0.5 <= interval.high
+
+
+def share(kind, models):
+    """Of the intervals that hold the truth."""
+    return np.mean([holds(interval) for interval in found[models][kind]])
+
+
+coverage = {kind: {models: share(kind, models) for models in found} for kind in KINDS}
+by_query, by_both = coverage["queries and models"], coverage["classes and models"]
+assert coverage["queries"][1] < 0.8 < 0.86 < coverage["classes"][3]
+assert by_query[3] < 0.9 < 0.92 < by_both[3] < 0.99
+
+# %%
+rows = []
+for kind, of_kind in coverage.items():
+    rows.append([kind, *(f"{100 * held:.0f} %" for held in of_kind.values())])
 header = ["interval over", *(f"{s} model{'s' * (s > 1)}" for s in found)]
-glue("tab-10-coverage", Markdown(markdown_table(header, rows)), display=False)
-glue("10-cover-queries", 100 * coverage["queries"][1], display=False)
-glue("10-cover-classes", 100 * coverage["classes"][1], display=False)
-glue("10-cover-both", 100 * coverage["classes and models"][3], display=False)
+page.table("coverage", header, rows)
+page.say(cover_queries=100 * coverage["queries"][1], cover_both=100 * by_both[3])
+page.say(cover_classes=100 * coverage["classes"][1])
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Forty experiments with three models each, and the truth (vertical line). Left: intervals that take queries for strangers. Right: intervals over classes and models. Orange with a square: the truth lies outside.", "name": "fig-10-coverage"}, "image": {"alt": "Two panels of forty horizontal intervals around a vertical line at one half. On the left the intervals are short and many miss the line; on the right they are longer and all but a few cross it."}}
 figure = new_figure(7.4, 3.8)
-for axes, kind in zip(
-    figure.subplots(1, 2, sharex=True, sharey=True),
-    ("queries", "classes and models"),
-    strict=True,
-):
-    for row, one in enumerate(found[3][kind][:40]):
-        misses = not one.low <= 0.5 <= one.high
-        colour, marker = (VERMILION, "s") if misses else (BLUE, "o")
-        axes.plot([one.low, one.high], [row, row], color=colour, lw=1.2)
-        axes.plot(one.value, row, marker=marker, color=colour, ms=3)
+panels = figure.subplots(1, 2, sharex=True, sharey=True)
+for axes, kind in zip(panels, ("queries", "classes and models"), strict=True):
+    for wanted, colour, marker in ((True, BLUE, "o"), (False, VERMILION, "s")):
+        forty = enumerate(found[3][kind][:40])
+        shown = {row: one for row, one in forty if holds(one) == wanted}
+        look = {"colour": colour, "marker": marker, "ms": 3, "lw": 1.2, "capsize": 0}
+        drawing.draw_intervals(axes, list(shown.values()), list(shown), **look)
     axes.axvline(0.5, color=BLACK, lw=0.8)
     axes.set(xlabel=f"interval over {kind}", yticks=[])
-    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.spines["left"].set_visible(False)
 figure
 
 # %% [markdown]
@@ -1295,8 +1174,7 @@ figure
 # Could one not draw classes and models again with replacement, the pigeonhole bootstrap
 # {cite:p}`c10-owen2007pigeonhole`? With many models, yes; but to draw from three is to believe that there are no
 # others. Two limits remain. Means close to 0 or 1 over few classes are skewed, and the interval of such a mean is too
-# short (not so that of a difference). And what all classes and models have in common, the one data set, is in no
-# interval.
+# short (not so that of a difference). And the one data set, common to all classes and models, is in no interval.
 #
 # ### The best of ten
 #
@@ -1315,8 +1193,11 @@ figure
 
 
 # %%
+from retrieval_geometry.evaluation import mean_difference, simultaneous_differences
+
+
 def verdicts(rng):
-    """Whether "the first is the best" is decided: against the best rival, and against all at once."""
+    """Whether "the first is the best" is decided: against the best rival, and all at once."""
     hits = experiment(rng, models=3, methods=10)
     best = 1 + hits[1:].mean(axis=(1, 2)).argmax()
     tables = [KINDS[kind] for kind in ("queries and models", "classes and models")]
@@ -1324,32 +1205,24 @@ def verdicts(rng):
     first, *rivals = (GroupMeans.of(of_method, of_class) for of_method in hits)
     found.append(simultaneous_differences(first, dict(enumerate(rivals))).values())
     return [
-        all(i.low > 0 for i in one) or any(i.high < 0 for i in one) for one in found
+        min(i.low for i in one) > 0 or min(i.high for i in one) < 0 for one in found
     ]
 
 
+# %%
 rng = np.random.default_rng(seed)
 false = np.mean([verdicts(rng) for _ in range(500)], axis=0).tolist()
 assert false[0] > 0.07 > 0.05 >= false[2]
 
-# %% tags=["remove-input"]
+# %%
 ways = [
-    "the best rival, over queries and models",
-    "the best rival, over classes and models",
+    f"the best rival, over {kind}"
+    for kind in ("queries and models", "classes and models")
 ]
-rows = [
-    [way, f"{100 * f:.1f} %"]
-    for way, f in zip(
-        [*ways, "all rivals at once, over classes and models"], false, strict=True
-    )
-]
-glue("10-false-naive", 100 * false[0], display=False)
-glue("10-false-once", 100 * false[2], display=False)
-glue(
-    "tab-10-verdicts",
-    Markdown(markdown_table(["compared with", "decided, wrongly"], rows)),
-    display=False,
-)
+ways.append("all rivals at once, over classes and models")
+rows = [[way, f"{100 * share:.1f} %"] for way, share in zip(ways, false, strict=True)]
+page.table("verdicts", ["compared with", "decided, wrongly"], rows)
+page.say(false_naive=100 * false[0], false_once=100 * false[2])
 
 # %% [markdown]
 # ````{table} "The first of ten is the best", judged on 500 experiments in which all ten are equally good.

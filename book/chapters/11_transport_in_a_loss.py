@@ -26,16 +26,6 @@
 # **The question.** Two images have the same features on average, but not the same features. A loss on mean vectors
 # cannot know. A loss on measures can. Is that worth what it costs?
 
-# %% tags=["remove-cell"]
-# Outside the book's environment, on Colab say: fetch the project and install it.
-import importlib.util
-
-if importlib.util.find_spec("retrieval_geometry") is None:
-    get_ipython().run_line_magic(  # noqa: F821
-        "pip",
-        "install --quiet git+https://github.com/retrieval-geometry/geometry-of-image-retrieval",
-    )
-
 # %% tags=["parameters"]
 profile = "quick"
 data_root = "data"
@@ -45,46 +35,28 @@ seed = 0
 # %%
 import itertools
 import math
-import time
 
 import torch
-from IPython.display import Markdown
-from myst_nb import glue
 from pytorch_metric_learning.losses import TripletMarginLoss
 from pytorch_metric_learning.reducers import MeanReducer
 from torch.nn import functional
 from torch.testing import assert_close
 
 from retrieval_geometry.datasets import class_split, glyphs
-from retrieval_geometry.distances import (
-    exact_transport_cost,
-    pairwise_exact_transport_cost,
-    pairwise_sinkhorn_divergence,
-    sinkhorn_divergence,
-)
+from retrieval_geometry.features import load_embedding_network
 
 # %%
-from retrieval_geometry.evaluation import (
-    GroupMeans,
-    bootstrap_interval,
-    mean_difference,
-    mean_interval,
-    paired_bootstrap_difference,
-)
-from retrieval_geometry.features import load_embedding_network
-from retrieval_geometry.losses import (
-    SinkhornDistance,
-    WassersteinContrastiveLoss,
-    WassersteinTripletLoss,
-)
+from retrieval_geometry.distances import pairwise_sinkhorn_divergence
+from retrieval_geometry.distances import sinkhorn_divergence
+from retrieval_geometry.losses import SinkhornDistance
+from retrieval_geometry.losses import WassersteinContrastiveLoss, WassersteinTripletLoss
+from retrieval_geometry.page import Page
+from retrieval_geometry.reporting import drawing
 from retrieval_geometry.reporting.figures import OKABE_ITO, new_figure
-from retrieval_geometry.reporting.tables import (
-    format_metric,
-    markdown_table,
-    provenance_table,
-)
+from retrieval_geometry.reporting.tables import format_interval
 from retrieval_geometry.training import TrainingConfig, embed, train
 
+page = Page("11", profile=profile, data_root=data_root, device=device, seed=seed)
 generator = torch.Generator().manual_seed(seed)
 BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, BLACK = OKABE_ITO
 
@@ -120,7 +92,7 @@ print("images, places, numbers:", tuple(untrained.shape))
 # - **atoms**: the one vector of an image is cut into pieces, and the pieces are the points;
 # - **histogram**: the softmax of the vector gives masses to $D$ positions on a line, one for each coordinate.
 #
-# Which is right? Ask what a change that ought to mean nothing does. The coordinates of an embedding have no order:
+# Which is right? Make a change that ought to mean nothing, and look. The coordinates of an embedding have no order:
 # the network could as well have learnt them in another one, *for all images alike*. The Euclidean distance does not
 # notice. And for each reading there is a shuffling of *one image alone* that it cannot see: it is the price of that
 # reading. The table has both, as the median relative change of the distances between 40 images.
@@ -134,6 +106,8 @@ different = ~torch.eye(40, dtype=torch.bool)
 
 def change(distance, before, after):
     """Median relative change of the distances between different images."""
+    if after is None:
+        return None
     old, new = distance(before)[different], distance(after)[different]
     return float(((new - old).abs() / old).median())
 
@@ -142,47 +116,38 @@ def change(distance, before, after):
 # The second column permutes inside each image by itself, with another permutation for each: places for features,
 # pieces for atoms. A histogram has nothing that could be permuted without being seen.
 
+
 # %%
-shuffled_places = torch.stack(
-    [m[torch.randperm(16, generator=generator)] for m in maps]
-)
-pieces = vectors.unflatten(1, (8, 4))
-shuffled_pieces = torch.stack(
-    [v[torch.randperm(8, generator=generator)] for v in pieces]
+def permuted(points):
+    """The points of each image in an order of its own."""
+    return torch.stack([x[torch.randperm(len(x), generator=generator)] for x in points])
+
+
+atoms, histogram = (
+    SinkhornDistance(measure="atoms"),
+    SinkhornDistance(measure="histogram"),
 )
 readings = {
-    "features": (SinkhornDistance(), maps, shuffled_places),
-    "atoms": (SinkhornDistance(measure="atoms"), vectors, shuffled_pieces.flatten(1)),
-    "histogram": (SinkhornDistance(measure="histogram"), vectors, None),
+    "features": (SinkhornDistance(), maps, permuted(maps)),
+    "atoms": (atoms, vectors, permuted(vectors.unflatten(1, (8, 4))).flatten(1)),
+    "histogram": (histogram, vectors, None),
 }
+
+# %%
 changes = {
-    name: (
-        change(distance, x, x[..., order]),
-        None if own is None else change(distance, x, own),
-    )
+    name: (change(distance, x, x[..., order]), change(distance, x, own))
     for name, (distance, x, own) in readings.items()
 }
-assert (
-    changes["features"][0]
-    < 1e-6
-    > max(changes[name][1] for name in ("features", "atoms"))
-)
+assert max(changes["features"]) < 1e-6 > changes["atoms"][1]
 
-# %% tags=["remove-input"]
-rows = [
-    [
-        name,
-        "0 %" if coordinates < 1e-6 else f"{100 * coordinates:.0f} %",
-        "–" if own is None else "0 %" if own < 1e-6 else f"{100 * own:.0f} %",
-    ]
-    for name, (coordinates, own) in changes.items()
-]
-header = [
-    "reading",
-    "coordinates permuted, all images alike",
-    "points permuted, each image by itself",
-]
-glue("tab-11-readings", Markdown(markdown_table(header, rows)), display=False)
+
+def percent(share):
+    return "–" if share is None else "0 %" if share < 1e-6 else f"{100 * share:.0f} %"
+
+
+rows = [[name, *map(percent, both)] for name, both in changes.items()]
+header = ["reading", "coordinates permuted, all images alike"]
+page.table("readings", [*header, "points permuted, each image by itself"], rows)
 
 # %% [markdown]
 # ````{table} How much two permutations change the distances under each reading.
@@ -237,9 +202,10 @@ assert_close(ours, composed(batch, labels))
 
 # %%
 def naive_triplet(d, labels, margin):
+    triplets = itertools.product(range(len(labels)), repeat=3)
     terms = [
         (d[a, p] - d[a, n] + margin).clamp_min(0)
-        for a, p, n in itertools.product(range(len(labels)), repeat=3)
+        for a, p, n in triplets
         if a != p and labels[a] == labels[p] != labels[n]
     ]
     return torch.stack(terms).mean()
@@ -251,24 +217,21 @@ def naive_contrastive(d, labels, margin):
     return matches.mean() + (margin - d[~same]).clamp_min(0).mean()
 
 
+# %%
 d = pairwise_sinkhorn_divergence(batch, batch)
 assert_close(ours, naive_triplet(d, labels, 0.2))
-assert_close(
-    WassersteinContrastiveLoss(margin=1.0)(batch, labels),
-    naive_contrastive(d, labels, 1.0),
-)
+contrastive = WassersteinContrastiveLoss(margin=1.0)(batch, labels)
+assert_close(contrastive, naive_contrastive(d, labels, 1.0))
 
 # %% [markdown]
-# A check at the end of the scale. If the map has a single place, a measure is a single point, there is only one plan,
+# A check at the extreme. If the map has a single place, a measure is a single point, there is only one plan,
 # and W-triplet must be the Euclidean triplet loss. It is:
 
 # %%
 single = functional.normalize(batch.mean(dim=1), dim=1)
 euclidean = TripletMarginLoss(margin=0.2, reducer=MeanReducer())
-assert_close(
-    WassersteinTripletLoss(margin=0.2)(single.unsqueeze(1), labels),
-    euclidean(single, labels),
-)
+of_points = WassersteinTripletLoss(margin=0.2)(single.unsqueeze(1), labels)
+assert_close(of_points, euclidean(single, labels))
 
 # %% [markdown]
 # So everything that W-triplet can do beyond the triplet loss is in the places of the map.
@@ -279,9 +242,7 @@ assert_close(
 # the network what W-triplet asks for. The test is on 60 characters that it has never seen.
 
 # %%
-config = TrainingConfig(
-    steps=80, batch_size=64, per_class=4, lr=1e-3, seed=seed, accelerator=device
-)
+config = TrainingConfig(80, batch_size=64, per_class=4, seed=seed, accelerator=device)
 history = train(network, WassersteinTripletLoss(margin=0.2), learnt, config)
 features = embed(network, unseen).double()
 
@@ -304,23 +265,17 @@ def both_ways(x):
 
 found = {"before": both_ways(untrained), "after": both_ways(features)}
 
-# %% tags=["remove-input"]
-for when, pair in found.items():
-    for way, right in zip(("transport", "mean"), pair, strict=True):
-        interval = bootstrap_interval(right, seed=seed)
-        glue(
-            f"11-{when}-{way}",
-            f"{interval.value:.2f} [{interval.low:.2f}, {interval.high:.2f}]",
-            display=False,
-        )
-interval = paired_bootstrap_difference(*found["after"], seed=seed)
-glue(
-    "11-after-lead",
-    f"{interval.value:+.2f} [{interval.low:+.2f}, {interval.high:+.2f}]",
-    display=False,
+# %%
+from retrieval_geometry.evaluation import (
+    bootstrap_interval,
+    paired_bootstrap_difference,
 )
-glue("11-asked", len(asked), display=False)
-lead_of_transport = interval
+
+lead_of_transport = paired_bootstrap_difference(*found["after"], seed=seed)
+page.say(asked=len(asked), after_lead=format_interval(lead_of_transport, signed=True))
+for when, (by_transport, by_mean) in found.items():
+    page.say(**{f"{when}-transport": bootstrap_interval(by_transport, seed=seed)})
+    page.say(**{f"{when}-mean": bootstrap_interval(by_mean, seed=seed)})
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Left: the W-triplet loss over 80 steps. Middle and right: transport distances between 160 test images of unseen characters, before and after; solid: the same character, dashed: different ones.", "name": "fig-11-training"}, "image": {"alt": "A falling loss curve, and two pairs of histograms of distances. Before training the two overlap almost fully; after it the distances of matching images are smaller."}}
 some = torch.arange(160)
@@ -330,28 +285,13 @@ figure = new_figure(7.6, 2.7)
 curve, *histograms = figure.subplots(1, 3)
 curve.plot(history.losses, color=BLUE, lw=1.5)
 curve.set(xlabel="step", ylabel="W-triplet", ylim=(0, None))
-for axes, x, name in zip(
-    histograms, (untrained, features), ("before", "after"), strict=True
-):
-    d = pairwise_sinkhorn_divergence(x[some], x[some])
-    for chosen, colour, style, label in (
-        (same, BLUE, "-", "same"),
-        (~same, VERMILION, "--", "different"),
-    ):
-        axes.hist(
-            d[chosen & above].numpy(),
-            bins=40,
-            density=True,
-            histtype="step",
-            color=colour,
-            ls=style,
-            lw=1.8,
-            label=label,
-        )
+times = {"before": untrained, "after": features}
+for axes, (name, x) in zip(histograms, times.items(), strict=True):
+    d = pairwise_sinkhorn_divergence(x[some], x[some])[above]
+    samples = {"same": d[same[above]], "different": d[~same[above]]}
+    drawing.draw_histograms(axes, samples)
     axes.set(xlabel=f"transport distance, {name}", yticks=[])
 histograms[0].legend(frameon=False, loc="upper left")
-for axes in (curve, *histograms):
-    axes.spines[["top", "right"]].set_visible(False)
 figure
 
 # %% [markdown]
@@ -368,9 +308,13 @@ figure
 # $-e_2$. Both means are 0. But to turn one heap into the other each grain must go a way of $\sqrt 2$.
 
 # %%
+from retrieval_geometry.distances import (
+    exact_transport_cost,
+    pairwise_exact_transport_cost,
+)
+
 axis = torch.eye(2, dtype=torch.float64)
-one = torch.stack([axis[0], -axis[0]]).repeat(8, 1)[None]
-two = torch.stack([axis[1], -axis[1]]).repeat(8, 1)[None]
+one, two = (torch.stack([e, -e]).repeat(8, 1)[None] for e in axis)
 assert_close(one.mean(dim=1), two.mean(dim=1))
 assert_close(exact_transport_cost(one, two)[0], torch.tensor(2.0).double().sqrt())
 shuffled = one[:, torch.randperm(16, generator=generator)]
@@ -398,23 +342,12 @@ exact = pairwise_exact_transport_cost(features[some], features[some])[above]
 assert (of_means <= exact + 1e-9).all()
 matching = same[above]
 share_of_mean = of_means / exact
-
-# %% tags=["remove-input"]
-glue(
-    "11-share-same",
-    f"{100 * float(share_of_mean[matching].median()):.0f}",
-    display=False,
-)
-glue(
-    "11-share-other",
-    f"{100 * float(share_of_mean[~matching].median()):.0f}",
-    display=False,
-)
+page.say(share_same=f"{100 * float(share_of_mean[matching].median()):.0f}")
+page.say(share_other=f"{100 * float(share_of_mean[~matching].median()):.0f}")
 
 # %% [markdown]
 # Between two images of one character the means make up {glue:text}`11-share-same` % of the transport distance in the
-# median, between different characters {glue:text}`11-share-other` %. What is left is what the mean vector has
-# forgotten.
+# median, between different characters {glue:text}`11-share-other` %. The mean vector has forgotten the rest.
 #
 # What do the plans look like? A plan is a table of who sends how much to whom. First a question with a known answer:
 # shift an image by eight pixels, the width of one place. A distance that compares each place with itself sees a
@@ -432,6 +365,7 @@ def plans_between(x, y, epsilon=0.05, steps=300):
     return ((f.unsqueeze(2) + g.unsqueeze(1) - cost) / epsilon + 2 * scale).exp()
 
 
+# %%
 pixels = torch.stack([unseen.load(i) for i in range(160)])
 shifted_pixels = pixels[..., :1, :1].repeat(1, 1, 32, 32)  # the background
 shifted_pixels[..., 8:] = pixels[..., :-8]
@@ -439,13 +373,18 @@ shifted = embed(network, shifted_pixels).double()
 
 # %%
 to_shifted = plans_between(features[some], shifted)
-column = torch.arange(16) % 4
-row = torch.arange(16) // 4
+row, column = torch.arange(16) // 4, torch.arange(16) % 4
 one_right = (column == column[:, None] + 1) & (row == row[:, None])
 follows = (to_shifted * one_right).sum((1, 2))
 stays = to_shifted.diagonal(dim1=1, dim2=2).sum(1)
 same_place = (features[some] - shifted).norm(dim=2).mean(1)
 by_transport = exact_transport_cost(features[some], shifted)
+page.say(
+    follows=f"{100 * float(follows.mean()):.0f}",
+    stays=f"{100 * float(stays.mean()):.0f}",
+)
+page.say(shift_place=f"{float(same_place.mean()):.2f}")
+page.say(shift_transport=f"{float(by_transport.mean()):.2f}")
 
 # %% [markdown]
 # And two that have none: pairs of test images. Among pairs of *different* characters whose means are near, we
@@ -456,92 +395,54 @@ first, second = above.nonzero().unbind(1)
 near = ~matching & (of_means < of_means[matching].median())
 confused = int(torch.where(near, share_of_mean, math.inf).argmin())
 drawn = torch.randperm(len(first), generator=generator)[:1000]
-some_pairs = {"same": matching.nonzero()[:, 0][:1000], "other": drawn[~matching[drawn]]}
-in_place = {
-    name: plans_between(features[first[k]], features[second[k]])
-    .diagonal(dim1=1, dim2=2)
-    .sum(1)
-    .mean()
-    for name, k in some_pairs.items()
-}
 
-# %% tags=["remove-input"]
-for name, mass in in_place.items():
-    glue(f"11-in-place-{name}", f"{100 * float(mass):.0f}", display=False)
-glue("11-follows", f"{100 * float(follows.mean()):.0f}", display=False)
-glue("11-stays", f"{100 * float(stays.mean()):.0f}", display=False)
-glue("11-shift-place", f"{float(same_place.mean()):.2f}", display=False)
-glue("11-shift-transport", f"{float(by_transport.mean()):.2f}", display=False)
+
+def mass_in_place(k):
+    """Mass that stays in its place, in per cent, the mean over some pairs of images."""
+    plans = plans_between(features[first[k]], features[second[k]])
+    return f"{100 * float(plans.diagonal(dim1=1, dim2=2).sum(1).mean()):.0f}"
+
+
+page.say(in_place_same=mass_in_place(matching.nonzero()[:, 0][:1000]))
+page.say(in_place_other=mass_in_place(drawn[~matching[drawn]]))
+
+
+# %% tags=["hide-input"]
+from matplotlib.patches import Rectangle
+
+
+def draw_plan(axes, image, other, plan):
+    """Two pictures, and lines from the places of the one to the places of the other."""
+    for (left, top), pictured in (((0, 0), image), ((54, 11), other)):
+        extent = (left, left + 32, top + 32, top)
+        axes.imshow(pictured.permute(1, 2, 0), extent=extent, alpha=0.6)
+        edge = {"fill": False, "ec": "gray", "lw": 0.8}
+        axes.add_patch(Rectangle((left, top), 32, 32, **edge))
+    for a, b in (plan > 0.1 / 16).nonzero().tolist():
+        colour, style = (GREEN, "--") if one_right[a, b] else (ORANGE, ":")
+        colour, style = (BLUE, "-") if a == b else (colour, style)
+        x = [8 * (a % 4) + 4, 58 + 8 * (b % 4)]
+        y = [8 * (a // 4) + 4, 15 + 8 * (b // 4)]
+        axes.plot(x, y, color=colour, ls=style, lw=24 * float(plan[a, b]) + 0.3)
+    axes.set(xlim=(-1, 87), ylim=(44, -1), xticks=[], yticks=[], aspect="equal")
+    axes.spines[:].set_visible(False)
+
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Left: the exact transport distance of pairs of test images against the distance of their mean features; no pair lies below the diagonal. Right: entropic plans between the 4 × 4 places of an image and its copy shifted by one place (top), and of two characters whose means are near (bottom). Each line carries at least a tenth of the mass of a place, and is the wider the more it carries. Blue, solid: to the same place; green, dashed: one place to the right; orange, dotted: elsewhere.", "name": "fig-11-plans"}, "image": {"alt": "Left, a scatter plot above the diagonal, matching pairs lower than others. Right, two pairs of glyphs with lines between their sixteen places."}}
 figure = new_figure(7.6, 4.6)
 grid = figure.add_gridspec(2, 2, width_ratios=[1.05, 1.5])
 scatter = figure.add_subplot(grid[:, 0])
-for chosen, colour, marker, name in (
-    (~matching, VERMILION, "^", "different"),
-    (matching, BLUE, "o", "same character"),
-):
-    keep = chosen.nonzero()[:, 0][:: max(1, int(chosen.sum()) // 500)]
-    scatter.scatter(
-        of_means[keep],
-        exact[keep],
-        s=9,
-        lw=0,
-        alpha=0.5,
-        color=colour,
-        marker=marker,
-        label=name,
-    )
+names = ("same character", "different")
+drawing.draw_pairs(scatter, of_means, exact, matching, names, most=500)
 scatter.plot([0, 1], [0, 1], color="gray", lw=1)
-scatter.set(
-    xlabel="distance of the means",
-    ylabel="transport distance",
-    xlim=(0, None),
-    ylim=(0, None),
-)
+limits = {"xlim": (0, None), "ylim": (0, None)}
+scatter.set(xlabel="distance of the means", ylabel="transport distance", **limits)
 scatter.legend(frameon=False, loc="lower right", fontsize=9)
-scatter.spines[["top", "right"]].set_visible(False)
 shown = int((follows - follows.median()).abs().argmin())
+top, bottom = (figure.add_subplot(grid[k, 1]) for k in range(2))
+draw_plan(top, pixels[shown], shifted_pixels[shown], to_shifted[shown])
 i, j = int(first[confused]), int(second[confused])
-plan = plans_between(features[[i]], features[[j]])[0]
-rows = (
-    (pixels[shown], shifted_pixels[shown], to_shifted[shown]),
-    (pixels[i], pixels[j], plan),
-)
-centres = 8 * torch.arange(4) + 4
-for k, (image, other, plan) in enumerate(rows):
-    axes = figure.add_subplot(grid[k, 1])
-    for (left, top), pictured in (((0, 0), image), ((54, 11), other)):
-        axes.imshow(
-            pictured.permute(1, 2, 0),
-            extent=(left, left + 32, top + 32, top),
-            alpha=0.6,
-        )
-        corners = (
-            (left, left + 32, left + 32, left, left),
-            (top, top, top + 32, top + 32, top),
-        )
-        axes.plot(*corners, color="gray", lw=0.8)
-    for a, b in (plan > 0.1 / 16).nonzero().tolist():
-        start, end = (
-            (centres[a % 4], centres[a // 4]),
-            (54 + centres[b % 4], 11 + centres[b // 4]),
-        )
-        colour, style = (
-            (BLUE, "-")
-            if a == b
-            else (GREEN, "--")
-            if one_right[a, b]
-            else (ORANGE, ":")
-        )
-        axes.plot(
-            *zip(start, end, strict=True),
-            color=colour,
-            ls=style,
-            lw=24 * plan[a, b].item() + 0.3,
-        )
-    axes.set(xlim=(-1, 87), ylim=(44, -1), xticks=[], yticks=[], aspect="equal")
-    axes.spines[:].set_visible(False)
+draw_plan(bottom, pixels[i], pixels[j], plans_between(features[[i]], features[[j]])[0])
 figure
 
 # %% [markdown]
@@ -557,7 +458,7 @@ figure
 #
 # ## Entropic transport: the dual
 #
-# Exact transport is a linear program, too dear for the paper; and its plan jumps when a point moves. So entropy is
+# Exact transport is a linear program, too expensive for the paper; and its plan jumps when a point moves. So entropy is
 # added. {doc}`03_divergences_and_distances` introduced it; in short, with masses $a_i$, $b_j$, costs
 # $C_{ij} = \norm{x_i - y_j}^p$ and a strength $\varepsilon > 0$ {cite:p}`c11-cuturi2013sinkhorn`,
 #
@@ -599,7 +500,7 @@ figure
 # \frac{\partial D}{\partial f_i} = a_i - \sum_j \pi_{ij}, \qquad \frac{\partial D}{\partial g_j} = b_j - \sum_i \pi_{ij} .
 # ```
 #
-# The gradient is what the marginals are off by. To maximise over $f$ alone, make the rows right: that is an equation
+# The gradient is the error of the marginals. To maximise over $f$ alone, make the rows right: that is an equation
 # for each $f_i$ by itself,
 #
 # ```{math}
@@ -620,6 +521,7 @@ def half_step(cost, g, epsilon):
     return f, (terms + f.unsqueeze(-1) / epsilon).exp() / cost.shape[-2]
 
 
+# %%
 def sinkhorn(cost, epsilon, steps):
     g, errors = torch.zeros_like(cost[..., 0, :]), []
     for _ in range(steps):
@@ -636,10 +538,8 @@ f, g, plan, _ = sinkhorn(cost, 0.2, 2000)
 value = f.mean(dim=1) + g.mean(dim=1)
 primal = (plan * cost).sum((1, 2)) + 0.2 * (plan * (256 * plan).log()).sum((1, 2))
 assert_close(value, primal)
-assert_close(
-    value,
-    sinkhorn_divergence(features[left], features[right], epsilon=0.2, debias=False),
-)
+ours = sinkhorn_divergence(features[left], features[right], epsilon=0.2, debias=False)
+assert_close(value, ours)
 
 # %% [markdown]
 # Both sides of the theorem agree, with each other and with the package.
@@ -699,7 +599,7 @@ spans = (cost.amax((1, 2)) - cost.amin((1, 2))).median()
 # ### Newton's method
 #
 # The rate says where the difficulty is: a direction in which the dual is nearly flat. A method that knows the curvature
-# walks through it. Eliminate $f$ by eq. {eq}`eq-11-half-step`. What is left is a concave function of $g$ alone, with
+# walks through it. Eliminate $f$ by eq. {eq}`eq-11-half-step`. A concave function of $g$ alone is left, with
 # gradient $b - c$, where $c$ are the column masses of the plan. Its second derivative is $-H / \varepsilon$ with
 #
 # ```{math}
@@ -714,41 +614,44 @@ spans = (cost.amax((1, 2)) - cost.amin((1, 2))).median()
 
 
 # %%
+def newton_step(plan, gap, epsilon):
+    """Of at most 8 epsilon, so that a first step does not go astray."""
+    hessian = torch.diag_embed(plan.sum(-2)) - plan.shape[-1] * plan.mT @ plan
+    inverse = torch.linalg.pinv(hessian, hermitian=True, rtol=1e-13)
+    step = epsilon * (inverse @ gap.unsqueeze(-1)).squeeze(-1)
+    width = step.amax(-1, True) - step.amin(-1, True)
+    return step * (8 * epsilon / width).clamp_max(1)
+
+
+# %%
 def newton(cost, epsilon, g, steps):
-    n, errors = cost.shape[-1], []
+    errors = []
     for _ in range(steps):
         _, plan = half_step(cost, g, epsilon)
-        gap = 1 / n - plan.sum(-2)
+        gap = 1 / cost.shape[-1] - plan.sum(-2)
         errors.append(gap.abs().sum(-1))
-        hessian = torch.diag_embed(plan.sum(-2)) - n * plan.mT @ plan
-        step = epsilon * (
-            torch.linalg.pinv(hessian, hermitian=True, rtol=1e-13) @ gap.unsqueeze(-1)
-        ).squeeze(-1)
-        g = g + step * (
-            8 * epsilon / (step.amax(-1, True) - step.amin(-1, True))
-        ).clamp_max(1)
+        g = g + newton_step(plan, gap, epsilon)
     return torch.stack(errors)
 
 
-newtons = {
-    epsilon: newton(cost, epsilon, sinkhorn(cost, epsilon, 10)[1], 25)
-    for epsilon in strengths
-}
-
-# %% tags=["remove-input"]
+# %%
+newtons = {}
 for epsilon in strengths:
-    median = int(needed[epsilon].median())
-    glue(
-        f"11-needed-{epsilon}",
-        f"{median}" if median < 2000 else "more than 2000",
-        display=False,
-    )
-glue("11-newton-0.05", int((newtons[0.05] > 1e-9).sum(dim=0).max()), display=False)
-unfinished = int((curves[0.05][-1] > 1e-6).sum())
-glue("11-unfinished", unfinished, display=False)
-glue("11-span", f"{float(spans / 0.05):.0f}", display=False)
+    start = sinkhorn(cost, epsilon, 10)[1]
+    newtons[epsilon] = newton(cost, epsilon, start, 25)
 assert (newtons[0.05][-1] < 1e-9).all()
 assert needed[0.05].median() > 10 * needed[0.2].median()
+
+# %% tags=["remove-cell"]
+medians = {epsilon: int(steps.median()) for epsilon, steps in needed.items()}
+shown = {
+    e: f"{steps}" if steps < 2000 else "more than 2000" for e, steps in medians.items()
+}
+page.say(**{f"needed-{epsilon}": steps for epsilon, steps in shown.items()})
+page.say(**{"newton-0.05": int((newtons[0.05] > 1e-9).sum(dim=0).max())})
+page.say(
+    unfinished=int((curves[0.05][-1] > 1e-6).sum()), span=f"{float(spans / 0.05):.0f}"
+)
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Marginal error between two images' features. Left: Sinkhorn's iterations for four strengths, one pair; thin dashed lines have the slope that the second singular value of the plan predicts. Right: Newton's method after ten iterations, the slowest of twenty pairs for each strength.", "name": "fig-11-convergence"}, "image": {"alt": "Left, four curves on a logarithmic scale; that of the largest strength falls steeply, that of the smallest is almost flat after 2000 iterations. Right, curves that bend down and reach rounding level within about a dozen steps."}}
 figure = new_figure(7.6, 3.2)
@@ -756,46 +659,20 @@ slow, fast = figure.subplots(1, 2, sharey=True)
 styles = (("-", BLUE), ("--", GREEN), ("-.", ORANGE), (":", VERMILION))
 shown = int((rates[0.05] - rates[0.05].median()).abs().argmin())
 for (style, colour), epsilon in zip(styles, strengths, strict=True):
+    look = {"color": colour, "ls": style, "lw": 2}
     error, rate = curves[epsilon][:, shown], rates[epsilon][shown]
     stop = int((error > 1e-12).sum())
-    slow.plot(
-        range(1, stop + 1),
-        error[:stop],
-        color=colour,
-        ls=style,
-        lw=2,
-        label=f"$\\varepsilon$ = {epsilon}",
-    )
-    t = torch.arange(stop)
-    middle = stop // 2
-    predicted = error[middle] * rate ** (t - middle)
-    slow.plot(
-        t[middle // 2 :] + 1,
-        0.4 * predicted[middle // 2 :],
-        color="gray",
-        ls="--",
-        lw=0.9,
-    )
+    label = f"$\\varepsilon$ = {epsilon}"
+    slow.plot(range(1, stop + 1), error[:stop], label=label, **look)
+    t = torch.arange(stop)[stop // 4 :]
+    predicted = 0.4 * error[stop // 2] * rate ** (t - stop // 2)
+    slow.plot(t + 1, predicted, color="gray", ls="--", lw=0.9)
     worst = newtons[epsilon].amax(dim=1).clamp_min(1e-16)
-    fast.plot(
-        worst[: int((worst > 1e-14).sum()) + 1],
-        color=colour,
-        ls=style,
-        lw=2,
-        marker="o",
-        ms=3,
-    )
-slow.set(
-    xscale="log",
-    yscale="log",
-    ylim=(1e-13, 3),
-    xlabel="iterations",
-    ylabel="error of the marginals",
-)
+    fast.plot(worst[: int((worst > 1e-14).sum()) + 1], marker="o", ms=3, **look)
+slow.set(xscale="log", yscale="log", ylim=(1e-13, 3))
+slow.set(xlabel="iterations", ylabel="error of the marginals")
 fast.set(xlabel="Newton steps")
 slow.legend(frameon=False, loc="lower left", fontsize=9)
-for axes in (slow, fast):
-    axes.spines[["top", "right"]].set_visible(False)
 figure
 
 # %% [markdown]
@@ -874,9 +751,8 @@ def divergence(x):
 by_envelope = gradient(divergence)
 moves = 1e-5 * torch.eye(x.numel(), dtype=torch.float64).view(-1, *x.shape[1:])
 others = y.expand(len(moves), -1, -1)
-ahead, behind = (
-    sinkhorn_divergence(x + s * moves, others, epsilon=0.05) for s in (1, -1)
-)
+moved = (sinkhorn_divergence(x + s * moves, others, epsilon=0.05) for s in (1, -1))
+ahead, behind = moved
 differences = ((ahead - behind) / 2e-5).view_as(x)
 assert_close(by_envelope, differences, rtol=1e-4, atol=1e-7)
 
@@ -884,34 +760,29 @@ assert_close(by_envelope, differences, rtol=1e-4, atol=1e-7)
 # And how many iterations must one unroll to come as near?
 
 # %%
-rows, off = [], {}
-for steps in (5, 20, 100, 500):
-    begin = time.process_time()
-    found_here = gradient(lambda leaf, steps=steps: unrolled(leaf, steps))
-    spent = time.process_time() - begin
-    off[steps] = float((found_here - differences).norm() / differences.norm())
-    rows.append(
-        [f"{steps} iterations unrolled", f"{off[steps]:.0e}", f"{1e3 * spent:.0f} ms"]
-    )
-begin = time.process_time()
-gradient(divergence)
-spent = time.process_time() - begin
-rows.append(
-    [
-        "envelope theorem",
-        f"{float((by_envelope - differences).norm() / differences.norm()):.0e}",
-        f"{1e3 * spent:.0f} ms",
-    ]
-)
-glue(
-    "tab-11-gradient",
-    Markdown(markdown_table(["", "relative error", "processor time"], rows)),
-    display=False,
-)
-assert off[500] < off[5]
+from retrieval_geometry.reporting.timing import seconds_of
 
-# %% tags=["remove-input"]
-glue("11-unrolled-20", f"{100 * off[20]:.2g}", display=False)
+
+def off(found):
+    """How far a gradient is from finite differences, as a share of these."""
+    return float((found - differences).norm() / differences.norm())
+
+
+functions = {
+    f"{steps} iterations unrolled": lambda leaf, steps=steps: unrolled(leaf, steps)
+    for steps in (5, 20, 100, 500)
+}
+functions["envelope theorem"] = divergence
+errors = {name: off(gradient(function)) for name, function in functions.items()}
+assert errors["500 iterations unrolled"] < errors["5 iterations unrolled"]
+
+# %%
+rows = []
+for name, function in functions.items():
+    spent = seconds_of(lambda function=function: gradient(function), 1)
+    rows.append([name, f"{errors[name]:.0e}", f"{1e3 * spent:.0f} ms"])
+page.table("gradient", ["", "relative error", "processor time"], rows)
+page.say(**{"unrolled-20": f"{100 * errors['20 iterations unrolled']:.2g}"})
 
 # %% [markdown]
 # ````{table} The gradient of the Sinkhorn divergence of one pair of images at strength 0.05 (the pair of the left panel above): distance from finite differences, and time.
@@ -946,67 +817,64 @@ glue("11-unrolled-20", f"{100 * off[20]:.2g}", display=False)
 # ````
 
 # %%
-generous = torch.logspace(-2.3, 0.5, 13).double().tolist()
+strengths = torch.logspace(-2.3, 0.5, 13).double().tolist()
 images = features[torch.randperm(len(features), generator=generator)[:24]]
 classes = torch.arange(24) // 4
 exact_loss = WassersteinTripletLoss(margin=0.2, exact=True)(images, classes)
+
+
+def loss_of(**settings):
+    return WassersteinTripletLoss(margin=0.2, **settings)(images, classes)
+
+
+debiasing = {"debiased": True, "not debiased": False}
 losses = {
-    name: torch.stack(
-        [
-            WassersteinTripletLoss(margin=0.2, epsilon=e, debias=debias)(
-                images, classes
-            )
-            for e in generous
-        ]
-    )
-    for name, debias in (("debiased", True), ("not debiased", False))
+    name: torch.stack([loss_of(epsilon=e, debias=debias) for e in strengths])
+    for name, debias in debiasing.items()
 }
+assert_close(losses["debiased"][0], exact_loss, rtol=0.02, atol=1e-4)
 
 # %%
 pairs = torch.ones(24, 24, dtype=torch.bool).triu(1)
 true_distance = pairwise_exact_transport_cost(images, images)[pairs]
-errors = {"debiased": [], "not debiased": []}
-for epsilon in generous:
-    for name, debias in (("debiased", True), ("not debiased", False)):
-        found_here = pairwise_sinkhorn_divergence(
-            images, images, epsilon=epsilon, debias=debias
-        )[pairs]
-        errors[name].append((found_here - true_distance).abs().max())
-        assert errors[name][-1] <= epsilon * math.log(16) + 1e-9
-assert_close(losses["debiased"][0], exact_loss, rtol=0.02, atol=1e-4)
+
+
+def largest_error(epsilon, debias):
+    settings = {"epsilon": epsilon, "debias": debias}
+    found = pairwise_sinkhorn_divergence(images, images, **settings)[pairs]
+    return (found - true_distance).abs().max()
+
+
+bound = torch.tensor(strengths).double() * math.log(16)
+errors = {
+    name: torch.stack([largest_error(e, debias) for e in strengths])
+    for name, debias in debiasing.items()
+}
+assert all((error <= bound + 1e-9).all() for error in errors.values())
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Left: the W-triplet loss of one batch of 24 images against the strength of the regularisation; the dotted line is the loss with exact transport. Right: the largest error of the distance among all pairs of the batch; the gray line is the bound of the theorem.", "name": "fig-11-limit"}, "image": {"alt": "Left, two curves that run into a dotted line at the left end. Right, two curves below a straight gray line on logarithmic scales, the debiased one far below at small strengths."}}
 figure = new_figure(7.6, 2.9)
 loss_axes, error_axes = figure.subplots(1, 2)
-for (name, loss), colour, style in zip(
-    losses.items(), (BLUE, VERMILION), ("-", "--"), strict=True
-):
-    loss_axes.semilogx(generous, loss, color=colour, ls=style, lw=2, label=name)
-    error_axes.loglog(generous, errors[name], color=colour, ls=style, lw=2, label=name)
-loss_axes.axhline(exact_loss, color="black", lw=1, ls=":")
-error_axes.loglog(generous, [e * math.log(16) for e in generous], color="gray", lw=1)
-loss_axes.set(xlabel="$\\varepsilon$", ylabel="W-triplet")
-error_axes.set(xlabel="$\\varepsilon$", ylabel="error of the distance")
+drawing.draw_lines(loss_axes, strengths, losses, lw=2)
+drawing.draw_lines(error_axes, strengths, errors, lw=2)
+loss_axes.axhline(exact_loss, color=BLACK, lw=1, ls=":")
+error_axes.plot(strengths, bound, color="gray", lw=1)
+loss_axes.set(xlabel="$\\varepsilon$", ylabel="W-triplet", xscale="log")
+error_axes.set(
+    xlabel="$\\varepsilon$", ylabel="error of the distance", xscale="log", yscale="log"
+)
 loss_axes.legend(frameon=False)
-for axes in (loss_axes, error_axes):
-    axes.spines[["top", "right"]].set_visible(False)
 figure
 
-# %% tags=["remove-input"]
-at = min(range(13), key=lambda k: abs(generous[k] - 0.05))
-glue("11-exact-loss", f"{float(exact_loss):.4f}", display=False)
-glue("11-near-loss", f"{float(losses['debiased'][at]):.4f}", display=False)
-glue("11-near-strength", f"{generous[at]:.3f}", display=False)
-glue("11-wide-loss", f"{float(losses['debiased'][-1]):.4f}", display=False)
-glue(
-    "11-bias-ratio",
-    f"{float(errors['not debiased'][0] / errors['debiased'][0]):.0f}",
-    display=False,
-)
+# %% tags=["remove-cell"]
+at = min(range(13), key=lambda k: abs(strengths[k] - 0.05))
+near, wide = (f"{float(losses['debiased'][k]):.4f}" for k in (at, -1))
+page.say(exact_loss=f"{float(exact_loss):.4f}", near_loss=near, wide_loss=wide)
+page.say(near_strength=f"{strengths[at]:.3f}")
+page.say(bias_ratio=f"{float(errors['not debiased'][0] / errors['debiased'][0]):.0f}")
 own = sinkhorn_divergence(images, images, epsilon=0.05, debias=False)
-glue("11-own-mean", f"{float(own.mean()):.3f}", display=False)
-glue("11-own-spread", f"{float(own.std()):.1g}", display=False)
-glue("11-own-bound", f"{0.05 * math.log(16):.3f}", display=False)
+page.say(own_mean=f"{float(own.mean()):.3f}", own_spread=f"{float(own.std()):.1g}")
+page.say(own_bound=f"{0.05 * math.log(16):.3f}")
 
 # %% [markdown]
 # In {numref}`fig-11-limit` the loss of this batch is {glue:text}`11-exact-loss` with exact transport and
@@ -1018,16 +886,16 @@ glue("11-own-bound", f"{0.05 * math.log(16):.3f}", display=False)
 # itself, and of the other two only the difference is left. The self terms of these images at $\varepsilon = 0.05$ are
 # {glue:text}`11-own-mean` on average with a standard deviation of {glue:text}`11-own-spread`. That is nearly a
 # constant, and it has nearly reached its bound $\varepsilon \log 16$ = {glue:text}`11-own-bound`: the features of an
-# image are so far apart that its plan with itself stays at home. So for a *triplet* loss debiasing hardly matters. For
-# W-contrastive, which asks for distances themselves, it does.
+# image are so far apart that the plan between an image and itself moves hardly any mass. So for a *triplet* loss
+# debiasing hardly matters. For W-contrastive, which asks for distances themselves, it does.
 #
 # ## Erratum 2.1: arg min, and roots before or after
 #
 # **As printed.** Eq. 3 sets the $p$-th power $W^p_{p,\eta}(\mu, \nu)$ equal to the *arg min* over all plans, and eq. 4
 # is $\mathrm{SD}_{p,\eta} = W_{p,\eta}(\mu, \nu) - \tfrac12 ( W_{p,\eta}(\mu, \mu) + W_{p,\eta}(\nu, \nu) )$.
 #
-# **Why it fails.** An arg min is a plan, a matrix: no number can be subtracted from it. What is meant is the min. That
-# one is harmless. In eq. 4 the missing power matters. What can be debiased is $W^p$, the cost, because the bias is an
+# **Why it fails.** An arg min is a plan, a matrix: no number can be subtracted from it. The min is meant. That
+# one is harmless. In eq. 4 the missing power matters. The cost $W^p$ can be debiased, because the bias is an
 # addition to the *cost* ({prf:ref}`thm-11-bias`). The root comes last:
 #
 # ```{math}
@@ -1053,25 +921,27 @@ glue("11-own-bound", f"{0.05 * math.log(16):.3f}", display=False)
 # ````
 
 # %%
-from retrieval_geometry.losses.as_printed import sinkhorn_divergence_as_printed
+from retrieval_geometry.papers.rankmi.as_printed import sinkhorn_divergence_as_printed
 
 cloud = torch.randn(50, 16, 2, generator=generator).double()
-shift = torch.tensor([0.6, 0.8]).double()  # of length one
-rows, printed_median = [], {}
-for epsilon in (0.05, 0.5, 2.0):
-    corrected = sinkhorn_divergence(cloud, cloud + shift, p=2, epsilon=epsilon).sqrt()
-    assert_close(corrected, torch.ones(50).double())
-    printed = sinkhorn_divergence_as_printed(cloud, cloud + shift, 2, epsilon)
-    printed_median[epsilon] = float(printed.median())
-    span = f"{float(printed.median()):.2f} ({float(printed.min()):.2f} to {float(printed.max()):.2f})"
-    rows.append([f"{epsilon}", span, f"{float(corrected.median()):.2f}"])
-same_p1 = sinkhorn_divergence_as_printed(cloud, cloud + shift, 1, 0.5)
-assert_close(same_p1, sinkhorn_divergence(cloud, cloud + shift, epsilon=0.5))
+moved = cloud + torch.tensor([0.6, 0.8]).double()  # by one
+same_p1 = sinkhorn_divergence_as_printed(cloud, moved, 1, 0.5)
+assert_close(same_p1, sinkhorn_divergence(cloud, moved, epsilon=0.5))
 
-# %% tags=["remove-input"]
+# %%
+rows = []
+for epsilon in (0.05, 0.5, 2.0):
+    corrected = sinkhorn_divergence(cloud, moved, p=2, epsilon=epsilon).sqrt()
+    assert_close(corrected, torch.ones(50).double())
+    printed = sinkhorn_divergence_as_printed(cloud, moved, 2, epsilon)
+    median, low, high = (
+        f"{float(x):.2f}" for x in (printed.median(), *printed.aminmax())
+    )
+    cells = [f"{median} ({low} to {high})", f"{float(corrected.median()):.2f}"]
+    rows.append([f"{epsilon}", *cells])
 header = ["strength", "as printed, median (range)", "corrected"]
-glue("tab-11-erratum", Markdown(markdown_table(header, rows)), display=False)
-glue("11-printed-wide", f"{printed_median[2.0]:.2f}", display=False)
+page.table("erratum", header, rows)
+page.say(printed_wide=median)
 
 # %% [markdown]
 # ````{table} A cloud and its copy at distance 1, p = 2, fifty clouds: the printed and the corrected distance.
@@ -1096,67 +966,38 @@ glue("11-printed-wide", f"{printed_median[2.0]:.2f}", display=False)
 # come first.)
 
 # %%
-from retrieval_geometry.experiments import load_or_run
+from retrieval_geometry.experiments.comparisons import against_each
+from retrieval_geometry.reporting.tables import format_metric, provenance_table
 
-from retrieval_geometry.experiments.comparisons import (
-    against_each,
-    difference,
-    transport_sides,
-)
-
-settings = {"profile": profile, "data_root": data_root, "device": device, "seed": seed}
-ablations = load_or_run("wasserstein-ablations", **settings)
+ablations = page.load_or_run("wasserstein-ablations")
 variants = [entry.method for entry in ablations.methods if entry.method != "base"]
 gaps = against_each(ablations, "base", variants, ("R@1", "AP@R"), reverse=True)
-
-
-# %% tags=["hide-input", "remove-output"]
 rows = []
 for entry in ablations.methods:
-    gap = gaps.get(entry.method)
-    cells = [gap[metric].numbers for metric in ("R@1", "AP@R")] if gap else ["", ""]
-    rows.append(
-        [
-            entry.label,
-            format_metric(entry.metrics["R@1"]),
-            *cells,
-            f"{entry.seconds_training:.0f}",
-        ]
-    )
+    gap = gaps.get(entry.method, {})
+    cells = [gap[metric].numbers if gap else "" for metric in ("R@1", "AP@R")]
+    seconds = f"{entry.seconds_training:.0f}"
+    rows.append([entry.label, format_metric(entry.metrics["R@1"]), *cells, seconds])
 header = ["W-triplet with", "R@1", "R@1 minus base", "AP@R minus base", "seconds"]
-glue("tab-11-ablations", Markdown(markdown_table(header, rows)), display=False)
-glue("tab-11-provenance", Markdown(provenance_table(ablations)), display=False)
-
-
-def decided(metric):
-    """Names of the variants whose interval excludes zero: worse, better."""
-    worse = [n for n, gap in gaps.items() if gap[metric].high < 0]
-    better = [n for n, gap in gaps.items() if gap[metric].low > 0]
-    return worse, better
-
+page.table("ablations", header, rows, results=[ablations])
 
 # %% tags=["remove-cell"]
+page.markdown("provenance", provenance_table(ablations), results=[ablations])
+of_r1 = {name: gap["R@1"] for name, gap in gaps.items()}
+worse = [name for name, gap in of_r1.items() if gap.high < 0]
+better = [name for name, gap in of_r1.items() if gap.low > 0]
+undecided = [name for name in gaps if name not in worse + better]
+told_apart = [n for n in ("exact", "biased", "epsilon-0.01") if n in worse + better]
+
+
 def words(names):
     return "; ".join(ablations[name].label for name in names) or "none"
 
 
-worse, better = decided("R@1")
-glue("11-worse", words(worse), display=False)
-glue("11-better", words(better), display=False)
-glue(
-    "11-open",
-    words([name for name in gaps if name not in worse + better]),
-    display=False,
-)
-similar = ("exact", "biased", "epsilon-0.01")
-glue(
-    "11-told-apart",
-    words([name for name in similar if name in worse + better]),
-    display=False,
-)
-glue("11-classes", len(ablations.groups.sizes), display=False)
-for name in ("biased", "epsilon-0.5", "exact", "points-1", "points-4"):
-    glue(f"11-gap-{name}", gaps[name]["R@1"].numbers, display=False)
+page.say(worse=words(worse), better=words(better), open=words(undecided))
+page.say(told_apart=words(told_apart), classes=len(ablations.groups.sizes))
+discussed = ("biased", "epsilon-0.5", "exact", "points-1", "points-4")
+page.say(**{f"gap-{name}": of_r1[name].numbers for name in discussed})
 
 # %% [markdown]
 # ````{table} W-triplet with one choice changed at a time, in this build: value, differences to the first row with intervals over classes and models, all of which hold at once with 95 %, and seconds of training.
@@ -1190,30 +1031,27 @@ for name in ("biased", "epsilon-0.5", "exact", "points-1", "points-4"):
 # The comparison of losses keeps, for one model of each Wasserstein loss and some of the queries, the ranking by the
 # Sinkhorn divergence beside that by the mean.
 
-# %% tags=["hide-input", "remove-output"]
-bench = load_or_run("learning-bench", **settings)
+# %%
+from retrieval_geometry.experiments.comparisons import difference, transport_sides
+
+bench = page.load_or_run("learning-bench")
 transport = bench.details.transport
 rows, test_time = [], {}
-for name in transport.by_transport:
-    for metric in ("R@1", "AP@R"):
-        ways = transport_sides(bench, transport, name, metric)
-        gap = difference(*ways, metric, at_once=4)
-        test_time.setdefault(name, gap)
-        rows.append(
-            [
-                f"{bench[name].label}, {metric}",
-                *(f"{way.means.mean:.3f}" for way in ways),
-                gap.numbers,
-            ]
-        )
+for name, metric in itertools.product(transport.by_transport, ("R@1", "AP@R")):
+    ways = transport_sides(bench, transport, name, metric)
+    gap = difference(*ways, metric, at_once=4)
+    test_time[name, metric] = gap.numbers
+    means = [f"{way.means.mean:.3f}" for way in ways]
+    rows.append([f"{bench[name].label}, {metric}", *means, gap.numbers])
 header = ["", "by transport", "by the mean", "difference"]
-glue("tab-11-test-time", Markdown(markdown_table(header, rows)), display=False)
-glue("tab-11-bench-provenance", Markdown(provenance_table(bench)), display=False)
+page.table("test-time", header, rows, results=[bench])
 
 # %% tags=["remove-cell"]
-for name, gap in test_time.items():
-    glue(f"11-transport-{name}", gap.numbers, display=False)
-glue("11-transport-queries", transport.queries, display=False)
+page.markdown("bench-provenance", provenance_table(bench), results=[bench])
+page.say(transport_queries=transport.queries)
+page.say(
+    **{f"transport-{name}": test_time[name, "R@1"] for name in transport.by_transport}
+)
 
 # %% [markdown]
 # ````{table} The two Wasserstein losses, retrieved by the Sinkhorn divergence of local features and by the Euclidean distance of their means: same models, same queries; intervals of the difference over classes, all four at once with 95 %. One model each: they say nothing of another training.
@@ -1239,41 +1077,34 @@ rival = load_embedding_network("glyph_cnn", dim=32, output="map", seed=seed)
 train(rival, PooledMeasure(WassersteinTripletLoss(margin=0.2), 1), learnt, config)
 found["rival"] = both_ways(embed(rival, unseen).double())
 
-# %% tags=["remove-input"]
-names = {
-    "before": "nothing",
-    "rival": "the triplet loss on means",
-    "after": "W-triplet",
-}
-by_class = {
-    when: [GroupMeans.of(right, unseen.labels[asked]) for right in pair]
-    for when, pair in found.items()
-}
+# %%
+from retrieval_geometry.evaluation import GroupMeans, mean_difference, mean_interval
+
+by_class = {}
+for when, pair in found.items():
+    by_class[when] = [GroupMeans.of(right, unseen.labels[asked]) for right in pair]
+
+# %%
+names = {"before": "nothing", "rival": "the triplet loss on means"}
+names |= {"after": "W-triplet"}
 rows = []
 for when, name in names.items():
-    cells = [mean_interval(right) for right in by_class[when]]
-    cells.append(mean_difference(*by_class[when]))
-    rows.append([name, *(f"{c.value:.2f} [{c.low:.2f}, {c.high:.2f}]" for c in cells)])
+    cells = [*map(mean_interval, by_class[when]), mean_difference(*by_class[when])]
+    rows.append([name, *map(format_interval, cells)])
 header = ["trained with", "by transport", "by the mean", "difference"]
-glue("tab-11-control", Markdown(markdown_table(header, rows)), display=False)
+page.table("control", header, rows)
+
+# %%
 with_loss = mean_difference(by_class["after"][0], by_class["rival"][0])
 crossed = mean_difference(by_class["after"][0], by_class["rival"][1])
 of_rival = mean_difference(*by_class["rival"])
-for name, gap in (("loss", with_loss), ("crossed", crossed), ("rival", of_rival)):
-    glue(
-        f"11-control-{name}",
-        f"{gap.value:+.2f} [{gap.low:+.2f}, {gap.high:+.2f}]",
-        display=False,
-    )
-glue(
-    "11-control-verdict",
-    "earns part of the lead itself"
-    if with_loss.low > 0
-    else "is worse than training on means"
-    if with_loss.high < 0
-    else "cannot be told from training on means",
-    display=False,
-)
+page.say(control_loss=format_interval(with_loss, signed=True))
+page.say(control_crossed=format_interval(crossed, signed=True))
+page.say(control_rival=format_interval(of_rival, signed=True))
+verdict = "cannot be told from training on means"
+verdict = "is worse than training on means" if with_loss.high < 0 else verdict
+verdict = "earns part of the lead itself" if with_loss.low > 0 else verdict
+page.say(control_verdict=verdict)
 
 # %% [markdown]
 # ````{table} R@1 of the short runs of this page on unseen characters: what the network was trained with (rows), and what it is asked with (columns). Intervals over classes, one model each.
@@ -1295,41 +1126,39 @@ glue(
 # smaller and the network is trained from nothing, so the levels cannot be compared; the order can.
 # {numref}`tab-11-table1` has the first column of the paper's table, ours, and W-triplet minus each other loss.
 
-# %% tags=["hide-input", "remove-output"]
-from retrieval_geometry.experiments.wasserstein_claims import CLAIMS
-from retrieval_geometry.experiments.wasserstein_paper import TABLE1
+# %%
+from retrieval_geometry.papers.wasserstein_dml.printed import TABLE1
+
+ten = list(TABLE1["CUB-200-2011"])
+others = [name for name in ten if name != "w-triplet"]
+leads = against_each(bench, "w-triplet", others, ["R@1"])
+rows = []
+for name in ten:
+    printed = [f"{TABLE1[data][name]['R@1']:.3f}" for data in TABLE1]
+    lead = leads[name]["R@1"].numbers if name in leads else ""
+    found_here = format_metric(bench[name].metrics["R@1"])
+    rows.append([bench[name].label, *printed, found_here, lead])
+header = ["loss", "CUB, paper", "SOP, paper", "ours", "W-triplet minus it, ours"]
+page.table("table1", header, rows, results=[bench])
+
+# %%
+from retrieval_geometry.papers.wasserstein_dml.claims import CLAIMS
 from retrieval_geometry.reporting.claims import check_all
 from retrieval_geometry.reporting.tables import claims_table
 
-others = [name for name in TABLE1["CUB-200-2011"] if name != "w-triplet"]
-leads = against_each(bench, "w-triplet", others, ["R@1"])
-rows = []
-for name in TABLE1["CUB-200-2011"]:
-    printed = [f"{TABLE1[data][name]['R@1']:.3f}" for data in TABLE1]
-    lead = leads[name]["R@1"].numbers if name in leads else ""
-    rows.append(
-        [bench[name].label, *printed, format_metric(bench[name].metrics["R@1"]), lead]
-    )
-header = ["loss", "CUB, paper", "SOP, paper", "ours", "W-triplet minus it, ours"]
-glue("tab-11-table1", Markdown(markdown_table(header, rows)), display=False)
 here = [claim for claim in CLAIMS if set(claim.needs) <= {"learning-bench"}]
 here = [claim for claim in here if not claim.id.endswith("proposition")]
 verdicts = check_all(here, {"learning-bench": bench}, profile)
-glue("tab-11-claims", Markdown(claims_table(verdicts)), display=False)
+page.markdown("claims", claims_table(verdicts), results=[bench])
 
 # %% tags=["remove-cell"]
 by_id = {
     row.claim.id.removeprefix("wasserstein-dml-"): str(row.verdict) for row in verdicts
 }
-for name in ("time", "w-triplet-best", "w-triplet-triplet"):
-    glue(f"11-verdict-{name}", by_id[name], display=False)
-ten = list(TABLE1["CUB-200-2011"])
-standing = (
-    sorted(ten, key=lambda name: -bench[name].metrics["R@1"].value).index("w-triplet")
-    + 1
-)
-glue("11-standing", standing, display=False)
-glue("11-bench-data", bench.dataset.name, display=False)
+judged = ("time", "w-triplet-best", "w-triplet-triplet")
+page.say(**{f"verdict-{name}": by_id[name] for name in judged})
+ranked = sorted(ten, key=lambda name: -bench[name].metrics["R@1"].value)
+page.say(standing=ranked.index("w-triplet") + 1, bench_data=bench.dataset.name)
 
 # %% [markdown]
 # ````{table} R@1 of ten losses: printed for two data sets, and ours with 95 % intervals over classes and models; W-triplet minus each other loss with intervals that hold for all nine at once. All are retrieved by the Euclidean distance of mean vectors.
@@ -1376,7 +1205,7 @@ glue("11-bench-data", bench.dataset.name, display=False)
 # - That W-triplet is the best of ten in most metrics is **{glue:text}`11-verdict-w-triplet-best`** here, that the
 #   triplet loss gains by it **{glue:text}`11-verdict-w-triplet-triplet`**, and that it takes much more time
 #   **{glue:text}`11-verdict-time`**. All of that is for retrieval by mean vectors.
-# - What one retrieves with matters more. By transport the same W-triplet model reaches
+# - The distance of the retrieval matters more. By transport the same W-triplet model reaches
 #   {glue:text}`11-transport-w-triplet` in R@1 over the mean. In the short runs of this page, W-triplet asked by
 #   transport minus the triplet loss on means asked by means is {glue:text}`11-control-crossed`, and a network trained
 #   on means gains {glue:text}`11-control-rival` by transport. Loss and retrieval belong together: a table that

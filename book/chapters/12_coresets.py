@@ -60,7 +60,7 @@ from retrieval_geometry.coresets import (
     wcraig,
 )
 from retrieval_geometry.distances import pairwise_sinkhorn_divergence
-from retrieval_geometry.losses.as_printed import (
+from retrieval_geometry.papers.wasserstein_dml.as_printed import (
     similarity_as_printed,
     wcraig_as_printed,
 )
@@ -684,7 +684,7 @@ for share, size in wanted.items():
 # chance how often that happens.
 
 # %%
-from retrieval_geometry.experiments.wasserstein_paper import METRICS, TABLE1
+from retrieval_geometry.papers.wasserstein_dml.printed import METRICS, TABLE1
 
 printed_rows = [(data, name) for data, group in TABLE1.items() for name in group]
 numbers = torch.tensor(
@@ -808,7 +808,7 @@ glue("12-odd-r4", f"{float(numbers[odd, 1]):.3f}", display=False)
 # %%
 from retrieval_geometry.experiments import load_or_run
 from retrieval_geometry.experiments.comparisons import compare
-from retrieval_geometry.experiments.wasserstein_claims import CLAIMS
+from retrieval_geometry.papers.wasserstein_dml.claims import CLAIMS
 from retrieval_geometry.reporting.claims import check_all
 from retrieval_geometry.reporting.results import load_recorded
 from retrieval_geometry.reporting.tables import claims_table

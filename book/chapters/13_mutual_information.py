@@ -58,12 +58,13 @@ from retrieval_geometry.datasets import class_split, glyphs
 from retrieval_geometry.evaluation import evaluate_embeddings, nearest_neighbours
 from retrieval_geometry.experiments import load_or_run
 from retrieval_geometry.experiments.comparisons import against_each, tally
-from retrieval_geometry.experiments.rankmi_claims import CLAIMS
-from retrieval_geometry.experiments.rankmi_paper import TABLES
+from retrieval_geometry.papers.rankmi.claims import CLAIMS
+from retrieval_geometry.papers.rankmi.printed import TABLES
 from retrieval_geometry.features import load_embedding_network
 from retrieval_geometry.losses import RankMILoss, StatisticsNetwork, estimate_divergence
-from retrieval_geometry.losses import as_printed, special_cases
-from retrieval_geometry.losses.as_printed import jensen_shannon, optimal_bound
+from retrieval_geometry.losses import special_cases
+from retrieval_geometry.papers.rankmi import as_printed
+from retrieval_geometry.papers.rankmi.as_printed import jensen_shannon, optimal_bound
 from retrieval_geometry.losses.sampling import distance_weights
 from retrieval_geometry.losses.statistics_network import divergence_bound, find_beta
 from retrieval_geometry.losses.statistics_network import negative_score, positive_score

@@ -35,7 +35,8 @@ seed = 0
 import itertools
 from statistics import median
 
-from retrieval_geometry.experiments import rankmi_claims, wasserstein_claims
+from retrieval_geometry.papers.rankmi import claims as rankmi_claims
+from retrieval_geometry.papers.wasserstein_dml import claims as wasserstein_claims
 from retrieval_geometry.experiments.comparisons import (
     against_each,
     difference,
@@ -43,9 +44,9 @@ from retrieval_geometry.experiments.comparisons import (
     tally,
     transport_sides,
 )
-from retrieval_geometry.experiments.learning_methods import METHODS, TEN_LOSSES
-from retrieval_geometry.experiments.rankmi_paper import TABLES
-from retrieval_geometry.experiments.wasserstein_paper import TABLE1
+from retrieval_geometry.experiments.learning.methods import METHODS, TEN_LOSSES
+from retrieval_geometry.papers.rankmi.printed import TABLES
+from retrieval_geometry.papers.wasserstein_dml.printed import TABLE1
 from retrieval_geometry.page import Page
 from retrieval_geometry.reporting import tables
 from retrieval_geometry.reporting.claims import check_all
@@ -82,16 +83,15 @@ labels = {name: method.label for name, method in METHODS.items()}
 # sets. The first is computed by the build that made this page, the others are recorded runs.
 #
 # *One network, one budget.* The same trunk, the same length of embedding, the same batches in the same order, the same
-# number of steps, the same optimiser and rate for every loss. What a loss brings along, its miner and its distance,
-# comes from its own paper or from the settings of {cite:t}`c14-roth2020revisiting`. The two Wasserstein losses compare
-# the local features of two images, one measure against another ([chapter 11](11_transport_in_a_loss)); at test time
-# their embedding is the *mean* of the local features, so that every method answers with one vector of the same length,
-# by Euclidean distance.
+# number of steps, the same optimiser and rate for every loss. The miner and the distance of a loss come from its own
+# paper or from the settings of {cite:t}`c14-roth2020revisiting`. The two Wasserstein losses compare the local features
+# of two images, one measure against another ([chapter 11](11_transport_in_a_loss)); at test time their embedding is the
+# *mean* of the local features, so that every method answers with one vector of the same length, by Euclidean distance.
 #
 # *One rule for hyper-parameters.* Each loss has one hyper-parameter that is tuned, with five candidates, the published
 # value among them if there is one. A model is trained for each on three quarters of the training classes and judged by
-# AP@R on the last quarter. The test classes play no part. {numref}`tab-14-tuned` has what was chosen. Omniglot takes
-# over the values of the glyphs; photographs are tuned on their own.
+# AP@R on the last quarter. The test classes play no part. {numref}`tab-14-tuned` has the choices. Omniglot takes over
+# the values of the glyphs; photographs are tuned on their own.
 #
 # *Two ways to learn.* On characters the whole network is trained, from nothing. On photographs the trunk is one that
 # was trained on ImageNet, and stays as it is: only the linear head is learnt. There a row has been added that every
@@ -179,9 +179,8 @@ def all_losses(title, digits=2):
 
 
 page.markdown("real", all_losses("Omniglot"), results=[omniglot])
-page.markdown(
-    "tiny", all_losses("Tiny ImageNet", 3), results=[tiny]
-)  # values lie close
+close = all_losses("Tiny ImageNet", 3)  # its values lie close together
+page.markdown("tiny", close, results=[tiny])
 page.markdown("grocery", all_losses("Grocery Store"), results=[grocery])
 
 # %% [markdown]
@@ -246,10 +245,8 @@ def conventions(run):
         }
 
 
-header = ["Loss"]
-header += [
-    f"{ap}, {on}" for on in ("here", "Omniglot") for ap in ("AP@R", "AP@8 over hits")
-]
+header = ["Loss", "AP@R, here", "AP@8 over hits, here"]
+header += ["AP@R, Omniglot", "AP@8 over hits, Omniglot"]
 names = {name: labels[name] for name in eleven}
 rows = by_method(names, *conventions(bench), *conventions(omniglot))
 page.table("older", header, rows, results=[bench, omniglot])
@@ -262,14 +259,12 @@ page.table("older", header, rows, results=[bench, omniglot])
 # :format: myst
 # ```
 # ````
-
-# %% [markdown]
+#
 # ## Is W-triplet the best of ten?
 #
-# What decides is the difference to each other loss, with queries paired and seeds left to vary:
-# {numref}`tab-14-differences`. Who compares one loss with nine others and picks the best of them will find a lead that
-# is luck, so the intervals of a column are wide enough to hold all *at once*. The paper's own differences stand beside,
-# without an interval, because it gives none.
+# The difference to each other loss decides, with queries paired and seeds left to vary: {numref}`tab-14-differences`.
+# The best of many comparisons is partly luck, so the intervals of a column are wide enough to hold all *at once*. The
+# paper's own differences stand beside, without an interval, because it gives none.
 #
 # (The R@1 of W-triplet differs between this chapter, [chapter 11](11_transport_in_a_loss) and the live runs of both,
 # and so does that of RankMI in [chapter 13](13_mutual_information). Before two such numbers are compared, see how many
@@ -300,10 +295,9 @@ page.table("differences", header, rows, results=[*runs.values()])
 # :format: myst
 # ```
 # ````
-
-# %% [markdown]
+#
 # The mean of local features is not what W-triplet learns. It learns a distance between *sets* of them. Asked by that
-# distance, on {glue:text}`14-asked` of the queries and with one model, its R@1 changes as {numref}`tab-14-ways` says;
+# distance, on {glue:text}`14-asked` of the queries and with one model, its R@1 changes as in {numref}`tab-14-ways`;
 # {numref}`tab-14-transport` sets it against the others. But the comparison is no longer equal. An image is then sixteen
 # vectors instead of one, and a comparison a transport problem instead of a subtraction. [Chapter
 # 11](11_transport_in_a_loss) asks a triplet network that never saw a transport plan in the same way.
@@ -311,9 +305,8 @@ page.table("differences", header, rows, results=[*runs.values()])
 
 # %%
 rows = []
-for (title, run), name in itertools.product(
-    runs.items(), ("w-triplet", "w-contrastive")
-):
+on_measures = ("w-triplet", "w-contrastive")
+for (title, run), name in itertools.product(runs.items(), on_measures):
     ways = transport_sides(run, run.details.transport, name, "R@1")
     values = [f"{way.means.mean:.3f}" for way in reversed(ways)]
     gap = difference(*ways, "R@1", at_once=2 * len(runs)).numbers
@@ -377,8 +370,7 @@ page.table("rankmi", header, rows, results=[*runs.values()])
 # :format: myst
 # ```
 # ````
-
-# %% [markdown]
+#
 # ## Did learning help at all?
 #
 # On characters there is nothing to start from. On photographs there is: the trunk was trained on more than a million
@@ -485,9 +477,9 @@ page.say(time_ratio=ratios[0], time_ratio_head=ratios[1])
 #
 # ## Verdicts
 #
-# {numref}`tab-14-claims` lets the package judge, by this build and by each recorded run. A dagger (†) marks a small
-# budget, which all four have: fewer than half of the steps that the papers' protocol takes on birds. An asterisk (\*)
-# marks a part of the queries or a single model; of one model nothing follows, wherever the interval lies. A marked
+# {numref}`tab-14-claims` has the verdicts of the package, by this build and by each recorded run. A dagger (†) marks a
+# small budget, which all four have: fewer than half of the steps that the papers' protocol takes on birds. An asterisk
+# (\*) marks a part of the queries or a single model; of one model nothing follows, wherever the interval lies. A marked
 # verdict holds for its budget alone.
 
 # %%
@@ -510,12 +502,11 @@ page.markdown("claims", claims_by_run(judged), results=[*runs.values()])
 # :format: myst
 # ```
 # ````
-
-# %% [markdown]
+#
 # ## What these runs can and cannot say
 #
 # {numref}`tab-14-provenance-0`, {numref}`tab-14-provenance-1`, {numref}`tab-14-provenance-2` and
-# {numref}`tab-14-provenance-3` say what made the numbers.
+# {numref}`tab-14-provenance-3` have the origin of the numbers.
 
 # %%
 for number, run in enumerate(runs.values()):

@@ -37,16 +37,6 @@
 # or cannot judge a claim that has one, this page fails and with it the book, until somebody has looked and said why. So
 # the page cannot go stale.
 
-# %% tags=["remove-cell"]
-# Outside the book's environment, on Colab say: fetch the project and install it.
-import importlib.util
-
-if importlib.util.find_spec("retrieval_geometry") is None:
-    get_ipython().run_line_magic(  # noqa: F821
-        "pip",
-        "install --quiet git+https://github.com/retrieval-geometry/geometry-of-image-retrieval",
-    )
-
 # %% tags=["parameters"]
 profile = "quick"
 data_root = "data"
@@ -56,17 +46,15 @@ seed = 0
 # %%
 from collections import Counter
 
-from IPython.display import Markdown
-from myst_nb import glue
-from retrieval_geometry.experiments import claims, load_or_run
+from retrieval_geometry.experiments import claims, papers
+from retrieval_geometry.page import Page
 from retrieval_geometry.reporting.claims import check_all, needed, require_expected
-from retrieval_geometry.reporting.results import load_recorded
 from retrieval_geometry.reporting.tables import evidence_list, verdicts_table
 
-settings = {"profile": profile, "data_root": data_root, "device": device, "seed": seed}
+page = Page("90", profile=profile, data_root=data_root, device=device, seed=seed)
 names = needed(claims())
-runs = {name: load_or_run(name, **settings) for name in names}
-recorded = {name: load_recorded(name, "real") for name in names}
+runs = {name: page.load_or_run(name) for name in names}
+recorded = {name: page.load_recorded(name, "real") for name in names}
 
 # %% [markdown]
 # The claims say which runs they need. The package judges; the page asks it to, for this build and for the recorded
@@ -79,33 +67,29 @@ if seed == 0:  # the registered verdicts are those of seed 0
     require_expected([*here, *real])
 
 
-# %% tags=["hide-input", "remove-output"]
-def judged(paper):
-    """The claims of a paper, judged by this build and by the recorded runs."""
-    rows = {"this build": here, "recorded": real}
-    return {
-        run: [row for row in found if row.claim.paper == paper]
-        for run, found in rows.items()
-    }
-
-
+# %%
 def show(paper):
-    """Table and evidence of a paper's claims."""
-    glue(f"tab-90-{paper}", Markdown(verdicts_table(judged(paper))), display=False)
-    glue(f"90-{paper}-evidence", Markdown(evidence_list(judged(paper))), display=False)
+    """Table and evidence of a paper's claims, by this build and by the recorded runs."""
+    both = {"this build": here, "recorded": real}
+    judged = {
+        run: [row for row in rows if row.claim.paper == paper]
+        for run, rows in both.items()
+    }
+    read = needed(row.claim for row in judged["recorded"])
+    results = [found[name] for found in (runs, recorded) for name in read]
+    page.markdown(paper, verdicts_table(judged), results)
+    page.markdown(f"{paper}-evidence", evidence_list(judged))
 
 
-for paper in ("geometric", "wasserstein-dml", "rankmi"):
+for paper in papers():
     show(paper)
+
+# %%
 for name, rows in (("here", here), ("real", real)):
-    counts = Counter(str(row.verdict) for row in rows)
-    glue(
-        f"90-{name}",
-        ", ".join(f"{n} {verdict}" for verdict, n in counts.most_common()),
-        display=False,
-    )
+    counts = Counter(str(row.verdict) for row in rows).most_common()
     marked = sum(bool(row.reach and row.reach.mark) for row in rows)
-    glue(f"90-{name}-marked", f"{marked} of {len(rows)}", display=False)
+    page.say(**{name: ", ".join(f"{n} {verdict}" for verdict, n in counts)})
+    page.say(**{f"{name}-marked": f"{marked} of {len(rows)}"})
 
 # %% [markdown]
 # This build finds {glue:text}`90-here`; {glue:text}`90-here-marked` verdicts are marked. The recorded runs, on DTD
@@ -126,7 +110,7 @@ for name, rows in (("here", here), ("real", real)):
 #
 # ### What decided
 #
-# ```{glue:md} 90-geometric-evidence
+# ```{glue:md} tab-90-geometric-evidence
 # :format: myst
 # ```
 #
@@ -145,7 +129,7 @@ for name, rows in (("here", here), ("real", real)):
 #
 # ### What decided
 #
-# ```{glue:md} 90-wasserstein-dml-evidence
+# ```{glue:md} tab-90-wasserstein-dml-evidence
 # :format: myst
 # ```
 #
@@ -163,7 +147,7 @@ for name, rows in (("here", here), ("real", real)):
 #
 # ### What decided
 #
-# ```{glue:md} 90-rankmi-evidence
+# ```{glue:md} tab-90-rankmi-evidence
 # :format: myst
 # ```
 #

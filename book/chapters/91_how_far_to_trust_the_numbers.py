@@ -24,16 +24,6 @@
 #
 # **The question.** A distance comes back as $0.0713$. How wrong may it be before a ranking is?
 
-# %% tags=["remove-cell"]
-# Outside the book's environment, on Colab say: fetch the project and install it.
-import importlib.util
-
-if importlib.util.find_spec("retrieval_geometry") is None:
-    get_ipython().run_line_magic(  # noqa: F821
-        "pip",
-        "install --quiet git+https://github.com/retrieval-geometry/geometry-of-image-retrieval",
-    )
-
 # %% tags=["parameters"]
 profile = "quick"
 data_root = "data"
@@ -43,33 +33,21 @@ seed = 0
 # %%
 import time
 
-import numpy as np
 import torch
-from IPython.display import Markdown
-from myst_nb import glue
 from torch.testing import assert_close
 
 from retrieval_geometry import distances
+from retrieval_geometry.experiments import numerics
 from retrieval_geometry.experiments.bad_inputs import answers
 from retrieval_geometry.experiments.exact import exact
-from retrieval_geometry.experiments.numerics import (
-    CONDITIONS,
-    DTYPES,
-    RANKS,
-    SCALES,
-    Case,
-    answered,
-    full_rank_cases,
-    images,
-    measured,
-    promised,
-    rank_cases,
-)
+from retrieval_geometry.experiments.numerics import Case, images
+from retrieval_geometry.page import Page
+from retrieval_geometry.reporting.drawing import draw_digits
 from retrieval_geometry.reporting.figures import new_figure
-from retrieval_geometry.reporting.tables import markdown_table
+from retrieval_geometry.reporting.tables import format_power
 
+page = Page("91", profile=profile, data_root=data_root, device=device, seed=seed)
 started = time.process_time()
-torch.set_num_threads(1)
 
 # %% [markdown]
 # ## Why the condition decides
@@ -120,15 +98,6 @@ assert_close(float(exact("kl", p, q)), float(textbook_kl(p, q)))
 
 
 # %%
-def power(value):
-    """A number as its first digit and its power of ten."""
-    return (
-        f"{float(value):.0e}".replace("e-0", "e-")
-        .replace("e+0", "e")
-        .replace("e+", "e")
-    )
-
-
 rows = []
 for condition in (1.0, 1e2, 1e4, 1e6):
     case = Case(condition, dtype=torch.float32)
@@ -136,10 +105,10 @@ for condition in (1.0, 1e2, 1e4, 1e6):
     right = exact("kl", p, q)
     found = textbook_kl(p, q), distances.kl_divergence(p, q)
     errors = [abs(float(value) - right) / right for value in found]
-    rows.append([power(value) for value in (condition, 6e-8 * condition, *errors)])
-assert float(rows[-1][2]) > 1e3 * float(rows[-1][3])
+    rows.append([condition, 6e-8 * condition, *errors])
+assert rows[-1][2] > 1e3 * rows[-1][3]
 header = ["condition", r"$u \kappa$", "textbook", "package"]
-glue("tab-91-textbook", Markdown(markdown_table(header, rows)), display=False)
+page.table("textbook", header, [[format_power(value) for value in row] for row in rows])
 
 # %% [markdown]
 # ````{table} Relative error of one divergence in single precision, as in the textbook and in the package.
@@ -164,84 +133,40 @@ glue("tab-91-textbook", Markdown(markdown_table(header, rows)), display=False)
 # drawn once; the second is twice as large as the first, so that no distance is zero.
 
 # %%
-cells = {dtype: measured(full_rank_cases(dtype)) for dtype in DTYPES}
-single, double = DTYPES
-for dtype in DTYPES:
-    for name, found in cells[dtype].items():
-        for case, cell in found.items():
-            assert (cell.error is not None) == answered(name, case), (name, case)
-            assert cell.error is None or cell.error <= promised(name, case), (
-                name,
-                case,
-            )
-
-# %% tags=["remove-cell"]
-LABELS = {
-    "kl": "KL",
-    "symmetric_kl": "KL, symmetric",
-    "wasserstein2": "Wasserstein",
-    "wasserstein2_squared": "Wasserstein²",
-    "affine_invariant": "affine-invariant",
-    "stein": "Stein",
-    "log_euclidean": "log-Euclidean",
-    "euclidean_mean": "means",
-    "cosine_mean": "means, cosine",
-    "variational_kl": "variational KL",
-    "symmetric_variational_kl": "var. KL, symm.",
-    "mixture_wasserstein2_squared": "mixture Wasserst.²",
-    "sinkhorn": "Sinkhorn",
+single, double = numerics.DTYPES
+cells = {
+    dtype: numerics.measured(numerics.full_rank_cases(dtype))
+    for dtype in numerics.DTYPES
 }
 
 
-def worst(found, **wanted):
-    """The largest error of the cases with these values; infinity where any is refused."""
-    chosen = [
-        cell for case, cell in found.items() if wanted.items() <= case._asdict().items()
-    ]
-    return max(
-        np.inf if cell.error is None else max(cell.error, 1e-17) for cell in chosen
-    )
+def check_promises(found):
+    """A value within the promised error, or a refusal where none is promised."""
+    for name, by_case in found.items():
+        for case, cell in by_case.items():
+            assert numerics.keeps_promise(name, case, cell), (name, case)
 
 
-# %% tags=["remove-cell"]
-def heat(axes, found, axis, values, label, texts):
-    """Powers of ten of the worst errors: a row for each distance, a column for each value."""
-    table = np.array(
-        [[np.log10(worst(found[name], **{axis: v})) for v in values] for name in LABELS]
-    )
-    refused = ~np.isfinite(table)
-    axes.imshow(
-        np.where(refused, np.nan, table),
-        cmap="cividis",
-        vmin=-17,
-        vmax=-3,
-        aspect="auto",
-    )
-    for (i, j), value in np.ndenumerate(table):
-        text = "×" if refused[i, j] else f"{value:.0f}"
-        colour = "black" if refused[i, j] or value > -9 else "white"
-        axes.text(j, i, text, ha="center", va="center", fontsize=9, color=colour)
-    axes.set_yticks(range(len(LABELS)), list(LABELS.values()), fontsize=9)
-    axes.set_xticks(range(len(values)), texts, fontsize=9)
-    axes.set_xlabel(label, fontsize=10)
-
-
-def powers(values):
-    """Values as powers of ten."""
-    return [f"$10^{{{np.log10(value):.0f}}}$" for value in values]
+check_promises(cells[single])
+check_promises(cells[double])
 
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Relative error of each distance by the condition of the covariances, as a power of ten: the worst over five scales. Above in single, below in double precision. A cross means: refused by name.", "name": "fig-91-condition"}, "image": {"alt": "Two heat maps of thirteen distances by seven conditions. In single precision nearly all errors are near ten to the minus seven, and the five distances with an inverse are refused from a condition of ten to the eight on. In double precision the errors of these five grow from ten to the minus sixteen to about ten to the minus five; the affine-invariant distance is refused at ten to the twelve. All others stay where they are."}}
+LABELS = list(numerics.LABELS.values())
+CONDITIONS, SCALES, RANKS = numerics.CONDITIONS, numerics.SCALES, numerics.RANKS
+
+
+def heat(axes, errors, label, columns):
+    """Powers of ten of errors: a row for each distance."""
+    draw_digits(axes, errors, LABELS, columns, low=-17, high=-3)
+    axes.set_xlabel(label, fontsize=10)
+
+
 figure = new_figure(5.2, 8.4)
-for axes, dtype in zip(figure.subplots(2, 1), DTYPES, strict=True):
-    heat(
-        axes,
-        cells[dtype],
-        "condition",
-        CONDITIONS,
-        f"condition, {str(dtype)[6:]}",
-        powers(CONDITIONS),
-    )
+powers = [f"$10^{{{k}}}$" for k in range(0, 13, 2)]
+for axes, dtype in zip(figure.subplots(2, 1), numerics.DTYPES, strict=True):
+    errors = numerics.worst_errors(cells[dtype], "condition", CONDITIONS)
+    heat(axes, errors, f"condition, {str(dtype)[6:]}", powers)
 figure
 
 # %% [markdown]
@@ -259,12 +184,10 @@ figure
 # ## Scale
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Relative error in double precision by the scale of the descriptors, as a power of ten: the worst over conditions up to ten to the ten.", "name": "fig-91-scale"}, "image": {"alt": "A heat map of thirteen distances by five scales. Along each row the numbers are nearly the same; only Sinkhorn's divergence has an error of ten to the minus ten at the smallest scale and of ten to the minus sixteen from scale one on."}}
-moderate = {
-    name: {case: cell for case, cell in found.items() if case.condition <= 1e10}
-    for name, found in cells[double].items()
-}
+errors = numerics.worst_errors(cells[double], "scale", SCALES, below=1e10)
 figure = new_figure(5.2, 4.4)
-heat(figure.subplots(), moderate, "scale", SCALES, "scale, float64", powers(SCALES))
+powers = [f"$10^{{{k}}}$" for k in range(-8, 9, 4)]
+heat(figure.subplots(), errors, "scale, float64", powers)
 figure
 
 # %% [markdown]
@@ -280,21 +203,14 @@ figure
 # With fewer descriptors than dimensions a covariance is singular, and its condition infinite. No condition number helps
 # here, only the formula.
 
+# %%
+by_rank = numerics.measured(numerics.rank_cases(double))
+check_promises(by_rank)
+
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Relative error in double precision by the rank of covariances in six dimensions, as a power of ten. A cross means: refused by name.", "name": "fig-91-rank"}, "image": {"alt": "A heat map of thirteen distances by ranks one to six. Wasserstein distances, distances of means and Sinkhorn's divergence are exact at every rank; all others are refused below rank six."}}
-ranks = measured(rank_cases(double))
-for name, found in ranks.items():
-    for case, cell in found.items():
-        assert (cell.error is not None) == answered(name, case)
-        assert cell.error is None or cell.error <= promised(name, case)
+errors = numerics.worst_errors(by_rank, "rank", RANKS)
 figure = new_figure(5.2, 4.4)
-heat(
-    figure.subplots(),
-    ranks,
-    "rank",
-    RANKS,
-    "rank, float64",
-    [str(rank) for rank in RANKS],
-)
+heat(figure.subplots(), errors, "rank, float64", list(map(str, RANKS)))
 figure
 
 # %% [markdown]
@@ -309,18 +225,19 @@ figure
 
 # %%
 rows = []
-for name, label in LABELS.items():
+for name, label in numerics.LABELS.items():
     row = [label]
-    for dtype in DTYPES:
-        inside = [
-            pair for pair in cells[dtype][name].items() if answered(name, pair[0])
-        ]
-        limit = max(case.condition for case, _ in inside)
-        error = power(max(cell.error for _, cell in inside))
-        row.append(error + (f" to {power(limit)}" if limit < max(CONDITIONS) else ""))
+    for dtype in numerics.DTYPES:
+        inside = {
+            case: cell.error
+            for case, cell in cells[dtype][name].items()
+            if numerics.answered(name, case)
+        }
+        limit = max(case.condition for case in inside)
+        reach = f" to {format_power(limit)}" if limit < max(CONDITIONS) else ""
+        row.append(format_power(max(inside.values())) + reach)
     rows.append(row)
-table = markdown_table(["Distance", "float32", "float64"], rows)
-glue("tab-91-range", Markdown(table), display=False)
+page.table("range", ["Distance", "float32", "float64"], rows)
 
 # %% [markdown]
 # ````{table} Largest relative error found inside the range and, where the range ends within the grid, up to which condition it goes. Promised are 1e-3 in float32; in float64 1e-6 or, where there is an inverse, 1e-16 times the condition if that is more.
@@ -349,10 +266,8 @@ glue("tab-91-range", Markdown(table), display=False)
 found = answers()
 for part, told in found.items():
     rows = [[title, message.replace("$", r"\$")] for title, message in told.items()]
-    table = markdown_table(["Input", "Answer"], rows).replace("---:", ":---")
-    glue(f"tab-91-{part.split()[0].lower()}", Markdown(table), display=False)
-glue("91-inputs", sum(map(len, found.values())), display=False)
-glue("91-seconds", time.process_time() - started, display=False)
+    page.table(part.split()[0].lower(), ["Input", "Answer"], rows, words=2)
+page.say(inputs=sum(map(len, found.values())), seconds=time.process_time() - started)
 
 # %% [markdown]
 # ````{table} Images as distributions: bad inputs and their answers.

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from typing import Any
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
@@ -25,6 +24,8 @@ def compiled(rules: frozenset[str]) -> Callable[[Callable[..., Any]], Callable[.
     Args:
         rules: the fast-math rules of the compiler that are switched on.
     """
+    import numba  # slow to import
+
     options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": set(rules)}
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:

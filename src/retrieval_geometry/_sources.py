@@ -8,6 +8,7 @@ finished parts of a run, and of executed chapters.
   nothing but such imports adds nothing of its own; any other is a module like the rest.
 - A package itself (``from retrieval_geometry import losses``) stands for the attributes that are read from it
   in that file, and for all its modules where it is used in another way.
+- ``of_each_paper("claims", ...)`` stands for the module of that name of each paper.
 - Comments, blank lines, docstrings and line numbers do not count.
 - What cannot be followed (``import *``, a relative import, a name that is nowhere) is an error.
 """
@@ -32,8 +33,8 @@ class Sources:
     Example:
         >>> sources = Sources()
         >>> names = [path.name for path in sources.closure(sources.file("retrieval_geometry._files"))]
-        >>> names == ["__init__.py", "_files.py"]
-        True
+        >>> names  # it imports no other module of the package
+        ['_files.py']
     """
 
     def __init__(self, root: Path | None = None) -> None:
@@ -171,6 +172,10 @@ class _Imports(ast.NodeVisitor):
                 self._bind(node)
             except ValueError as error:
                 raise ValueError(f"{path}, line {node.lineno}: {error}") from None
+        for call in sources.calls([path], "of_each_paper"):
+            if (name := literal(call, 0)) is None:
+                raise ValueError(f"{path}, line {call.lineno}: of_each_paper needs a literal string")
+            self.files |= set(sources.root.glob(f"papers/*/{name}.py"))
         if self.packages:
             self.visit(sources.tree(path))
         for name in self.packages.keys() - self.used:  # perhaps another file takes it from here

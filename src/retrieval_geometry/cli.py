@@ -87,7 +87,10 @@ def _add_run(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
     run = commands.add_parser("run", help="run one experiment and write its result")
     run.add_argument("experiment", metavar="EXPERIMENT", help="a name such as geometric-table1")
     _add_settings(run)
-    run.add_argument("--output", metavar="FILE", help="result file (default: build/results/...)")
+    run.add_argument("--output", metavar="FILE", help="result file (default: where chapters look for it)")
+    run.add_argument(
+        "--part", type=_share, metavar="I/N", help="do only this share of the work, and keep it for the run"
+    )
     run.set_defaults(command=_run)
 
 
@@ -134,6 +137,13 @@ def _positive(text: str) -> int:
     return int(text)
 
 
+def _share(text: str) -> tuple[int, int]:
+    number, _, of = text.partition("/")
+    if not (number.isdecimal() and of.isdecimal() and 1 <= int(number) <= int(of)):
+        raise argparse.ArgumentTypeError(f"must be a share such as 1/2, got {text!r}")
+    return int(number), int(of)
+
+
 def _build(options: argparse.Namespace) -> int:
     try:
         from retrieval_geometry.book.build import build
@@ -153,16 +163,18 @@ def _build(options: argparse.Namespace) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from retrieval_geometry.experiments import check_profile, find
-    from retrieval_geometry.reporting.results import result_path
+    from retrieval_geometry.experiments import RunContext, find
 
     experiment = find(options.experiment)
-    check_profile(options.profile)
-    output = Path(options.output) if options.output else result_path(experiment.name, options.profile)
+    context = RunContext(options.profile, options.data_root, options.device, options.seed)
+    if options.part:
+        experiment.run_part(context, *options.part)
+        return 0
+    output = Path(options.output) if options.output else context.result_of(experiment.name)
     if output.exists() and not output.is_file():
         found = "a folder" if output.is_dir() else "a device or a pipe"
         raise ValueError(f"--output must be a file, {output} is {found}")
-    result = experiment.run(options.profile, options.data_root, options.device, options.seed)
+    result = experiment.run(context)
     result.write(output)
     seconds = f"{result.provenance.seconds:.0f} s"
     _say(f"{experiment.name} ({options.profile}): {seconds}, written to {output}")
@@ -204,7 +216,7 @@ def _claims(options: argparse.Namespace) -> int:
 
 
 def _rank(options: argparse.Namespace) -> int:
-    from retrieval_geometry.experiments.own_pictures import draw, rank_pictures
+    from retrieval_geometry.own_pictures import draw, rank_pictures
 
     plot = None if options.no_plot else Path(options.plot)
     found = rank_pictures(

@@ -1,4 +1,4 @@
-"""Few images, or few points, that stand for many: facility location, WCRAIG, Wasserstein coresets."""
+"""Coresets, few images or points that stand for many: facility location, WCRAIG, Wasserstein coresets."""
 
 from typing import NamedTuple
 
@@ -25,11 +25,11 @@ TIE = 1e-6
 """Gains, and distances, that differ by less than this share of the better one count as equal."""
 
 ROUNDING = 16
-"""So do those that differ by so many units in the last place of the largest number in the comparison."""
+"""Gains, and distances, that differ by so many units in the last place of the largest one count as equal."""
 
 
 class Coreset(NamedTuple):
-    """Elements that stand for all.
+    """A weighted subset. Derived in chapter 12.
 
     Attributes:
         indices: ``(size,)`` int64, in the order in which they were chosen.
@@ -41,9 +41,11 @@ class Coreset(NamedTuple):
 
 
 def facility_location(similarity: Tensor, size: int) -> Tensor:
-    r"""Choose elements so that each has a similar one among them, greedily.
+    r"""Greedy subset of candidates in which every element has a similar one.
 
     .. math:: F(S) = \sum_{i} \max_{j \in S} s_{ij}
+
+    Source: Nemhauser et al. 1978, Minoux 1978. Derived in chapter 12.
 
     F is monotone and submodular, so the greedy choice reaches at least 1 - 1/e of the best F of that size
     (Nemhauser et al. 1978). Gains only fall as S grows, so an old gain is a bound of the new one and most
@@ -83,7 +85,7 @@ def _lazy_greedy(columns: Floats, size: int, rounding: float) -> list[int]:
     Not even by rounding is it too low: subtraction, maximum and sums in one order are monotone in floating
     point as well.
     """
-    best = np.zeros(columns.shape[1])
+    best = np.zeros(columns.shape[1])  # max over S of s_ij for every i; the empty set counts 0
     gains = np.array([_gain(column, best) for column in columns])
     stale = np.zeros(len(columns), dtype=bool)
     floor = rounding * gains.max()
@@ -95,24 +97,29 @@ def _lazy_greedy(columns: Floats, size: int, rounding: float) -> list[int]:
 
     chosen: list[int] = []
     while len(chosen) < size:
+        # Minoux: a gain that was refreshed and is still the largest beats all bounds.
         while stale[top := int(gains.argmax())]:
             refreshed(top)
+        # The lowest index among equals; candidates whose bound is too low are not computed.
         enough = gains[top] - max(TIE * gains[top], floor)
         winner = next(j for j in np.flatnonzero(gains >= enough).tolist() if refreshed(j) >= enough)
         chosen.append(winner)
         np.maximum(best, columns[winner], out=best)
+        # Submodularity: gains only fall as S grows, and the chosen one leaves the race.
         stale[:], gains[winner] = True, -np.inf
     return chosen
 
 
 def _gain(column: Floats, best: Floats) -> float:
-    return float(np.maximum(column - best, 0).sum())
+    return float(np.maximum(column - best, 0).sum())  # F(S + j) - F(S)
 
 
 def craig(distances: Tensor, size: int) -> Coreset:
-    r"""Weighted subset by CRAIG's facility location on distances (Mirzasoleiman et al. 2020).
+    r"""Weighted subset by CRAIG's facility location on distances.
 
     .. math:: F(S) = L(\{s_0\}) - L(S \cup \{s_0\}), \qquad L(S) = \sum_i \min_{j \in S} d_{ij}
+
+    Source: Mirzasoleiman et al. 2020; [wasserstein-dml] eq. 6, erratum 2.2. Derived in chapter 12.
 
     The element :math:`s_0` is no image: it is as far from all as any two are from each other, so F is
     :func:`facility_location` with similarities :math:`\max d - d_{ij}`. A zero distance is welcome here,
@@ -140,6 +147,7 @@ def craig(distances: Tensor, size: int) -> Coreset:
     check_finite(distances, "distances")
     if (distances < 0).any():
         raise ValueError("distances must not be negative; similarities go to facility_location")
+    # L({s_0}) - L(S + s_0) with s_0 as far as any two images are.
     indices = facility_location(distances.max() - distances, size)
     to_chosen = distances[:, indices].detach().clone()
     # A chosen image belongs to itself, also where another one has the same content.
@@ -153,7 +161,9 @@ def craig(distances: Tensor, size: int) -> Coreset:
 
 
 def wcraig(x: Tensor, size: int, p: int = 1, epsilon: float = 0.05) -> Coreset:
-    """Weighted subset of images by CRAIG on their Sinkhorn divergences ([wasserstein-dml], Algorithm 1).
+    """Weighted subset of images by CRAIG on their Sinkhorn divergences.
+
+    Source: [wasserstein-dml] Algorithm 1, errata 2.2 and 2.3. Derived in chapter 12.
 
     The algorithm as printed cannot be run (erratum 2.3) and its similarity is infinite (erratum 2.2); this is
     the selection that it describes. Its other half, points that move, is :func:`wasserstein_coreset`.
@@ -182,9 +192,12 @@ def wcraig(x: Tensor, size: int, p: int = 1, epsilon: float = 0.05) -> Coreset:
 def training_subset(
     features: Tensor, labels: Tensor, share: float, p: int = 1, epsilon: float = 0.05
 ) -> Coreset:
-    """The images to train on in the next epochs: WCRAIG within each class.
+    """Images to train on in the next epochs: WCRAIG within each class.
 
-    Within a class the divergences of m images are m^2, over the data set n^2. A class keeps at least two
+    Source: [wasserstein-dml] Algorithm 1, class by class as in Mirzasoleiman et al. 2020. Derived in
+    chapter 12.
+
+    Within a class of m images there are m^2 divergences, over the whole set n^2. A class keeps at least two
     images, if it has them, as one alone makes no matching pair.
 
     Args:
@@ -218,6 +231,7 @@ def training_subset(
     indices, weights = [], []
     for label in labels.unique():
         members = (labels == label).nonzero().squeeze(1).to(features.device)
+        # 1e-9: 0.1 * 30 is a little more than 3 in floating point, and 3 is meant.
         size = max(int(np.ceil(share * len(members) - 1e-9)), min(2, len(members)))
         subset = wcraig(points[members], size, p, epsilon)
         indices.append(members[subset.indices])
@@ -236,14 +250,16 @@ def wasserstein_coreset(
     batch_size: int | None = None,
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    r"""Free points whose uniform measure is close to that of x ([wasserstein-dml] eq. 5; Claici et al. 2020).
+    r"""Free points whose uniform measure is close to that of x.
 
     .. math:: \min_{y_1, \dots, y_m} S_\varepsilon\Bigl(\mu, \tfrac1m \sum_j \delta_{y_j}\Bigr), \qquad
               y_j \leftarrow y_j - \frac{\gamma}{\sqrt{t}}\, m\, \nabla_{y_j} S_\varepsilon
 
-    from points of x, drawn by their masses. Unlike :func:`wcraig` the points move: they are none of the
-    data's, and no subset comes out (erratum 2.3). The mass 1/m of a point is taken out of its gradient, so a
-    step has a length that does not depend on m.
+    Source: [wasserstein-dml] eq. 5, erratum 2.3; Claici et al. 2020. Derived in chapter 12.
+
+    The descent starts at points of x, drawn by their masses. Unlike those of :func:`wcraig` the points move:
+    they are no points of the data, and no subset results. The factor m takes the mass 1/m of a point out of
+    its gradient, so that the length of a step does not depend on m.
 
     Args:
         x: ``(n, d)`` points of the measure.
@@ -255,9 +271,8 @@ def wasserstein_coreset(
         step_size: :math:`\gamma`; for p = 2 a pure number (0.5 goes to the barycentre), for p = 1 in units
             of the root mean square distance from the mean.
         batch_size: points drawn from x for each step; by default all of x. Drawn points give noisy steps, so
-            the mean over the second half of the descent is returned (with all of x, its best points); and
-            what is least on average over batches is not quite what is least for x, the less so the larger
-            the batches.
+            the result is the mean over the second half of the descent (with all of x, its best points). The
+            minimum of the average over batches is near that for x, the nearer the larger the batches.
         generator: of the draws, on the CPU.
 
     Returns:
@@ -268,7 +283,7 @@ def wasserstein_coreset(
 
     Example:
         >>> x = torch.tensor([[0.0, 0.0], [2.0, 0.0], [1.0, 3.0]])
-        >>> wasserstein_coreset(x, 1, p=2)  # the mean
+        >>> wasserstein_coreset(x, 1, p=2).round(decimals=2)  # the mean
         tensor([[1., 1.]])
     """
     check_shape(check_floating(x, "x"), "x", ("points", "dimensions"))
@@ -278,8 +293,10 @@ def wasserstein_coreset(
     check_number(step_size, "step_size", above=0)
     x = x.detach()
     weights = x.new_full((len(x),), 1 / len(x)) if masses is None else _check_masses(masses, x, size)
+    # For p = 1 a gradient is a direction of unit length: only the step knows how wide the data is.
     scale = float((x - x.mean(dim=0)).square().sum(dim=1).mean().sqrt()) if p == 1 else 1.0
     points = x[_draw(weights, size, generator, replacement=False)]
+    # gamma / sqrt(t) times m, the step of eq. 5.
     lengths = [step_size * scale * size / t**0.5 for t in range(1, steps + 1)]
     if batch_size is None:
         return _descend(points, x, weights, lengths, p, epsilon)

@@ -7,6 +7,7 @@ and ``fig-NN-name``, where ``NN`` is the number of the chapter.
 from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
 
+from retrieval_geometry.experiments.context import RunContext
 from retrieval_geometry.experiments.registry import load_or_run
 from retrieval_geometry.reporting.results import Result
 from retrieval_geometry.reporting.results import load_recorded as read_recorded  # not a read of its own
@@ -30,7 +31,7 @@ class Page:
 
     Args:
         number: of the chapter, as its file has it, such as ``"03"``.
-        settings: ``profile``, ``data_root``, ``device`` and ``seed`` of this build.
+        settings: ``profile``, ``data_root``, ``device`` and ``seed`` of this build; ``context`` holds them.
 
     Example:
         >>> page = Page("11", profile="quick", data_root="data", device="cpu", seed=0)
@@ -41,12 +42,12 @@ class Page:
     def __init__(self, number: str, **settings: Any) -> None:
         if not isinstance(number, str) or len(number) != 2 or not number.isascii() or not number.isdecimal():
             raise ValueError(f"number must be the two digits of the chapter's file, got {number!r}")
-        self._number, self._settings = number, settings
+        self._number, self.context = number, RunContext(**settings)
         self._recorded: set[str] = set()
 
     def load_or_run(self, experiment: str) -> Result:
         """The result of an experiment in this build; see :func:`~.registry.load_or_run`."""
-        return load_or_run(experiment, **self._settings)
+        return load_or_run(experiment, self.context)
 
     def load_recorded(self, experiment: str, profile: str = "real") -> Result:
         """A result that was recorded earlier; see :func:`~.results.load_recorded`."""

@@ -51,6 +51,7 @@ def small_book(root: Path) -> Project:
         shutil.copy(ROOT / name, project.root / name)
     (project.root / "_toc.yml").write_text(
         "format: jb-book\nroot: index\nchapters:\n- file: notebooks/01_first\n- file: notebooks/02_second\n"
+        "- file: what_this_build_cost\n"
     )
     (project.root / "book" / "references.bib").write_text("")
     (project.root / "book" / "index.md").write_text("# A small book\n\nWelcome.\n")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from retrieval_geometry.experiments.registry import EXPERIMENTS, Experiment, folder_digest
+from retrieval_geometry.experiments import Experiment, RunContext, experiments
 from retrieval_geometry.reporting.measured import Metric
 from retrieval_geometry.reporting.results import (
     DatasetInfo,
@@ -27,25 +27,24 @@ NAME = "small"
 class SmallExperiment(Experiment):
     """The experiment; its code is that of this file."""
 
-    def run(
-        self, profile: str = "quick", data_root: str = "data", device: str = "cpu", seed: int = 0
-    ) -> Result:
+    def run(self, context: RunContext | None = None) -> Result:
         """Draw three parts, keep each, and report their means."""
         from retrieval_geometry.experiments.checkpoints import Checkpoints, Part
         from retrieval_geometry.reporting.provenance import collect_provenance
 
-        parts = Checkpoints(draw, seed=seed)
+        context = context or RunContext()
+        seed, parts = context.seed, Checkpoints(context.cache, draw, seed=context.seed)
         for number in range(3):
             if parts.get(f"part-{number}") is None:
                 parts.put(f"part-{number}", Part(draw(seed, number), ((0,),), 0.1))
         entries = [
             parts.get(f"part-{number}") or Part(draw(seed, number), ((0,),), 0.1) for number in range(3)
         ]
-        provenance = replace(
-            collect_provenance(0.5, 1), source=self.source(), folder=folder_digest(profile, data_root)
-        )
+        provenance = replace(collect_provenance(0.5, 1), source=self.source(), folder=context.folder)
         data = DatasetInfo("drawn", 100, 10, "0" * 64, "CC0")
-        return Result(NAME, profile, seed, data, {}, tuple(part.entry for part in entries), provenance)
+        return Result(
+            NAME, context.profile, seed, data, {}, tuple(part.entry for part in entries), provenance
+        )
 
     def source(self, sources: object = None, folder: object = None) -> str:
         """The size of this file stands for its code."""
@@ -62,7 +61,7 @@ def draw(seed: int, number: int) -> MethodResult:
 
 def register() -> None:
     """Make the experiment known in this process."""
-    EXPERIMENTS[NAME] = SmallExperiment(NAME, "", "numbers drawn")
+    experiments()[NAME] = SmallExperiment(NAME, "", "numbers drawn")
 
 
 def environment(folder: Path) -> dict[str, str]:

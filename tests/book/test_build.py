@@ -33,14 +33,20 @@ def _times(project: Project) -> dict[str, int]:
     return {path.name: path.stat().st_mtime_ns for path in made}
 
 
-def test_build_rebuilds_only_what_changed(project: Project) -> None:
+def test_build_rebuilds_only_what_changed(project: Project, capfd: pytest.CaptureFixture[str]) -> None:
     assert build(project=project) == 0
+    costs = capfd.readouterr().out.splitlines()[-6:-1]
+    names = ["Job", "chapter 01_first", "chapter 02_second", "the pages", "all jobs"]
+    assert sorted(line.split("  ")[0] for line in costs) == sorted(names)
+    page = (project.html / "what_this_build_cost.html").read_text()
+    assert f'<td class="text-right"><p>{costs[-1].split()[2]}</p></td>' in page
     first = _times(project)
     assert sorted(first) == ["01_first.ipynb", "02_second.ipynb", "index.html"]
     assert check_pages(project.html) == []
 
     assert build(project=project) == 0
     assert _times(project) == first
+    assert capfd.readouterr().out.splitlines()[:-1] == []
 
     write_chapter(project, "02_second", "print('edited')")
     assert build(project=project) == 0
@@ -206,8 +212,9 @@ def test_all_that_is_stale_is_made_in_order_whatever_the_times_of_files(
         path = project.build / "results" / f"{run}-quick.json"
         path.write_text("{}")
         os.utime(path, (1e9 - place, 1e9 - place))
-    build(project=project)
-    made = [run for line in planned for run in runs if f"retrieval_geometry run {run}" in line]
-    assert made == list(runs), planned
+    build(project=project, cores=2)
+    jobs = [line.split() for line in planned if "retrieval_geometry run" in line]
+    assert [words[4] for words in jobs] == [runs[0], runs[0], *runs], planned
+    assert ["--part" in words for words in jobs] == [True, True, False, False]
     assert sum("retrieval_geometry.book execute" in line for line in planned) == 2
     assert sum("retrieval_geometry.book html" in line for line in planned) == 1

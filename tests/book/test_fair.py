@@ -10,6 +10,7 @@ from retrieval_geometry.experiments import claims
 
 ROOT = Path(__file__).parents[2]
 LOSSES = "src/retrieval_geometry/losses"
+RANKMI = "src/retrieval_geometry/papers/rankmi"
 CHAPTER_13 = "book/chapters/13_mutual_information.py"
 
 
@@ -18,10 +19,10 @@ CHAPTER_13 = "book/chapters/13_mutual_information.py"
     [
         # Erratum 3.2: eq. 2 of [rankmi] takes its supremum over a parametric family, where ">=" is right.
         (f"{LOSSES}/statistics_network.py", 'means "=" where it prints'),
-        (f"{LOSSES}/as_printed.py", "as an estimate of JSD it is below"),
+        (f"{RANKMI}/as_printed.py", "as an estimate of JSD it is below"),
         (CHAPTER_13, "the supremum over all $T$ *equals*"),
         # Erratum 3.5: section 3.2 excludes i = j, and embedding first does no harm.
-        (f"{LOSSES}/as_printed.py", "def updates_as_printed"),
+        (f"{RANKMI}/as_printed.py", "def updates_as_printed"),
         (f"{LOSSES}/rankmi.py", "corrected by erratum 3.5"),
         (CHAPTER_13, "the first step is one of the embedding, against statistics that have seen nothing"),
         # The paper says of its coresets that they save time, and compares them with nothing.

@@ -24,7 +24,7 @@ from retrieval_geometry.book.graph import (
     stale,
 )
 from retrieval_geometry.book.project import Project
-from retrieval_geometry.experiments import EXPERIMENTS, claims
+from retrieval_geometry.experiments import claims, experiments, find
 from retrieval_geometry.experiments.registry import recorded
 from retrieval_geometry.reporting.provenance import library_versions
 from retrieval_geometry.reporting.results import Result
@@ -51,7 +51,7 @@ def test_experiments_are_the_literal_arguments_of_load_or_run(tmp_path: Path) ->
 def test_a_list_of_runs_may_come_from_the_claims_that_a_chapter_imports(tmp_path: Path) -> None:
     text = "from retrieval_geometry.experiments import claims\nruns = [load_or_run(name) for name in names]\n"
     assert set(_experiments(text, tmp_path)) == {name for claim in claims() for name in claim.needs}
-    text = text.replace("experiments import claims", "experiments.geometric_claims import CLAIMS")
+    text = text.replace("experiments import claims", "papers.geometric.claims import CLAIMS")
     needs = {name for claim in claims("geometric") for name in claim.needs}
     assert set(_experiments(text, tmp_path)) == needs
 
@@ -82,7 +82,7 @@ def test_every_chapter_and_experiment_can_be_followed() -> None:
         experiments_of(sources, script)
         recorded(sources, chapter_files(sources, script), project.recorded, named_by_claims(sources, script))
         assert len(chapter_files(sources, script)) < 90
-    for experiment in EXPERIMENTS.values():
+    for experiment in experiments().values():
         assert len(sources.closure(sources.file(experiment.module))) < n_modules / 2
 
 
@@ -117,7 +117,7 @@ def test_an_edit_makes_again_what_depends_on_it_and_no_more(tree, title: str, ex
 
 def test_a_distance_makes_again_what_measures_with_it(tree) -> None:
     again = set(made_again(tree[0], EDITS["a distance (Stein)"], tree[1]))
-    assert {name for name in EXPERIMENTS if name.startswith("geometric")} <= again
+    assert {name for name in experiments() if name.startswith("geometric")} <= again
     assert {"03_divergences_and_distances", "05_errata"} <= again
     assert not again & {"learning-bench", "rankmi-distances", "01_retrieval", "10_learning_a_metric", "pages"}
 
@@ -176,7 +176,7 @@ def test_a_result_that_is_missing_or_another_makes_its_chapter_again(project: Pr
     result = "build/results/rankmi-distances-quick.json"
     (project.root / result).parent.mkdir(parents=True)
     real = Result.read(ROOT / "book" / "results" / "rankmi-distances-real.json")
-    source = EXPERIMENTS["rankmi-distances"].source(Sources(), project.recorded)
+    source = find("rankmi-distances").source(Sources(), project.recorded)
     made = replace(
         real.provenance, source=source, folder="", device="cpu", libraries=library_versions(), seconds=1.0
     )

@@ -14,7 +14,7 @@ from pathlib import Path
 from retrieval_geometry._sources import Sources
 from retrieval_geometry.book.graph import chapter_source, pages_source
 from retrieval_geometry.book.project import Project
-from retrieval_geometry.experiments import EXPERIMENTS
+from retrieval_geometry.experiments import experiments
 
 ROOT = Path(__file__).resolve().parents[2]
 SETTINGS = {"profile": "quick", "data_root": "data", "device": "cpu", "seed": 0}
@@ -30,13 +30,13 @@ EDITS = {
     "a transport distance (Sinkhorn)": (PACKAGE + "distances/sinkhorn.py", "\ndef ", "\nONE = 1\n\n\ndef "),
     "a loss (RankMI)": (PACKAGE + "losses/rankmi.py", "GRID = 64", "GRID = 65"),
     "a predicate of [geometric]": (
-        PACKAGE + "experiments/geometric_claims.py",
+        PACKAGE + "papers/geometric/claims.py",
         "\ndef ",
         "\nONE = 1\n\n\ndef ",
     ),
-    "a predicate of [rankmi]": (PACKAGE + "experiments/rankmi_claims.py", "\ndef ", "\nONE = 1\n\n\ndef "),
-    "a printed number of [geometric]": (PACKAGE + "experiments/geometric_paper.py", "0", "1"),
-    "a printed number of [rankmi]": (PACKAGE + "experiments/rankmi_paper.py", "0", "1"),
+    "a predicate of [rankmi]": (PACKAGE + "papers/rankmi/claims.py", "\ndef ", "\nONE = 1\n\n\ndef "),
+    "a printed number of [geometric]": (PACKAGE + "papers/geometric/printed.py", "0", "1"),
+    "a printed number of [rankmi]": (PACKAGE + "papers/rankmi/printed.py", "0", "1"),
     "the recorded choice of hyper-parameters": ("book/results/learning-tuning-quick.json", "{", "{ "),
     "a sentence of chapter 12": (
         "book/chapters/12_coresets.py",
@@ -50,7 +50,7 @@ EDITS = {
 def digests(root: Path) -> dict[str, str]:
     """What each output would be made from, by name."""
     sources, project = Sources(root / PACKAGE), Project(root)
-    results = {name: e.source(sources, project.recorded) for name, e in EXPERIMENTS.items()}
+    results = {name: e.source(sources, project.recorded) for name, e in experiments().items()}
     chapters = {name: chapter_source(project, name, SETTINGS, sources) for name in project.chapter_names()}
     return {**results, **chapters, "pages": pages_source(project, sources)}
 
@@ -88,8 +88,8 @@ def main() -> None:
         print("| edit | experiments run again | chapters executed again |\n|---|---|---|")
         for title, edit in EDITS.items():
             again = made_again(root, edit, before)
-            runs = ", ".join(name for name in again if name in EXPERIMENTS)
-            chapters = ", ".join(name.partition("_")[0] for name in again if name not in EXPERIMENTS)
+            runs = ", ".join(name for name in again if name in experiments())
+            chapters = ", ".join(name.partition("_")[0] for name in again if name not in experiments())
             print(f"| {title} | {runs or 'none'} | {chapters or 'none'} |")
 
 

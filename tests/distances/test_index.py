@@ -15,12 +15,12 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from retrieval_geometry._files import replacing
-from retrieval_geometry.distances import GalleryIndex, Ranking, _blocks, index, pairwise, rank
-from retrieval_geometry.distances.search import PRUNED
+from retrieval_geometry.distances import GalleryIndex, Ranking, _blocks, pairwise, rank
+from retrieval_geometry.distances.search import PRUNED, index
 from retrieval_geometry.image_models import Gaussian, fit_gaussian
 from tests.distances.common import DTYPES, gaussians, normal, source
-from tests.distances.test_search import SPECTRA
-from tests.distances.test_search import gaussians as hostile
+from tests.distances.searching import SPECTRA
+from tests.distances.searching import gaussians as hostile
 
 
 def assert_same(found: Ranking, expected: Ranking) -> None:
@@ -150,6 +150,20 @@ def test_it_is_read_back_as_it_was_written(distance: str, dtype: torch.dtype, tm
     read.save(path)
     assert_ranks(GalleryIndex.load(path), images[:3], 20)
     assert [file.name for file in path.parent.iterdir()] == ["gallery.index"]
+
+
+def test_names_in_the_file_are_those_of_version_2(tmp_path: Path) -> None:
+    """Files that are saved already stay readable, whatever the fields are called here."""
+    stored = {
+        "wasserstein2": "kept.deviations kept.lift kept.mean kept.mixedness kept.total kept.trace kept.unit",
+        "affine_invariant": "kept.condition kept.error kept.packed kept.span",
+    }
+    frames = {"wasserstein2": "frame.basis frame.values", "affine_invariant": "frame.whitener"}
+    for distance, names in stored.items():
+        GalleryIndex(gaussians(3, 2, 1), distance).save(tmp_path / distance)
+        with safe_open(tmp_path / distance, framework="pt") as file:
+            wanted = f"{frames[distance]} images.cov images.mean {names}".split()
+            assert sorted(file.keys()) == wanted
 
 
 def test_a_failed_save_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,8 +16,8 @@ from retrieval_geometry.distances import (
     variational_kl,
     wasserstein2_squared,
 )
-from retrieval_geometry.distances.as_printed import cross_entropy_bound, cross_entropy_bound_as_printed
 from retrieval_geometry.image_models import GaussianMixture, fit_mixture
+from retrieval_geometry.papers.geometric.as_printed import cross_entropy_bound, cross_entropy_bound_as_printed
 from tests.distances.common import DEVICES, DTYPES, TOLERANCE, mixtures, normal, source
 
 DISTANCES = [variational_kl, symmetric_variational_kl, mixture_wasserstein2_squared]

@@ -24,8 +24,8 @@ from retrieval_geometry.distances import (
     variational_kl,
     wasserstein2_squared,
 )
-from retrieval_geometry.distances.as_printed import cross_entropy_bound, cross_entropy_bound_as_printed
 from retrieval_geometry.image_models import Gaussian, GaussianMixture, fit_gaussian
+from retrieval_geometry.papers.geometric.as_printed import cross_entropy_bound, cross_entropy_bound_as_printed
 from tests.distances.common import DEVICES, DTYPES, TOLERANCE, gaussians, mixtures, normal, source
 
 FULL_RANK = ["kl", "symmetric_kl", "affine_invariant", "stein", "log_euclidean"]

@@ -17,13 +17,12 @@ from hypothesis import HealthCheck, assume, event, given, settings
 from hypothesis import strategies as st
 
 from retrieval_geometry.distances import DISTANCES, GalleryIndex, Ranking, rank
-from retrieval_geometry.distances import search as search_module
-from retrieval_geometry.distances._bounds import keep_all, kept_bounds, passing_bounds
-from retrieval_geometry.distances._wasserstein_bound import WassersteinBound, _from_fidelity
-from retrieval_geometry.distances.search import PRUNED
+from retrieval_geometry.distances.search import PRUNED, _multi_step
+from retrieval_geometry.distances.search._bounds import store, stored_bounds, streamed_bounds
+from retrieval_geometry.distances.search._wasserstein import WassersteinBound, _from_fidelity
 from retrieval_geometry.image_models import Gaussian, GaussianMixture
 from tests.distances.common import normal, source
-from tests.distances.test_search import _sharper
+from tests.distances.test_search_bounds import sharper_bounds
 
 DRAWS = int(os.environ.get("SEARCH_DRAWS", "260"))
 NOT_GAUSSIAN = {"variational_kl", "symmetric_variational_kl", "mixture_wasserstein2_squared", "sinkhorn"}
@@ -233,7 +232,7 @@ def test_search_is_the_full_sort(distance: str) -> None:
     def check(case: Case) -> None:
         full = full_sort(distance, case.queries, case.database)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(search_module, "FIRST_BATCH", case.first_batch)
+            patch.setattr(_multi_step, "FIRST_BATCH", case.first_batch)
             found = rank(case.queries, case.database, distance, case.k)
             event(
                 "pairs were spared" if bool((found.evaluated < len(case.database)).any()) else "all compared"
@@ -248,7 +247,7 @@ def test_search_is_the_full_sort(distance: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("distance", PRUNED)
 def test_every_bound_is_one(distance: str) -> None:
-    """None is NaN, infinite or above the distance: in any frame, from what is kept or in passing."""
+    """None is NaN, infinite or above the distance: in any frame, from what is stored or in passing."""
 
     @draws(max(40, DRAWS // 12))
     @given(case=cases(distance))
@@ -256,11 +255,11 @@ def test_every_bound_is_one(distance: str) -> None:
         p, q = case.queries, case.database
         full_sort(distance, p, q)
         values, method = DISTANCES[distance](p, q), PRUNED[distance]
-        bound = method.bound.of(q)
-        foreign = method.bound.of(p)
-        some = [passing_bounds(b, p, q) for b in (bound, foreign)]
-        some.append(kept_bounds(bound, p, q, keep_all(bound, q)))
-        lower = [b.lower for b in some] + [_sharper(distance, p, q, b) for b in some]
+        bound = method.bound.build(q)
+        foreign = method.bound.build(p)
+        some = [streamed_bounds(b, p, q) for b in (bound, foreign)]
+        some.append(stored_bounds(bound, p, q, store(bound, q)))
+        lower = [b.lower for b in some] + [sharper_bounds(distance, p, q, b) for b in some]
         for each in lower:
             assert each.isfinite().all()
             assert (each >= 0).all()
@@ -274,8 +273,8 @@ def test_every_bound_is_one(distance: str) -> None:
 
 def each_fidelity_bound(bound: WassersteinBound, p: Gaussian, q: Gaussian) -> list[torch.Tensor]:
     """What pinching, super-fidelity and duality say by themselves."""
-    queries, images = bound.of_queries(p, 0), bound.of_images(q, 0)
+    queries, images = bound.prepare_queries(p, 0), bound.prepare_images(q, 0)
     return [
-        _from_fidelity(queries.spread.kept, images.kept, fidelity)
+        _from_fidelity(queries.spread.stored, images.stored, fidelity)
         for fidelity in bound.fidelities(queries, images)[:3]
     ]

@@ -3,8 +3,10 @@ import pytest
 import torch
 from PIL import Image
 
-from retrieval_geometry.experiments.data import load_setting, overview
+from retrieval_geometry.experiments import RunContext
+from retrieval_geometry.experiments.data import overview
 from retrieval_geometry.features import load_backbone
+from retrieval_geometry.papers.geometric.data import load_setting
 
 
 def write_dtd(root, per_class: int = 12, official: bool = False) -> None:
@@ -25,35 +27,35 @@ def write_dtd(root, per_class: int = 12, official: bool = False) -> None:
 
 
 def test_quick_needs_nothing():
-    setting = load_setting("quick", "no/such/folder")
+    setting = load_setting(RunContext("quick", "no/such/folder"))
     assert len(setting.queries) == 10 * len(setting.images.classes)
     assert int(setting.n_relevant.min()) >= 11  # so that P@10 can reach 1
     assert "10 random patches" in setting.protocol
-    assert torch.equal(setting.queries, load_setting("quick", "elsewhere").queries)
-    assert not torch.equal(setting.queries, load_setting("quick", "elsewhere", seed=1).queries)
+    assert torch.equal(setting.queries, load_setting(RunContext("quick", "elsewhere")).queries)
+    assert not torch.equal(setting.queries, load_setting(RunContext("quick", "elsewhere", seed=1)).queries)
 
 
 def test_a_missing_data_root_is_named():
     with pytest.raises(FileNotFoundError, match="--data-root no/such: there is no such folder"):
-        load_setting("real", "no/such")
+        load_setting(RunContext("real", "no/such"))
 
 
 def test_a_missing_set_says_where_it_comes_from_and_goes(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"robots\.ox.ac\.uk.* so that"):
-        load_setting("real", str(tmp_path))
+        load_setting(RunContext("real", str(tmp_path)))
 
 
 def test_missing_weights_are_named(tmp_path):
     write_dtd(tmp_path)
     with pytest.raises(FileNotFoundError, match=r"squeezenet1_1-b8a52dc0\.pth there"):
-        load_setting("real", str(tmp_path))
+        load_setting(RunContext("real", str(tmp_path)))
 
 
 def test_real_takes_what_lies_under_the_data_root(tmp_path):
     write_dtd(tmp_path)
     network = load_backbone("squeezenet1_1", weights="random")
     (tmp_path / "squeezenet1_1-mine.pth").write_bytes(b"")
-    setting = load_setting("real", str(tmp_path))
+    setting = load_setting(RunContext("real", str(tmp_path)))
     assert network.name == setting.backbone["name"]
     # The last convolutions, before the ReLU that makes the last feature map of them.
     image = torch.rand(1, 3, 224, 224)
@@ -68,7 +70,7 @@ def test_real_takes_what_lies_under_the_data_root(tmp_path):
 def test_paper_asks_with_test1_and_searches_train1_and_val1(tmp_path):
     write_dtd(tmp_path, official=True)
     (tmp_path / "vgg_m.pth").write_bytes(b"")
-    setting = load_setting("paper", str(tmp_path))
+    setting = load_setting(RunContext("paper", str(tmp_path)))
     assert len(setting.queries) == 8
     assert len(setting.database) == 16
     assert not set(setting.queries.tolist()) & set(setting.database.tolist())

@@ -3,21 +3,17 @@ from dataclasses import replace
 import pytest
 import torch
 
-from retrieval_geometry.experiments import (
-    checkpoints,
-    geometric,
-    geometric_layers,
-    geometric_robustness,
-)
+from retrieval_geometry.experiments import RunContext
 from retrieval_geometry.experiments.checkpoints import Checkpoints
-from retrieval_geometry.experiments.geometric_methods import METHODS, MODELS, PAPER_METHODS
-from retrieval_geometry.experiments.geometric_paper import TABLE1
+from retrieval_geometry.papers.geometric import experiments, layers, robustness
+from retrieval_geometry.papers.geometric.methods import METHODS, MODELS, PAPER_METHODS
+from retrieval_geometry.papers.geometric.printed import TABLE1
 from retrieval_geometry.reporting import Groups, Result
 from retrieval_geometry.reporting.details import Dealt, Ranked
 
 
 def use(module, setting, monkeypatch) -> None:
-    monkeypatch.setattr(module, "load_setting", lambda profile, data_root, seed: setting)
+    monkeypatch.setattr(module, "load_setting", lambda context: setting)
 
 
 def test_the_papers_seven_methods_are_there_by_its_names():
@@ -26,10 +22,10 @@ def test_the_papers_seven_methods_are_there_by_its_names():
     assert {method.model for method in METHODS.values()} == MODELS.keys() | {"sift-bow"}
 
 
-def test_table1_runs_end_to_end(small_setting, monkeypatch, tmp_path):
-    use(geometric, small_setting, monkeypatch)
-    monkeypatch.setattr(geometric, "SIFT_WORDS", 20)
-    result = geometric.run_table1("quick", "data", "cpu", 0)
+def test_table1_runs_end_to_end(small_setting, context, monkeypatch, tmp_path):
+    use(experiments, small_setting, monkeypatch)
+    monkeypatch.setattr(experiments, "SIFT_WORDS", 20)
+    result = experiments.run_table1(context)
     assert [entry.method for entry in result.methods] == list(METHODS)
     for entry in result.methods:
         assert entry.relevance.unpack().shape == (6, 10)
@@ -44,31 +40,31 @@ def test_table1_runs_end_to_end(small_setting, monkeypatch, tmp_path):
     assert Result.read(result.write(tmp_path / "result.json")) == result
 
 
-def test_the_rectified_table_takes_the_last_feature_map(small_setting, monkeypatch):
+def test_the_rectified_table_takes_the_last_feature_map(small_setting, context, monkeypatch):
     layered = replace(small_setting, backbone={**small_setting.backbone, "layer": "conv5"})
-    use(geometric, layered, monkeypatch)
+    use(experiments, layered, monkeypatch)
     seen = []
-    monkeypatch.setattr(geometric, "_table", lambda name, setting, *_: seen.append((name, setting)))
-    geometric.run_rectified("real", "data", "cpu", 0)
+    monkeypatch.setattr(experiments, "_table", lambda name, setting, *_: seen.append((name, setting)))
+    experiments.run_rectified(RunContext("real"))
     assert seen[0][0] == "geometric-rectified"
     assert seen[0][1].backbone == small_setting.backbone
     with pytest.raises(ValueError, match="profile must be real or paper"):
-        geometric.run_rectified("quick", "data", "cpu", 0)
+        experiments.run_rectified(context)
 
 
-def test_the_same_seed_gives_the_same_table(small_setting, monkeypatch):
-    use(geometric, small_setting, monkeypatch)
+def test_the_same_seed_gives_the_same_table(small_setting, context, monkeypatch):
+    use(experiments, small_setting, monkeypatch)
     few = tuple(METHODS[name] for name in ("gmm-normal-kl", "smt-normal-kl", "gmm8-variational-kl"))
-    _, descriptors = geometric.describe(small_setting, "cpu")
-    first, second = (geometric.compare(few, descriptors, small_setting, 3) for _ in range(2))
+    _, descriptors = experiments.describe(small_setting, context)
+    first, second = (experiments.compare(few, descriptors, small_setting, 3) for _ in range(2))
     assert [part.entry.relevance for part in first] == [part.entry.relevance for part in second]
 
 
-def test_an_interrupted_run_goes_on_where_it_stopped(small_setting, monkeypatch, tmp_path):
+def test_an_interrupted_run_goes_on_where_it_stopped(small_setting, context, monkeypatch):
     few = tuple(METHODS[name] for name in ("gmm-normal-kl", "mean-euclidean", "mean-cosine"))
-    _, descriptors = geometric.describe(small_setting, "cpu")
-    monkeypatch.setattr(checkpoints, "results_dir", lambda: tmp_path / "results")
-    ran, rank_setting = [], geometric.rank_setting
+    _, descriptors = experiments.describe(small_setting, context)
+    first, second = (Checkpoints(context.cache, experiments.compare, run=run) for run in (1, 2))
+    ran, rank_setting = [], experiments.rank_setting
 
     def interrupted(method, models, setting):
         ran.append(method.name)
@@ -76,24 +72,24 @@ def test_an_interrupted_run_goes_on_where_it_stopped(small_setting, monkeypatch,
             raise KeyboardInterrupt
         return rank_setting(method, models, setting)
 
-    monkeypatch.setattr(geometric, "rank_setting", interrupted)
+    monkeypatch.setattr(experiments, "rank_setting", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        geometric.compare(few, descriptors, small_setting, 0, Checkpoints(geometric.compare, run=1))
-    parts = geometric.compare(few, descriptors, small_setting, 0, Checkpoints(geometric.compare, run=1))
+        experiments.compare(few, descriptors, small_setting, 0, first)
+    parts = experiments.compare(few, descriptors, small_setting, 0, first)
     assert ran == ["gmm-normal-kl", "mean-euclidean", "mean-euclidean", "mean-cosine"]
-    geometric.compare(few[:1], descriptors, small_setting, 0, Checkpoints(geometric.compare, run=2))
+    experiments.compare(few[:1], descriptors, small_setting, 0, second)
     assert ran[4:] == ["gmm-normal-kl"]
-    (damaged,) = Checkpoints(geometric.compare, run=1).folder.glob("mean-cosine.part")
+    (damaged,) = first.folder.glob("mean-cosine.part")
     damaged.write_bytes(damaged.read_bytes()[:-9])
-    again = geometric.compare(few, descriptors, small_setting, 0, Checkpoints(geometric.compare, run=1))
+    again = experiments.compare(few, descriptors, small_setting, 0, first)
     assert ran[5:] == ["mean-cosine"]
     assert again[:2] == parts[:2]
     assert again[2].nearest == parts[2].nearest
 
 
-def test_layers_add_up(small_setting, monkeypatch):
-    use(geometric_layers, small_setting, monkeypatch)
-    result = geometric_layers.run_layers("quick", "data", "cpu", 0)
+def test_layers_add_up(small_setting, context, monkeypatch):
+    use(layers, small_setting, monkeypatch)
+    result = layers.run_layers(context)
     assert result.settings["parts"] == {"first": 39, "last": 48}
     assert [entry.method for entry in result.methods[:3]] == [
         "mean-euclidean-first",
@@ -106,16 +102,16 @@ def test_layers_add_up(small_setting, monkeypatch):
 def test_each_layer_has_unit_variance(small_setting):
     x = torch.randn(24, 5, 87, generator=torch.Generator().manual_seed(0))
     x[:, :, :39] *= 100
-    parts = geometric_layers.split_layers("quick", x, small_setting)
+    parts = layers.split_layers("quick", x, small_setting)
     for part in parts.values():
         assert float(part.flatten(0, 1).var(dim=0).sum()) == pytest.approx(1, rel=1e-4)
 
 
-def test_robustness_runs_end_to_end(small_setting, monkeypatch):
-    use(geometric_robustness, small_setting, monkeypatch)
-    monkeypatch.setitem(geometric_robustness.DEALS, "quick", 2)
-    result = geometric_robustness.run_robustness("quick", "data", "cpu", 0)
-    assert len(result.methods) == len(geometric_robustness.METHODS)
+def test_robustness_runs_end_to_end(small_setting, context, monkeypatch):
+    use(robustness, small_setting, monkeypatch)
+    monkeypatch.setitem(robustness.DEALS, "quick", 2)
+    result = robustness.run_robustness(context)
+    assert len(result.methods) == len(robustness.COMPARED)
     images = result.told(Dealt).images["gmm-wasserstein"]
     assert len(images.variation) == 6
     assert result.groups.sizes == (3, 3)
@@ -130,7 +126,7 @@ def test_what_robustness_measures():
     distances[0].fill_diagonal_(1)
     distances[1].fill_diagonal_(3)
     distances[1, 0, 2] = 0  # once, image 0 is taken for image 2
-    found = geometric_robustness.measure(distances)
+    found = robustness.measure(distances)
     assert found["variation"].tolist() == pytest.approx([2**0.5 / 2] * 3)  # sd of 1 and 3 over their mean
     assert found["noise"].tolist() == pytest.approx([0.2] * 3)
     assert found["found"].tolist() == [0.5, 1, 1]
@@ -138,6 +134,6 @@ def test_what_robustness_measures():
 
 def test_an_unusable_device_is_refused_by_name(small_setting):
     with pytest.raises(ValueError, match="'cuda:99' is not usable here; there is: cpu"):
-        geometric.describe(small_setting, "cuda:99")
+        experiments.describe(small_setting, RunContext(device="cuda:99"))
     with pytest.raises(ValueError, match="'gpu' is not usable here"):
-        geometric.describe(small_setting, "gpu")
+        experiments.describe(small_setting, RunContext(device="gpu"))

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from retrieval_geometry.evaluation import paired_bootstrap_difference
-from retrieval_geometry.experiments import EXPERIMENTS, PAPERS, claims
+from retrieval_geometry.experiments import claims, experiments, papers
 from retrieval_geometry.experiments.comparisons import compare
-from retrieval_geometry.experiments.geometric_claims import CLAIMS
-from retrieval_geometry.experiments.geometric_paper import TABLE1
+from retrieval_geometry.papers.geometric.claims import CLAIMS
+from retrieval_geometry.papers.geometric.printed import TABLE1
 from retrieval_geometry.reporting import (
     Claim,
     Groups,
@@ -56,10 +56,10 @@ AS_PRINTED = {name: row["P@1"] for name, row in TABLE1.items()} | {
 
 def test_claims_are_well_formed():
     assert claims("geometric") == list(CLAIMS)
-    assert claims() == [claim for paper in PAPERS for claim in claims(paper)]
-    assert {claim.paper for claim in claims()} == set(PAPERS)
+    assert claims() == [claim for paper in papers() for claim in claims(paper)]
+    assert {claim.paper for claim in claims()} == set(papers())
     for claim in claims():
-        assert set(claim.needs) <= EXPERIMENTS.keys()
+        assert set(claim.needs) <= experiments().keys()
         assert set(claim.expected) <= {"quick", "real", "paper"}
         assert claim.sentence.endswith(".")
         assert any(rule.partition(" worse by")[0] in claim.rule for rule in RULES.values())

@@ -8,21 +8,19 @@ import pytest
 import torch
 
 from retrieval_geometry.datasets import MetricLearningSplit, class_split, glyphs
-from retrieval_geometry.experiments import (
-    checkpoints,
-    learning,
-    learning_run,
-    rankmi,
-    wasserstein,
-)
+from retrieval_geometry.experiments import RunContext, find
 from retrieval_geometry.experiments import claims as all_claims
 from retrieval_geometry.experiments.comparisons import compare, other_side, side, transport_sides
-from retrieval_geometry.experiments.learning_data import LearningSetting, learning_setting
-from retrieval_geometry.experiments.learning_methods import METHODS, TEN_LOSSES
-from retrieval_geometry.experiments.rankmi_claims import AS_GOOD
-from retrieval_geometry.experiments.rankmi_paper import TABLES
-from retrieval_geometry.experiments.wasserstein_paper import TABLE1
+from retrieval_geometry.experiments.learning import bench, tuning
+from retrieval_geometry.experiments.learning import run as learning_run
+from retrieval_geometry.experiments.learning.data import LearningSetting, learning_setting
+from retrieval_geometry.experiments.learning.methods import METHODS, TEN_LOSSES
 from retrieval_geometry.features import extract_descriptors
+from retrieval_geometry.papers.rankmi import experiments as rankmi
+from retrieval_geometry.papers.rankmi.claims import AS_GOOD
+from retrieval_geometry.papers.rankmi.printed import TABLES
+from retrieval_geometry.papers.wasserstein_dml import experiments as wasserstein
+from retrieval_geometry.papers.wasserstein_dml.printed import TABLE1
 from retrieval_geometry.reporting import Result
 from retrieval_geometry.reporting.claims import check_all
 from retrieval_geometry.reporting.details import Ablated, Compared, Separated, Subsets, Tuned
@@ -31,7 +29,7 @@ from retrieval_geometry.training import TrainingConfig
 
 
 @pytest.fixture
-def setting(monkeypatch: pytest.MonkeyPatch, tmp_path) -> LearningSetting:
+def setting(monkeypatch: pytest.MonkeyPatch, context: RunContext) -> LearningSetting:
     """Twelve characters to learn from, eight to test with; a model takes two steps."""
     images = glyphs(n_maps=1)
     few = images.subset((images.labels < 20).nonzero()[:, 0])
@@ -45,22 +43,18 @@ def setting(monkeypatch: pytest.MonkeyPatch, tmp_path) -> LearningSetting:
         dim=8,
         config=TrainingConfig(steps=2, batch_size=16, per_class=4, accelerator="cpu"),
         seeds=2,
+        cache=context.cache,
     )
-    monkeypatch.setattr(checkpoints, "results_dir", lambda: tmp_path / "results")
-    for module in (learning, learning_run):
-        monkeypatch.setattr(module, "cache_folder", lambda: tmp_path / "cache")
-    for module in (learning, wasserstein, rankmi):
-        monkeypatch.setattr(module, "learning_setting", lambda profile, data_root, device: found)
-    monkeypatch.setattr(learning, "ASKED", 5)
+    for module in (bench, tuning, wasserstein, rankmi):
+        monkeypatch.setattr(module, "learning_setting", lambda context: found)
+    monkeypatch.setattr(bench, "ASKED", 5)
     return found
 
 
-def test_the_bench_runs_end_to_end(setting, monkeypatch, tmp_path):
-    monkeypatch.setattr(
-        learning, "QUICK_METHODS", ("w-triplet", "w-contrastive", "proxynca", "npair", "rankmi")
-    )
-    result = learning.run_bench("quick", "data", "cpu", 0)
-    assert [entry.method for entry in result.methods] == list(learning.QUICK_METHODS)
+def test_the_bench_runs_end_to_end(setting, context, monkeypatch, tmp_path):
+    monkeypatch.setattr(bench, "QUICK_METHODS", ("w-triplet", "w-contrastive", "proxynca", "npair", "rankmi"))
+    result = bench.run_bench(context)
+    assert [entry.method for entry in result.methods] == list(bench.QUICK_METHODS)
     for entry in result.methods:
         for metric in ("R@1", "AP@R", "NMI", "F1"):
             found = entry.metrics[metric]
@@ -82,7 +76,7 @@ def test_the_bench_runs_end_to_end(setting, monkeypatch, tmp_path):
     assert found.value == pytest.approx(gap, abs=1e-4)
     transport = result.told(Compared).transport
     assert set(transport.by_transport) == set(transport.by_mean) == {"w-triplet", "w-contrastive"}
-    assert set(transport.others) == set(learning.QUICK_METHODS) - {"rankmi"}
+    assert set(transport.others) == set(bench.QUICK_METHODS) - {"rankmi"}
     assert sum(transport.sizes) == transport.queries == 5
     by_mean = transport_sides(result, transport, "w-triplet", "R@1")[1].means
     first_model = other_side(result, transport, "w-triplet", "R@1").means.values[:1]
@@ -98,9 +92,9 @@ def test_the_bench_runs_end_to_end(setting, monkeypatch, tmp_path):
     assert by_id["rankmi-separation"].evidence == "no result of rankmi-distances with profile quick"
 
 
-def test_a_run_that_was_interrupted_trains_only_what_is_missing(setting, monkeypatch):
-    monkeypatch.setattr(learning, "QUICK_METHODS", ("w-triplet", "w-contrastive", "rankmi"))
-    monkeypatch.setattr(learning, "transport_retrieval", lambda *_: None)
+def test_a_run_that_was_interrupted_trains_only_what_is_missing(setting, context, monkeypatch):
+    monkeypatch.setattr(bench, "QUICK_METHODS", ("w-triplet", "w-contrastive", "rankmi"))
+    monkeypatch.setattr(bench, "transport_retrieval", lambda *_: None)
     trained, train_one = [], learning_run.train_one
 
     def interrupted(method, value, setting, seed, **others):
@@ -111,16 +105,35 @@ def test_a_run_that_was_interrupted_trains_only_what_is_missing(setting, monkeyp
 
     monkeypatch.setattr(learning_run, "train_one", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        learning.run_bench("quick", "data", "cpu", 0)
+        bench.run_bench(context)
     first = list(trained)
-    learning.run_bench("quick", "data", "cpu", 0)
+    bench.run_bench(context)
     assert first == [("w-triplet", 1), ("w-contrastive", 1), ("rankmi", 0)]
     assert trained[3:] == [("rankmi", 0), ("rankmi", 1)]
 
 
-def test_tuning_takes_the_best_value_on_classes_of_the_training_set(setting, monkeypatch):
-    monkeypatch.setattr(learning, "METHODS", {name: METHODS[name] for name in ("triplet", "supcon")})
-    result = learning.run_tuning("quick", "data", "cpu", 0)
+def test_parts_train_what_the_run_then_finds(setting, context, monkeypatch):
+    monkeypatch.setattr(bench, "QUICK_METHODS", ("w-triplet", "w-contrastive", "rankmi"))
+    monkeypatch.setattr(bench, "transport_retrieval", lambda *_: None)
+    trained, train_one = [], learning_run.train_one
+    for module in (bench, learning_run):
+        monkeypatch.setattr(
+            module, "train_one", lambda *given: trained.append(given[0].name) or train_one(*given)
+        )
+    for number in (1, 2):
+        find("learning-bench").run_part(context, number, 2)
+    assert trained == ["w-triplet"] * 2 + ["rankmi"] * 2 + ["w-contrastive"] * 2
+    bench.run_bench(context)
+    assert len(trained) == 6
+    with pytest.raises(ValueError, match="part must be a number of 1 to 2, got 3"):
+        find("learning-bench").run_part(context, 3, 2)
+    with pytest.raises(ValueError, match="geometric-layers is one piece"):
+        find("geometric-layers").run_part(context, 1, 2)
+
+
+def test_tuning_takes_the_best_value_on_classes_of_the_training_set(setting, context, monkeypatch):
+    monkeypatch.setattr(tuning, "METHODS", {name: METHODS[name] for name in ("triplet", "supcon")})
+    result = tuning.run_tuning(context)
     tuned = result.told(Tuned)
     for name, scores in tuned.scores.items():
         assert len(scores) == 5
@@ -148,9 +161,9 @@ def test_every_method_trains(setting, name):
     assert len(trained.losses) == 2
 
 
-def test_wasserstein_ablations_change_one_thing_each(setting, monkeypatch):
+def test_wasserstein_ablations_change_one_thing_each(setting, context, monkeypatch):
     monkeypatch.setattr(wasserstein, "ABLATION_SEEDS", 1)
-    result = wasserstein.run_ablations("quick", "data", "cpu", 0)
+    result = wasserstein.run_ablations(context)
     assert [entry.method for entry in result.methods] == list(wasserstein.variants())
     assert result.told(Ablated).parameter == "margin"
 
@@ -166,12 +179,12 @@ def test_coresets_take_a_share_of_every_class(setting):
             torch.testing.assert_close(kept.labels.bincount(weights), all_counts.double())
 
 
-def test_coresets_run_end_to_end(setting, monkeypatch):
+def test_coresets_run_end_to_end(setting, context, monkeypatch):
     monkeypatch.setattr(wasserstein, "WARM_UP", 1)
     monkeypatch.setattr(
         wasserstein, "learning_setting", lambda *_: replace(setting, config=replace(setting.config, steps=10))
     )
-    result = wasserstein.run_coresets("quick", "data", "cpu", 0)
+    result = wasserstein.run_coresets(context)
     subsets = {f"{way}-{share}" for way in ("wcraig", "weighted", "random", "all") for share in (0.1, 0.3)}
     assert {entry.method for entry in result.methods} == subsets | {"full"}
     assert result.told(Subsets).shares == (0.1, 0.3)
@@ -193,13 +206,13 @@ def test_pooled_measures_have_fewer_points():
     torch.testing.assert_close(found[0, :, 0], torch.tensor([2.5, 4.5, 10.5, 12.5]))
 
 
-def test_rankmi_ablations_and_distances(setting, monkeypatch):
+def test_rankmi_ablations_and_distances(setting, context, monkeypatch):
     few = {name: rankmi.variants()[name] for name in ("base", "updates-3", "dim-8", "monotone", "all-pairs")}
     monkeypatch.setattr(rankmi, "variants", lambda: few)
     monkeypatch.setattr(rankmi, "ABLATION_SEEDS", 1)
-    result = rankmi.run_ablations("quick", "data", "cpu", 0)
+    result = rankmi.run_ablations(context)
     assert [entry.method for entry in result.methods] == list(few)
-    distances = rankmi.run_distances("quick", "data", "cpu", 0)
+    distances = rankmi.run_distances(context)
     found = distances.told(Separated)
     for heaps in (found.before, found.after):
         for pairs in (heaps.matching, heaps.other):
@@ -212,7 +225,7 @@ def test_rankmi_ablations_and_distances(setting, monkeypatch):
     assert "one trained model" in separation.evidence
 
 
-def test_heads_are_tuned_on_the_data_itself_and_stand_beside_the_trunk(setting, monkeypatch):
+def test_heads_are_tuned_on_the_data_itself_and_stand_beside_the_trunk(setting, context, monkeypatch):
     test = setting.split.query
     query, gallery = (test.subset(range(start, len(test), 2)) for start in (0, 1))
     frozen = replace(
@@ -221,9 +234,10 @@ def test_heads_are_tuned_on_the_data_itself_and_stand_beside_the_trunk(setting, 
         trunk={"trunk": "glyph_cnn_bn", "freeze_trunk": True},
     )
     names = ("w-triplet", "w-contrastive", "triplet", "rankmi")
-    monkeypatch.setattr(learning, "METHODS", {name: METHODS[name] for name in names})
-    monkeypatch.setattr(learning, "products", lambda data_root, device: frozen)
-    result = learning.run_products("real", "data", "cpu", 0)
+    for module in (bench, tuning):
+        monkeypatch.setattr(module, "METHODS", {name: METHODS[name] for name in names})
+    monkeypatch.setattr(bench, "products", lambda context: frozen)
+    result = bench.run_products(replace(context, profile="real"))
     assert [entry.method for entry in result.methods] == [*names, "trunk"]
     told = result.told(Compared)
     for name, scores in told.scores.items():
@@ -257,13 +271,13 @@ def test_queries_of_one_alphabet_are_one_group(setting):
 
 @pytest.mark.parametrize("name", ["products", "photographs"])
 def test_photographs_need_their_data(name, tmp_path):
-    run = getattr(learning, f"run_{name}")
+    run = getattr(bench, f"run_{name}")
     with pytest.raises(ValueError, match=f"profile must be real for learning-{name}"):
-        run("quick", "data", "cpu", 0)
+        run(RunContext())
     with pytest.raises(FileNotFoundError, match="is not under"):
-        run("real", str(tmp_path), "cpu", 0)
+        run(RunContext("real", str(tmp_path)))
 
 
 def test_missing_data_are_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="Omniglot is not under"):
-        learning_setting("real", str(tmp_path), "cpu")
+        learning_setting(RunContext("real", str(tmp_path)))

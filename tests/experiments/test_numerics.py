@@ -15,13 +15,17 @@ from retrieval_geometry.experiments.exact import GAUSSIAN, MIXTURE, exact
 from retrieval_geometry.experiments.numerics import (
     DTYPES,
     INVERSE,
+    LABELS,
     Case,
+    Cell,
     answered,
     full_rank_cases,
     images,
+    keeps_promise,
     measured,
     promised,
     rank_cases,
+    worst_errors,
 )
 from retrieval_geometry.image_models import Gaussian, GaussianMixture
 from tests.distances.common import REFERENCES, gaussians, measures, mixtures
@@ -109,3 +113,28 @@ def test_mixtures_of_the_grid_have_unequal_weights() -> None:
     found = images("variational_kl", Case(), 1)
     assert isinstance(found, GaussianMixture)
     assert abs(float(found.weights[0, 0]) - 0.5) > 1e-3
+
+
+def test_every_distance_has_a_label() -> None:
+    assert set(LABELS) == set(DISTANCES)
+
+
+@pytest.mark.parametrize(
+    ("rank", "error", "kept"),
+    [(6, 1e-7, True), (6, 1e-2, False), (6, None, False), (2, None, True), (2, 1e-7, False)],
+)
+def test_a_promise_is_a_small_error_or_a_refusal(rank: int, error: float | None, kept: bool) -> None:
+    assert keeps_promise("kl", Case(10.0, rank=rank), Cell(error)) is kept
+
+
+def test_the_worst_error_of_a_value_is_over_all_other_fields() -> None:
+    cells = {
+        Case(1.0, 1.0): Cell(1e-9),
+        Case(1.0, 2.0): Cell(1e-7),
+        Case(100.0, 1.0): Cell(0.0),
+        Case(100.0, 2.0): Cell(None),
+    }
+    found = dict.fromkeys(LABELS, cells)
+    assert worst_errors(found, "condition", [1.0, 100.0])[0] == pytest.approx([-7, math.inf])
+    assert worst_errors(found, "scale", [1.0, 2.0], below=1.0)[-1] == pytest.approx([-9, -7])
+    assert worst_errors({**found, "stein": {Case(): Cell(0.0)}}, "scale", [1.0])[5] == -17

@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from retrieval_geometry import cli
-from retrieval_geometry.experiments import own_pictures
-from retrieval_geometry.experiments.own_pictures import load_pictures, rank_pictures, shortest_endings
+from retrieval_geometry import cli, own_pictures
+from retrieval_geometry.own_pictures import load_pictures, rank_pictures, shortest_endings
 
 
 def save(path: Path, seed: int = 0, size: tuple[int, int] = (48, 40)) -> Path:

@@ -11,37 +11,38 @@ from threadpoolctl import threadpool_info
 
 from retrieval_geometry._sources import Sources
 from retrieval_geometry.experiments import (
-    EXPERIMENTS,
-    PAPERS,
+    Experiment,
+    RunContext,
     checkpoints,
     claims,
+    experiments,
     find,
     load_or_run,
+    papers,
     registry,
     why_stale,
 )
 from retrieval_geometry.experiments.checkpoints import Checkpoints
-from retrieval_geometry.experiments.registry import Experiment
-from retrieval_geometry.reporting import Result, result_path
+from retrieval_geometry.reporting import Result, load_recorded, result_path
 from retrieval_geometry.reporting.provenance import library_versions
 
 from ..damage import damages
 from ..reporting.conftest import make_result
 
 SOURCE = Path(registry.__file__).parents[1]
-TABLE = EXPERIMENTS["geometric-table1"]
+TABLE = find("geometric-table1")
 
 
 @pytest.fixture
-def runs(monkeypatch, tmp_path) -> list[dict]:
+def runs(monkeypatch, tmp_path) -> list[RunContext]:
     """Experiments that only count their runs."""
     monkeypatch.chdir(tmp_path)
-    calls: list[dict] = []
+    calls: list[RunContext] = []
 
-    def run(**settings: object) -> Result:
-        calls.append(settings)
-        made = make_result(seed=settings["seed"], profile=settings["profile"], experiment=TABLE.name)
-        device = "cpu" if settings["device"] == "cpu" else "some GPU"
+    def run(context: RunContext) -> Result:
+        calls.append(context)
+        made = make_result(seed=context.seed, profile=context.profile, experiment=TABLE.name)
+        device = "cpu" if context.device == "cpu" else "some GPU"
         now = replace(made.provenance, device=device, libraries=library_versions())
         return replace(made, provenance=now)
 
@@ -78,7 +79,7 @@ def test_a_matching_result_is_not_made_again(runs, capsys):
     [
         ({}, {"seed": 5}, "seed was 0, is 5"),
         ({}, {"device": "cuda"}, "device was cpu, is other"),
-        ({"profile": "real"}, {"profile": "real", "data_root": "b"}, "data folder was "),
+        ({"profile": "paper"}, {"profile": "paper", "data_root": "b"}, "data folder was "),
     ],
 )
 def test_other_settings_make_it_again_and_say_why(runs, capsys, first, second, reason):
@@ -89,6 +90,22 @@ def test_other_settings_make_it_again_and_say_why(runs, capsys, first, second, r
     assert len(runs) == 2
     load_or_run("geometric-table1", **second)
     assert len(runs) == 2
+
+
+def test_what_was_recorded_is_not_run_and_another_seed_is(runs):
+    recorded = load_recorded("geometric-table1", "real")
+    assert load_or_run("geometric-table1", profile="real") == recorded
+    assert load_or_run("geometric-table1", RunContext("real")) == recorded
+    assert not runs
+    assert load_or_run("geometric-table1", profile="real", seed=1).seed == 1
+    assert len(runs) == 1
+
+
+def test_a_context_stands_alone(runs):
+    for given in ({"context": RunContext(), "seed": 1}, {"context": "quick"}, {"sed": 1}):
+        with pytest.raises(ValueError, match="RunContext"):
+            load_or_run("geometric-table1", **given)
+    assert not runs
 
 
 def test_other_libraries_damage_and_another_result_make_it_again(runs, monkeypatch, capsys):
@@ -121,10 +138,10 @@ def test_a_damaged_result_is_made_again_with_one_line(runs, capsys):
     ("name", "old", "new", "again"),
     [
         ("cli.py", '"""', '"""Words. ', False),
-        ("experiments/geometric_claims.py", "TABLE, ", "MORE = 1\nTABLE, ", False),
+        ("papers/geometric/claims.py", "TABLE, ", "MORE = 1\nTABLE, ", False),
         ("distances/riemannian.py", "\ndef ", "\n# words\ndef ", False),
         ("distances/riemannian.py", "\ndef ", "\nMORE = 1\n\n\ndef ", True),
-        ("experiments/geometric.py", "SIFT_WORDS = 500", "SIFT_WORDS = 501", True),
+        ("papers/geometric/experiments.py", "SIFT_WORDS = 500", "SIFT_WORDS = 501", True),
     ],
 )
 def test_an_edit_makes_it_again_if_it_is_code_that_it_imports(runs, copied, capsys, name, old, new, again):
@@ -137,17 +154,17 @@ def test_an_edit_makes_it_again_if_it_is_code_that_it_imports(runs, copied, caps
 
 
 def test_a_recorded_result_that_the_code_reads_counts(runs, tmp_path):
-    bench = EXPERIMENTS["learning-bench"]
+    bench = find("learning-bench")
     before = bench.source(), TABLE.source()
     folder = tmp_path / "book" / "results"
     folder.mkdir(parents=True)
     (folder / "learning-tuning-quick.json").write_text("{}")
-    assert bench.source() != before[0]
-    assert TABLE.source() == before[1]
+    assert bench.source(folder=folder) != before[0]
+    assert TABLE.source(folder=folder) == before[1]
 
 
 def test_a_result_carries_what_it_was_made_with_and_no_path(runs, tmp_path):
-    result = TABLE.run("real", str(tmp_path))
+    result = TABLE.run(RunContext("real", str(tmp_path)))
     assert result.provenance.source == TABLE.source()
     assert len(result.provenance.folder) == 12
     assert str(tmp_path) not in result.write(tmp_path / "r.json").read_text()
@@ -162,23 +179,23 @@ def test_unknown_names_list_the_known(runs):
 
 
 def test_every_experiment_has_its_function():
-    for experiment in EXPERIMENTS.values():
+    for experiment in experiments().values():
         module = pkgutil.resolve_name(experiment.module)
         assert callable(getattr(module, experiment.function.partition(":")[2]))
 
 
 def test_claims_are_those_of_all_papers():
-    assert claims() == [claim for paper in PAPERS for claim in claims(paper)]
+    assert claims() == [claim for paper in papers() for claim in claims(paper)]
 
 
-def test_parts_of_a_run_outlive_edits_that_do_not_concern_them(copied, monkeypatch):
-    from retrieval_geometry.experiments.learning_methods import METHODS
-    from retrieval_geometry.experiments.learning_run import train_one
-    from retrieval_geometry.experiments.wasserstein import variants
+def test_parts_of_a_run_outlive_edits_that_do_not_concern_them(copied, tmp_path):
+    from retrieval_geometry.experiments.learning.methods import METHODS
+    from retrieval_geometry.experiments.learning.run import train_one
+    from retrieval_geometry.papers.wasserstein_dml.experiments import variants
 
     def folders() -> tuple[Path, Path, Path]:
         checkpoints._source.cache_clear()
-        shared = Checkpoints(train_one, setting=1)
+        shared = Checkpoints(tmp_path, train_one, setting=1)
         pooled = variants()["points-4"][0].make
         return shared.folder, shared.made_by(METHODS["triplet"].make).folder, shared.made_by(pooled).folder
 
@@ -186,11 +203,11 @@ def test_parts_of_a_run_outlive_edits_that_do_not_concern_them(copied, monkeypat
         first = folders()
         assert first[0] == first[1]  # all experiments share the models of the comparison
         assert first[2] != first[0]
-        assert Checkpoints(train_one, setting=2).folder != first[0]
+        assert Checkpoints(tmp_path, train_one, setting=2).folder != first[0]
         edit(copied, "cli.py", '"""', '"""Words. ')
         edit(copied, "book/build.py", "def build(", "def other():\n    pass\n\n\ndef build(")
         assert folders() == first
-        edit(copied, "experiments/wasserstein.py", "WARM_UP = 30", "WARM_UP = 31")
+        edit(copied, "papers/wasserstein_dml/experiments.py", "WARM_UP = 30", "WARM_UP = 31")
         second = folders()
         assert second[:2] == first[:2]
         assert second[2] != first[2]
@@ -205,8 +222,8 @@ def test_what_trains_has_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = {}
 
     def run(experiment: Experiment) -> int:
-        function = f"retrieval_geometry.experiments.{experiment.function.replace(':', '.')}"
-        monkeypatch.setattr(function, lambda **settings: seen.update({experiment.name: threads()}) or stop())
+        function = experiment.function.replace(":", ".")
+        monkeypatch.setattr(function, lambda context: seen.update({experiment.name: threads()}) or stop())
         with pytest.raises(InterruptedError):
             experiment.run()
         return seen[experiment.name]
@@ -220,7 +237,7 @@ def test_what_trains_has_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        found = {experiment.name: run(experiment) for experiment in EXPERIMENTS.values()}
+        found = {experiment.name: run(experiment) for experiment in experiments().values()}
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from retrieval_geometry.distances import euclidean_mean_distance
-from retrieval_geometry.experiments.geometric_methods import METHODS
-from retrieval_geometry.experiments.retrieval import draws, nearest_by_distance, rank_setting, score
 from retrieval_geometry.image_models import Gaussian
+from retrieval_geometry.papers.geometric.methods import METHODS
+from retrieval_geometry.papers.geometric.retrieval import draws, nearest_by_distance, rank_setting, score
 
 
 @pytest.fixture

@@ -185,12 +185,17 @@ ENTRIES: dict[str, Entry] = {
         experiments.load_or_run, {"experiment": always("geometric-table1")}, only_spoilt=True
     ),
     "experiments.Experiment": Entry(
-        lambda profile: experiments.find("geometric-table1").run(profile=profile),
+        lambda profile: experiments.find("geometric-table1").run(experiments.RunContext(profile)),
         {"profile": always("quick")},
         only_spoilt=True,
     ),
+    "experiments.RunContext": Entry(lambda **given: experiments.RunContext(**given).folder, SETTINGS),
+    "experiments.experiments": Entry(lambda: list(experiments.experiments())),
+    "experiments.papers": Entry(lambda: list(experiments.papers())),
     "experiments.why_stale": Entry(
-        lambda path, **given: experiments.why_stale(experiments.find("geometric-table1"), path, **given),
+        lambda path, **given: experiments.why_stale(
+            experiments.find("geometric-table1"), path, experiments.RunContext(**given)
+        ),
         {"path": always(Path("no/such/file.json")), **SETTINGS},
     ),
 }
@@ -216,7 +221,6 @@ NO_CALL = {
     "reporting.Scope": "a record; its file is tried",
     "reporting.Verdict": "an enumeration",
     "reporting.WeightsInfo": "a record; its file is tried",
-    "experiments.EXPERIMENTS": "a table",
-    "experiments.PAPERS": "a table",
+    "experiments.Paper": "an entry of a table",
     "experiments.PROFILES": "a table",
 }

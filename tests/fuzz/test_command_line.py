@@ -26,7 +26,7 @@ CONTROL = {chr(code) for code in (*range(9), *range(11, 32), 127, *range(0x80, 0
 
 OPTIONS = {
     "build": ("--profile", "--data-root", "--device", "--seed", "--cores", "--threads"),
-    "run": ("--profile", "--data-root", "--device", "--seed", "--output"),
+    "run": ("--profile", "--data-root", "--device", "--seed", "--output", "--part"),
     "datasets": ("--data-root",),
     "claims": ("--profile",),
     "rank": (

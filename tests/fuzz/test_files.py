@@ -278,9 +278,8 @@ def test_a_result_of_another_shape_is_refused_by_name(tmp_path: Path) -> None:
     law()
 
 
-def test_a_damaged_part_of_a_run_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    parts = Checkpoints(recorded_result, seed=0)
+def test_a_damaged_part_of_a_run_is_made_again(tmp_path: Path) -> None:
+    parts = Checkpoints(tmp_path, recorded_result, seed=0)
     metric = Result.read(recorded_result(tmp_path)).methods[0].metrics["P@1"]
     parts.put("part", metric)
     file = next(tmp_path.rglob("*.part"))

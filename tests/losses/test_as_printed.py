@@ -13,20 +13,7 @@ from torch import Tensor
 
 from retrieval_geometry.coresets import craig, facility_location
 from retrieval_geometry.distances import pairwise_sinkhorn_divergence, sinkhorn_divergence
-from retrieval_geometry.experiments.wasserstein_paper import METRICS, TABLE1
 from retrieval_geometry.losses import RankMILoss, estimate_divergence
-from retrieval_geometry.losses.as_printed import (
-    distances_as_printed,
-    jensen_shannon,
-    negative_pair_distribution,
-    negative_pair_distribution_as_printed,
-    optimal_bound,
-    pair_losses,
-    pair_losses_as_printed,
-    similarity_as_printed,
-    sinkhorn_divergence_as_printed,
-    wcraig_as_printed,
-)
 from retrieval_geometry.losses.special_cases import (
     fixed_statistic,
     quadruplet_as_rankmi,
@@ -34,6 +21,21 @@ from retrieval_geometry.losses.special_cases import (
     triplet_loss,
 )
 from retrieval_geometry.losses.statistics_network import divergence_bound
+from retrieval_geometry.papers.rankmi.as_printed import (
+    distances_as_printed,
+    jensen_shannon,
+    negative_pair_distribution,
+    negative_pair_distribution_as_printed,
+    optimal_bound,
+    pair_losses,
+    pair_losses_as_printed,
+)
+from retrieval_geometry.papers.wasserstein_dml.as_printed import (
+    similarity_as_printed,
+    sinkhorn_divergence_as_printed,
+    wcraig_as_printed,
+)
+from retrieval_geometry.papers.wasserstein_dml.printed import METRICS, TABLE1
 from tests.losses.common import LABELS, batch, gradient_agrees
 
 

@@ -9,13 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from retrieval_geometry.losses import StatisticsNetwork, estimate_divergence
-from retrieval_geometry.losses.as_printed import jensen_shannon, optimal_bound
 from retrieval_geometry.losses.statistics_network import (
     divergence_bound,
     find_beta,
     negative_score,
     positive_score,
 )
+from retrieval_geometry.papers.rankmi.as_printed import jensen_shannon, optimal_bound
 
 GRID = torch.linspace(-12, 16, 20_001, dtype=torch.float64)
 STEP = 28 / 20_000

@@ -1,5 +1,6 @@
 import json
 import os
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from retrieval_geometry._folders import CACHE, cache_dir
 from retrieval_geometry.reporting import (
     MethodResult,
     Metric,
@@ -241,10 +243,27 @@ def test_the_project_is_found_from_below(checkout):
     assert result_path("a-b", "quick") == checkout / "build" / "results" / "a-b-quick.json"
 
 
-def test_outside_a_checkout_results_lie_here(tmp_path, monkeypatch):
+def test_outside_a_checkout_nothing_lies_in_the_folder_one_is_in(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert project_root() is None
-    assert results_dir() == tmp_path / "build" / "results"
+    assert results_dir() == tmp_path / "kept" / "results"  # as the environment says
+    assert cache_dir() == tmp_path / "kept"
+    monkeypatch.delenv(CACHE)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "user"))
+    assert results_dir() == tmp_path / "user" / "retrieval-geometry" / "results"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert cache_dir() == Path.home() / ".cache" / "retrieval-geometry"
+
+
+def test_recorded_results_come_with_the_package(tmp_path, monkeypatch):
+    ours = {path.name for path in recorded_dir().glob("*.json")}
+    monkeypatch.chdir(tmp_path)
+    assert {path.name for path in recorded_dir().glob("*.json")} == ours
+    assert load_recorded("learning-bench", "real").scope.steps == 300
+    patterns = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["tool"][
+        "setuptools"
+    ]["package-data"]
+    assert f"{recorded_dir().name}/*.json" in patterns["retrieval_geometry"]
 
 
 def test_claims_are_judged_by_runs_of_this_machine_and_pages_show_recorded_ones(checkout):

@@ -10,6 +10,7 @@ from retrieval_geometry.reporting.tables import (
     claims_table,
     evidence_list,
     format_metric,
+    format_power,
     format_seconds,
     markdown_table,
     provenance_table,
@@ -30,6 +31,11 @@ def cells(table: str) -> list[list[str]]:
     return [
         [c.strip() for c in line.strip("|").replace("\\|", "¦").split("|")] for line in table.splitlines()
     ]
+
+
+@pytest.mark.parametrize(("value", "text"), [(6e-8, "6e-8"), (1.0, "1e0"), (1.2e10, "1e10"), (0, "0e0")])
+def test_powers_have_one_digit(value, text):
+    assert format_power(value) == text
 
 
 @pytest.mark.parametrize(

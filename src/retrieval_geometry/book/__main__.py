@@ -6,7 +6,7 @@ import argparse
 import sys
 
 from retrieval_geometry.book.execute import PARAMETERS, ChapterError, execute_chapter
-from retrieval_geometry.book.graph import chapter_source, pages_source, stale
+from retrieval_geometry.book.graph import chapter_source, pages_source, results_of, stale
 from retrieval_geometry.book.lock import inherited
 from retrieval_geometry.book.pairs import out_of_step, sync
 from retrieval_geometry.book.project import Project
@@ -20,12 +20,12 @@ def main() -> int:
     execute = steps.add_parser("execute", help="execute one chapter")
     execute.add_argument("chapter")
     look = steps.add_parser("stale", help="list what a build would make again, and why")
-    for step in (execute, look):
+    html = steps.add_parser("html", help="build the pages from the executed chapters")
+    for step in (execute, look, html):
         step.add_argument("--profile", default="quick")
         step.add_argument("--data-root", default="data")
         step.add_argument("--device", default="cpu")
         step.add_argument("--seed", type=int, default=0)
-    steps.add_parser("html", help="build the pages from the executed chapters")
     steps.add_parser("sync", help="write the paired notebooks")
     steps.add_parser("check-pairs", help="fail if a paired notebook is out of step")
     pages = steps.add_parser("check-pages", help="check the built pages")
@@ -55,7 +55,7 @@ def _run(arguments: argparse.Namespace, project: Project) -> int:
         print(f"chapter {arguments.chapter}: executed in {seconds:.0f} s", flush=True)
     elif arguments.step == "html":
         print("building the pages", flush=True)
-        build_html(project, pages_source(project))
+        build_html(project, pages_source(project), results_of(project, arguments.profile))
     elif arguments.step == "stale":
         for path, why in stale(project, parameters).items():
             print(f"{path}: {why}")

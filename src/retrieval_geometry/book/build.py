@@ -10,7 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from retrieval_geometry.book.graph import SETTINGS, outputs, stale
+from retrieval_geometry.book.costs import report
+from retrieval_geometry.book.graph import SETTINGS, outputs, results_of, stale
 from retrieval_geometry.book.lock import only_build
 from retrieval_geometry.book.processes import Stopped, run_whole
 from retrieval_geometry.book.project import Project
@@ -65,6 +66,8 @@ def build(
     if status or left:
         return 1
     if not targets:
+        if again:
+            print(report(project, results_of(project, profile)))
         print(f"The book is ready: {project.html / 'index.html'}")
     return 0
 
@@ -153,7 +156,7 @@ def _check_text(data_root: str) -> str:
 
 def _check_device(device: str) -> str:
     if device != "cpu":  # which is always there: torch need not be loaded
-        from retrieval_geometry.experiments.common import check_device
+        from retrieval_geometry._check import check_device
 
         check_device(device)
     return device

@@ -9,13 +9,12 @@ from __future__ import annotations
 import json
 import os
 import platform
-import resource
-import sys
-import time
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from retrieval_geometry._cost import Cost, cost_so_far
 from retrieval_geometry._files import naming, write_whole
 from retrieval_geometry._sealed import FIELD, json_digest
 from retrieval_geometry.book.places import without_places
@@ -47,7 +46,7 @@ def execute_chapter(
         held: descriptors that the kernel holds open as well: the lock of the build.
 
     Returns:
-        Seconds that the execution took.
+        Seconds since this process began.
 
     Raises:
         ValueError: a parameter is unknown or missing, the chapter has no parameters cell, a fence swallows
@@ -57,12 +56,14 @@ def execute_chapter(
     """
     _check_parameters(script, parameters)
     output.parent.mkdir(parents=True, exist_ok=True)
-    executed, seconds = _executed(script, output, parameters, cwd, held)
-    _finish(executed, parameters, seconds, made_from)
+    executed = _executed(script, output, parameters, cwd, held)
+    cost = cost_so_far()
+    assert cost is not None  # a system without it has no locks either
+    _finish(executed, parameters, cost, made_from)
     executed = without_places(executed, cwd, str(parameters["data_root"]))
     executed["metadata"][FIELD] = json_digest(json.dumps(executed, allow_nan=False), "metadata")
     write_whole(output, (json.dumps(executed, indent=1, ensure_ascii=False) + "\n").encode())
-    return seconds
+    return cost.seconds
 
 
 def _read_chapter(script: Path) -> Any:
@@ -81,15 +82,14 @@ def _read_chapter(script: Path) -> Any:
 
 def _executed(
     script: Path, output: Path, parameters: Mapping[str, Any], cwd: Path, held: tuple[int, ...]
-) -> tuple[dict[str, Any], float]:
-    """The chapter as papermill leaves it, and the seconds that it took; its own files are deleted again."""
+) -> dict[str, Any]:
+    """The chapter as papermill leaves it; its own files are deleted again."""
     import jupytext
     import papermill
     from nbclient.exceptions import DeadKernelError
 
     notebook = _read_chapter(script)
     source, partial = (output.with_name(f".{output.stem}.{name}.ipynb") for name in ("source", "partial"))
-    started = time.perf_counter()
     try:
         with naming(output, str(output.with_name(f".{output.stem}."))):
             jupytext.write(notebook, source)
@@ -107,8 +107,8 @@ def _executed(
                 extra_arguments=["--log-level=ERROR"],
                 kernel_manager_class=_kernel_manager(held),
             )
-            seconds = time.perf_counter() - started
-            return json.loads(partial.read_text(encoding="utf-8")), seconds
+            notebook_executed: dict[str, Any] = json.loads(partial.read_text(encoding="utf-8"))
+            return notebook_executed
     except RuntimeError as error:  # also of a kernel that dies while it starts
         if not isinstance(error, DeadKernelError) and "Kernel died" not in str(error):
             raise
@@ -153,7 +153,7 @@ def _explain(script: Path, error: Any) -> str:
     )
 
 
-def _finish(notebook: dict[str, Any], parameters: Mapping[str, Any], seconds: float, made_from: str) -> None:
+def _finish(notebook: dict[str, Any], parameters: Mapping[str, Any], cost: Cost, made_from: str) -> None:
     """Hide the parameter cells, drop run-time noise, and record what the execution cost."""
     for cell in notebook["cells"]:
         tags = cell["metadata"].get("tags", [])
@@ -167,15 +167,8 @@ def _finish(notebook: dict[str, Any], parameters: Mapping[str, Any], seconds: fl
     notebook["metadata"]["mystnb"] = {"execution_mode": "off"}
     notebook["metadata"]["made_from"] = made_from
     notebook["metadata"]["cost"] = {
-        "seconds": round(seconds, 1),
-        "peak_memory_mb": _children_peak_mb(),
+        **asdict(cost),
         "cpus": os.cpu_count(),
         "machine": platform.machine(),
         "parameters": {key: value for key, value in parameters.items() if key != "data_root"},
     }
-
-
-def _children_peak_mb() -> int:
-    """Return the peak resident memory of the finished kernel in MB (Linux counts in KiB, macOS in bytes)."""
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-    return round(peak / (2**20 if sys.platform == "darwin" else 2**10))

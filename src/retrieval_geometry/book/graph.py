@@ -17,8 +17,10 @@ from retrieval_geometry._sealed import FIELD, json_digest, parse_json
 from retrieval_geometry._sources import Sources, combined, literal
 from retrieval_geometry.book.digests import MISSING, digest_of, digest_of_folder
 from retrieval_geometry.book.project import Project
-from retrieval_geometry.experiments.registry import EXPERIMENTS, find, folder_digest, recorded, why_stale
+from retrieval_geometry.experiments.context import RunContext
+from retrieval_geometry.experiments.registry import experiments, find, recorded, why_stale
 from retrieval_geometry.reporting.provenance import library_versions
+from retrieval_geometry.reporting.results import Result
 
 PAGES = "build/html/.complete"
 """A file that holds the digests of what the pages were made from, and of the pages."""
@@ -52,9 +54,9 @@ def experiments_of(sources: Sources, script: Path) -> list[str]:
 
 def named_by_claims(sources: Sources, script: Path) -> set[str]:
     """The experiments whose names stand in the modules of claims that a chapter imports."""
-    files = [path for path in sources.closure(script) if path.stem.endswith("_claims")]
+    files = [path for path in sources.closure(script) if path.match("papers/*/claims.py")]
     constants = (node for path in files for node in sources.nodes(path, ast.Constant))
-    return {str(node.value) for node in constants} & EXPERIMENTS.keys()
+    return {str(node.value) for node in constants} & experiments().keys()
 
 
 def chapter_source(
@@ -68,7 +70,7 @@ def chapter_source(
         [
             script.read_text(encoding="utf-8"),  # all of it: the words stand on the page
             sources.digest(files),
-            *(EXPERIMENTS[run].source(sources, project.recorded) for run in experiments_of(sources, script)),
+            *(find(run).source(sources, project.recorded) for run in experiments_of(sources, script)),
             *recorded(sources, files, project.recorded, named_by_claims(sources, script)),
             *(digest_of(path) for path in _results(project, sources, name, settings["profile"])),
             json.dumps([_settings(settings), library_versions()], sort_keys=True),
@@ -91,7 +93,7 @@ def pages_source(project: Project, sources: Sources | None = None) -> str:
 def outputs(project: Project, profile: str) -> list[str]:
     """All that a build can make, relative to the project."""
     chapters = [_executed(name) for name in project.chapter_names()]
-    return [PAGES, *chapters, *(result_of(run, profile) for run in EXPERIMENTS)]
+    return [PAGES, *chapters, *(result_of(run, profile) for run in experiments())]
 
 
 def stale(project: Project, settings: Mapping[str, Any], targets: Iterable[str] = ()) -> dict[str, str]:
@@ -110,11 +112,11 @@ def stale(project: Project, settings: Mapping[str, Any], targets: Iterable[str] 
     shown = {path: _results(project, sources, name, settings["profile"]) for path, name in asked.items()}
     results_asked = {path for results in shown.values() for path in results}
     results_asked |= {project.root / path for path in wanted}
-    for run in EXPERIMENTS:
+    for run, experiment in experiments().items():
         path = project.root / result_of(run, settings["profile"])
         if path in results_asked:
-            source = EXPERIMENTS[run].source(sources, project.recorded)
-            found[path] = why_stale(EXPERIMENTS[run], path, **settings, source=source)
+            source = experiment.source(sources, project.recorded)
+            found[path] = why_stale(experiment, path, RunContext(**settings), source)
     for name, results in shown.items():
         path = project.root / name
         again = next((result for result in results if found[result]), None)
@@ -142,13 +144,20 @@ def _why_pages(project: Project, again: Path | None, sources: Sources) -> str | 
     return None if pages == digest_of_folder(project.html) else "a page is missing or damaged"
 
 
+def results_of(project: Project, profile: str) -> list[Result]:
+    """The results that the chapters of the book show, one of each experiment."""
+    sources = Sources()
+    paths = {path for name in project.chapter_names() for path in _results(project, sources, name, profile)}
+    return [Result.read(path) for path in sorted(paths)]
+
+
 def result_of(experiment: str, profile: str) -> str:
     """Where the build keeps a result, relative to the project."""
     return f"build/results/{experiment}-{profile}.json"
 
 
 def _settings(settings: Mapping[str, Any]) -> dict[str, Any]:
-    return {**settings, "data_root": folder_digest(settings["profile"], settings["data_root"])}
+    return {**settings, "data_root": RunContext(**settings).folder}
 
 
 def _executed(chapter: str) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from retrieval_geometry._sources import Sources
-from retrieval_geometry.experiments.registry import EXPERIMENTS
+from retrieval_geometry.experiments.registry import experiments
 from retrieval_geometry.page import SOURCES
 from retrieval_geometry.reporting.results import Result
 from retrieval_geometry.reporting.tables import result_csv
@@ -57,8 +57,14 @@ class Shown:
     @property
     def code(self) -> Path | None:
         """The module whose function made it, if the experiment is one of the registry."""
-        experiment = EXPERIMENTS.get(self.result.experiment)
+        experiment = experiments().get(self.result.experiment)
         return Sources().file(experiment.module) if experiment else None
+
+    @property
+    def code_place(self) -> str:
+        """Where that module is put: ``code`` and its place in the package."""
+        assert self.code is not None
+        return f"code/{self.code.relative_to(Sources().root)}"
 
     def files(self) -> dict[str, bytes]:
         """What a page lets its readers download, by the place in the staging folder."""
@@ -66,14 +72,14 @@ class Shown:
             f"{self.place}.json": self.path.read_bytes(),
             f"{self.place}.csv": result_csv(self.result).encode(),
         }
-        return files | ({f"code/{self.code.name}": self.code.read_bytes()} if self.code else {})
+        return files | ({self.code_place: self.code.read_bytes()} if self.code else {})
 
     def line(self, repository: str | None) -> str:
         """One sentence with links, for a page in the folder of chapters."""
         made = self.result.provenance
         links = [f"{{download}}`{kind} <../{self.place}.{kind.lower()}>`" for kind in ("JSON", "CSV")]
         if self.code:
-            links.append(f"{{download}}`code <../code/{self.code.name}>`")
+            links.append(f"{{download}}`code <../{self.code_place}>`")
         commit = f"`{made.commit[:9]}`"
         if repository:
             commit = f"[{commit}]({repository}/commit/{made.commit})"

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import yaml
 
+from retrieval_geometry._folders import project_root
+
 
 @dataclass(frozen=True)
 class Project:
@@ -21,13 +23,13 @@ class Project:
         Raises:
             FileNotFoundError: no folder above ``start`` holds ``_config.yml`` and ``book/chapters``.
         """
-        start = (start or Path.cwd()).resolve()
-        for folder in (start, *start.parents):
-            if (folder / "_config.yml").is_file() and (folder / "book" / "chapters").is_dir():
-                return cls(folder)
-        raise FileNotFoundError(
-            f"no checkout of the book at or above {start}: run this inside the folder that holds _config.yml"
-        )
+        root = project_root(start)
+        if root is None:
+            raise FileNotFoundError(
+                f"no checkout of the book at or above {(start or Path.cwd()).resolve()}: "
+                "run this inside the folder that holds _config.yml"
+            )
+        return cls(root)
 
     @property
     def chapters(self) -> Path:
@@ -80,8 +82,8 @@ class Project:
         Raises:
             ValueError: a chapter is in the table of contents but has no script, or the other way round.
         """
-        listed = [name.removeprefix("notebooks/") for name in _toc_files(self.root / "_toc.yml")]
-        listed = [name for name in listed if "/" not in name and name != "index"]
+        files = _toc_files(self.root / "_toc.yml")
+        listed = [name.removeprefix("notebooks/") for name in files if name.startswith("notebooks/")]
         present = {path.stem for path in self.chapters.glob("*.py")}
         if missing := [name for name in listed if name not in present]:
             raise ValueError(f"_toc.yml lists {missing}, but book/chapters holds no such script")

@@ -8,14 +8,19 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from retrieval_geometry._cost import cost_so_far
+from retrieval_geometry.book import costs
 from retrieval_geometry.book.digests import digest_of_folder
 from retrieval_geometry.book.notes import Shown, shown_results, with_cost, with_origins
 from retrieval_geometry.book.project import Project
+from retrieval_geometry.reporting.results import Result
 
 # Jupyter Book always adds this run-in-the-page script, twice, which browsers report as an error.
 THEBE = re.compile(
@@ -27,15 +32,18 @@ class BookError(RuntimeError):
     """Jupyter Book reported an error or a warning."""
 
 
-def build_html(project: Project, made_from: str = "") -> Path:
+def build_html(project: Project, made_from: str = "", results: Sequence[Result] = ()) -> Path:
     """Stage the executed chapters, build the HTML, and return the path of its first page.
 
-    ``made_from`` is left beside the pages, with a digest of them: the digest of what they were made from.
+    Args:
+        project: its chapters are executed.
+        made_from: digest of what the pages are made from; it is left beside them, with a digest of them.
+        results: those that the chapters show; the page of costs tells what they cost.
 
     Pages are built inside the staging folder and replace ``build/html`` only when Jupyter Book ends without
     an error or a warning.
     """
-    stage(project)
+    stage(project, results)
     made = _run_jupyter_book(project)
     fresh, old = project.build / "html.partial", project.build / "html.old"
     for folder in (fresh, old):
@@ -44,12 +52,23 @@ def build_html(project: Project, made_from: str = "") -> Path:
     for page in fresh.rglob("*.html"):
         page.write_text(THEBE.sub("", page.read_text(encoding="utf-8")), encoding="utf-8")
     (fresh / "prf-prf.html").unlink(missing_ok=True)  # a list of labels that no page links to
+    _tell_costs(fresh, project, results)
     (fresh / ".complete").write_text(f"{made_from} {digest_of_folder(fresh)}")
     if project.html.exists():
         os.replace(project.html, old)
     os.replace(fresh, project.html)
     shutil.rmtree(old, ignore_errors=True)
     return project.html / "index.html"
+
+
+def _tell_costs(html: Path, project: Project, results: Sequence[Result]) -> None:
+    """Put what the pages cost beside them, and on the page of costs, now that they are built."""
+    cost = cost_so_far()
+    assert cost is not None  # a system without it has no locks either
+    (html / costs.OF_PAGES).write_text(json.dumps(asdict(cost)))
+    if (page := html / f"{costs.PAGE}.html").exists():
+        jobs = [*costs.made_before(project, results), costs.Job(costs.LAST[0], cost)]
+        page.write_text(costs.complete(page.read_text(encoding="utf-8"), jobs), encoding="utf-8")
 
 
 def _run_jupyter_book(project: Project) -> Path:
@@ -90,7 +109,7 @@ def failure(log: str, folder: Path) -> Exception:
     return BookError(f"Jupyter Book failed:\n{log.partition('Traceback (most recent call last)')[0][-6000:]}")
 
 
-def stage(project: Project) -> None:
+def stage(project: Project, results: Sequence[Result]) -> None:
     """Copy configuration, texts and executed chapters to the staging folder; only what changed is written."""
     contents = {name: source.read_bytes() for source, name in project.page_files().items()}
     contents["_config.yml"] = _config(project).encode()
@@ -102,6 +121,7 @@ def stage(project: Project) -> None:
         contents[f"notebooks/{name}.ipynb"] = (json.dumps(page, indent=1) + "\n").encode()
         for result in shown.values():
             contents |= result.files()
+    contents[f"{costs.PAGE}.md"] = costs.page(project, results).encode()
     present = {
         str(path.relative_to(project.staging))
         for path in project.staging.rglob("*")

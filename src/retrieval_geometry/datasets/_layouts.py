@@ -1,4 +1,4 @@
-"""How the benchmarks of metric learning lie on disk, and which of their images are for what."""
+"""Layouts of the benchmarks of metric learning on disk, and their published splits."""
 
 import re
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ PARTITION_LISTS = tuple(f"{folder}list_eval_partition.txt" for folder in ("Eval/
 
 @dataclass(frozen=True, eq=False)
 class MetricLearningSplit:
-    """Images to learn from, and images of other classes to test with.
+    """Images to learn from, and images of other classes to test with. Used in chapter 10.
 
     Attributes:
         train: images to learn from.

@@ -40,9 +40,9 @@ def open_image(content: bytes) -> Image.Image:
 def decode_rgb(content: bytes) -> Tensor:
     """Decode the bytes of an image file to uint8 RGB, ``(3, H, W)``.
 
-    Turned upright where EXIF asks for it; 16-bit grey is scaled (white becomes 255), not clipped; what is
-    transparent is laid over white; grey is repeated over the three channels; of several frames the first is
-    taken. White is 65535, or what a TIFF file says (its bits, or its MaxSampleValue).
+    It is turned upright where EXIF asks for it; 16-bit grey is scaled (white becomes 255), not clipped;
+    transparent pixels are laid over white; grey is repeated over the three channels; of several frames the
+    first is taken. White is 65535, or what a TIFF file says (its bits, or its MaxSampleValue).
 
     Raises:
         ValueError: too many pixels, or pixels whose white is unknown: floating point, integers beyond 16
@@ -54,7 +54,7 @@ def decode_rgb(content: bytes) -> Tensor:
 
 
 def check_image(content: bytes) -> None:
-    """Decode an image file as cheaply as finds every fault that :func:`decode_rgb` would meet.
+    """Decode an image file at small size, to find every fault that :func:`decode_rgb` would meet.
 
     Raises:
         Exception: as :func:`decode_rgb` does.

@@ -1,4 +1,4 @@
-"""Which characters the typefaces that matplotlib ships can tell apart, and in which of them."""
+"""Characters that the typefaces of matplotlib tell apart, each with the faces that do."""
 
 import importlib.util
 import unicodedata
@@ -136,7 +136,7 @@ def _fit(mask: np.ndarray) -> np.ndarray:
 
 
 def _different_outlines(plain: np.ndarray) -> np.ndarray:
-    """Which faces show a character in an outline that no face before them has, boolean ``(faces, n)``."""
+    """Whether a face shows a character in an outline that no face before it has, ``(faces, n)``."""
     kept = np.zeros(plain.shape[:2], dtype=bool)
     for face, own in enumerate(plain):
         twin = np.zeros(len(own), dtype=bool)
@@ -147,7 +147,7 @@ def _different_outlines(plain: np.ndarray) -> np.ndarray:
 
 
 def _alike(plain: np.ndarray) -> np.ndarray:
-    """Which characters look alike in more than half of the faces that show both, boolean ``(n, n)``."""
+    """Whether two characters look alike in more than half of the faces that show both, ``(n, n)``."""
     shown = np.asarray(plain.any(axis=2), dtype=np.int64)
     agree = np.zeros((plain.shape[1], plain.shape[1]), dtype=np.int64)
     for own in plain:

@@ -1,4 +1,4 @@
-"""Public benchmarks, read from where the user has put them: what is supported, and what is there."""
+"""Public benchmarks, read from where the user has put them, and a list of them."""
 
 import os
 import re
@@ -28,7 +28,7 @@ DTD_ATTRIBUTES = frozenset(_ATTRIBUTES.split())
 
 @dataclass(frozen=True)
 class DatasetStatus:
-    """One row of the list of data sets: what it is, on what terms, and where it lies or should lie."""
+    """One row of the list of data sets: its contents, its licence, and its place. Used in no chapter."""
 
     name: str
     description: str
@@ -38,7 +38,9 @@ class DatasetStatus:
 
 
 def load_dtd(root: str | os.PathLike[str], split: str | Sequence[str] | None = None) -> ImageSet:
-    """Read the Describable Textures Dataset (Cimpoi et al. 2014): 5,640 images, 47 attributes, 120 each.
+    """The Describable Textures Dataset: 5,640 images, 47 attributes, 120 each.
+
+    Source: Cimpoi et al. 2014. Used in chapter 4.
 
     Under ``root`` it is looked for as torchvision and the official archive lay it out (``dtd/dtd``,
     ``dtd``), as plain folders named after attributes, and as a zip archive ``dtd*.zip`` of them; ``root`` may
@@ -83,7 +85,12 @@ def load_dtd(root: str | os.PathLike[str], split: str | Sequence[str] | None = N
 
 
 def available_datasets(data_root: str | os.PathLike[str]) -> list[DatasetStatus]:
-    """List the supported data sets and whether each is there; nothing is read but the names of folders.
+    """List of the supported data sets, each with its place; only the names of folders are read.
+
+    Source: this package's own. Used in chapter 4.
+
+    Raises:
+        ValueError: a data root that is no path.
 
     Example:
         >>> [row.name for row in available_datasets("no/such/folder") if row.found]

@@ -32,10 +32,10 @@ FLAT = 1.0
 
 @dataclass(frozen=True)
 class Photograph:
-    """One photograph of the set: where it lies, what it shows, who made it, and on what terms.
+    """One photograph of the set: its file, subject, author and licence.
 
-    Author and licence are what the package that ships it says of it (``skimage.data``, and the ``README.txt``
-    beside scikit-learn's images); "not stated" where it says nothing.
+    Used in chapter 1. Author and licence are those that the shipping package states (``skimage.data``, and
+    the ``README.txt`` beside scikit-learn's images); "not stated" where it states none.
     """
 
     name: str
@@ -75,11 +75,14 @@ PHOTOGRAPHS: tuple[Photograph, ...] = (
     _skimage("rocket", "rocket.jpg", "Falcon 9 before launch", "SpaceX", "public domain"),
 )
 """The photographs of the set. Left out of the two packages: the right half of the stereo pair (a twin of the
-left), printed and written pages, the retina detail (one patch), drawings, silhouettes and computed images."""
+left), printed and written pages, the retina detail (one patch), drawings, silhouettes and computed images.
+Used in chapter 1."""
 
 
 def photo_textures(patch: int = 96) -> ImageSet:
-    """Cut the bundled photographs into square patches that do not overlap; one photograph is one class.
+    """Square patches of the bundled photographs, without overlap; one photograph is one class.
+
+    Source: this package's own, by the protocol of Brodatz 1966 as retrieval uses it. Used in chapter 1.
 
     The grid of patches is centred on the photograph. Nothing is resized. Flat patches (:data:`FLAT`) are left
     out, then photographs with fewer than :data:`MIN_PATCHES`; where there are more than :data:`MAX_PATCHES`,

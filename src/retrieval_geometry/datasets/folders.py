@@ -21,13 +21,15 @@ MAX_BYTES = 2**29
 """A file larger than this, unpacked, is skipped: no photograph is, and a zip bomb would fill the memory."""
 
 DAMAGES = (zipfile.BadZipFile, zlib.error, KeyError, RuntimeError, EOFError)
-"""What reading a damaged or an encrypted archive raises."""
+"""Errors of reading a damaged or an encrypted archive."""
 
 JUNK = {"__MACOSX", "Thumbs.db", "desktop.ini"}
 
 
 def load_image_folder(path: str | os.PathLike[str]) -> ImageSet:
-    """Read the images of a folder: the folders in it are the classes, whatever lies below them.
+    """Images of a folder: the folders in it are the classes, whatever lies below them.
+
+    Source: this package's own. Used in chapter 91.
 
     A zip archive of such a folder does as well; it is read where it is and never unpacked. A folder (or
     archive) that wraps all the class folders is passed over. Without folders all images form one class,
@@ -35,8 +37,8 @@ def load_image_folder(path: str | os.PathLike[str]) -> ImageSet:
 
     Files of any mode become uint8 RGB: upright by EXIF, 16 bits scaled to 8, transparency over white. Files
     that are no image, damaged, in no class folder beside class folders, larger than 512 MB or than some 89
-    million pixels are listed in ``skipped``, and so are 16-bit images of unknown white; hidden files and what
-    macOS and Windows leave behind are ignored. Classes are named in Unicode's composed form (NFC), in which
+    million pixels are listed in ``skipped``, and so are 16-bit images of unknown white; hidden files and the
+    leavings of macOS and Windows are ignored. Classes are named in Unicode's composed form (NFC), in which
     one name has one spelling. Links are followed, but not to a folder above.
 
     Returns:

@@ -19,7 +19,9 @@ the ends of all the ranges still lies inside its image."""
 
 
 def glyphs(size: int = 32, n_maps: int = 3, seed: int = 0) -> ImageSet:
-    """Render Unicode characters in the typefaces that matplotlib ships; a character is a class.
+    """Unicode characters rendered in the typefaces that matplotlib ships; a character is a class.
+
+    Source: this package's own. Used in chapter 10.
 
     DejaVu Sans, Sans Mono and Serif and STIX General, each regular, bold, italic and bold italic, show the
     letters of five scripts, digits, punctuation, arrows, operators and other symbols. A character counts if
@@ -63,9 +65,11 @@ def glyphs(size: int = 32, n_maps: int = 3, seed: int = 0) -> ImageSet:
 
 
 def handwritten_digits() -> ImageSet:
-    """Read scikit-learn's handwritten digits: 1,797 images of 8 x 8 pixels, ten classes.
+    """Handwritten digits of scikit-learn: 1,797 images of 8 x 8 pixels, ten classes.
 
-    From the UCI repository (Alpaydin and Kaynak 1998, CC BY 4.0), 43 writers, white on black.
+    Source: Alpaydin and Kaynak 1998. Used in no chapter.
+
+    They are from the UCI repository (CC BY 4.0), by 43 writers, white on black.
 
     Example:
         >>> images = handwritten_digits()

@@ -1,4 +1,4 @@
-"""What every data set is to the rest of the package: labelled images, read one at a time."""
+"""Image sets: labelled images, read one at a time, the form of every data set in the package."""
 
 import operator
 from collections.abc import Callable, Sequence
@@ -11,7 +11,7 @@ from retrieval_geometry._check import as_whole, check_kind
 
 @dataclass(frozen=True)
 class SkippedFile:
-    """A file that was found where images were looked for, and could not be used as one."""
+    """A file among images that could not be used as one. Used in chapter 91."""
 
     path: str
     reason: str
@@ -19,10 +19,10 @@ class SkippedFile:
 
 @dataclass(frozen=True, eq=False)
 class ImageSet:
-    """Labelled images that stay on disk until they are asked for.
+    """Labelled images that stay on disk until they are asked for. Used in chapter 1.
 
     Attributes:
-        name: what results and pages call the set.
+        name: of the set, on pages and in results.
         labels: ``(n,)`` int64; ``classes[labels[i]]`` is the class of image i.
         classes: the names of the classes; a subset keeps them all.
         ids: n different names, stable from run to run, such as ``"brick/07"``.

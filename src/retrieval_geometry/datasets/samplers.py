@@ -1,4 +1,4 @@
-"""Which images make a batch: some images of each of some classes."""
+"""Batches of some images of each of some classes."""
 
 import numpy as np
 import torch
@@ -10,11 +10,13 @@ from retrieval_geometry._check import check_count, check_dense, check_kind, chec
 class MPerClassBatches:
     """Batches of ``per_class`` images of each of ``batch_size / per_class`` classes, for pair losses.
 
+    Source: Hermans et al. 2017; the weights are this package's own. Derived in chapter 10.
+
     An epoch is a random permutation of the classes, cut into batches; classes that do not fill a last batch
     wait for a later epoch. Of a class, ``per_class`` different images are drawn at random; a class that has
     fewer gives each of its images at least once, and some of them again. With weights an image is drawn
     ``per_class`` times its share of the weight of its class on average, in every batch as nearly as whole
-    numbers can be: a class is then represented as the images that its images stand for.
+    numbers allow: the images of a coreset then represent those that they stand for.
 
     Batch t depends on the seed and on t alone: nothing is remembered, so a resumed run and several processes
     agree on it by construction.

@@ -1,4 +1,4 @@
-"""Which images ask, and which are searched; which classes are learnt, and which are new."""
+"""Splits of images into queries and database, and of classes into learnt and new ones."""
 
 import numbers
 from collections.abc import Sequence
@@ -13,7 +13,9 @@ from retrieval_geometry.datasets.image_set import ImageSet
 
 
 def query_database_split(labels: Tensor, per_class: int = 2, seed: int = 0) -> tuple[Tensor, Tensor]:
-    """Draw ``per_class`` queries of every class at random; all other images are the database.
+    """Random split into ``per_class`` queries of every class and the database of all other images.
+
+    Source: [geometric] section 3. Used in chapter 4.
 
     Args:
         labels: ``(n,)`` integers.
@@ -21,7 +23,7 @@ def query_database_split(labels: Tensor, per_class: int = 2, seed: int = 0) -> t
         seed: of the draw; the same seed gives the same split.
 
     Returns:
-        The indices of the queries and of the database, both ascending.
+        The indices ``(m,)`` of the queries and ``(n - m,)`` of the database, both ascending.
 
     Raises:
         ValueError: a class has no image left for the database, so that its queries could find nothing.
@@ -37,7 +39,9 @@ def query_database_split(labels: Tensor, per_class: int = 2, seed: int = 0) -> t
 
 
 def first_per_class(labels: Tensor, per_class: int = 2) -> tuple[Tensor, Tensor]:
-    """Split as :func:`query_database_split` does, with the first images of every class as queries.
+    """Split of labels ``(n,)`` with the first images of every class as queries.
+
+    Source: [geometric] section 3; the order in place of a draw is this package's own. Used in no chapter.
 
     Raises:
         ValueError: a class has no image left besides its queries.
@@ -53,10 +57,12 @@ def first_per_class(labels: Tensor, per_class: int = 2) -> tuple[Tensor, Tensor]
 def class_split(
     images: ImageSet, train_classes: int | float | Sequence[str], seed: int | None = None
 ) -> tuple[ImageSet, ImageSet]:
-    """Split a set by its classes, so that no class is on both sides: zero-shot retrieval.
+    """Split of a set by its classes, so that no class is on both sides: zero-shot retrieval.
+
+    Source: Song et al. 2016 (the first half of the classes). Derived in chapter 10.
 
     Args:
-        images: what is split; a class without an image does not count.
+        images: the set; a class without an image does not count.
         train_classes: how many classes are learnt (an int), their share (a float between 0 and 1), or their
             names.
         seed: of the draw of the classes; None takes the first in the order of ``images.classes``. With names

@@ -10,7 +10,6 @@ from retrieval_geometry.distances.controls import (
     euclidean_mean_distance,
     mean_only,
 )
-from retrieval_geometry.distances.index import GalleryIndex
 from retrieval_geometry.distances.kl import kl_divergence, symmetric_kl
 from retrieval_geometry.distances.mixture_wasserstein import mixture_wasserstein2_squared
 from retrieval_geometry.distances.registry import DISTANCES, pairwise
@@ -19,7 +18,7 @@ from retrieval_geometry.distances.riemannian import (
     log_euclidean_distance,
     stein_divergence,
 )
-from retrieval_geometry.distances.search import Ranking, rank
+from retrieval_geometry.distances.search import GalleryIndex, Ranking, rank
 from retrieval_geometry.distances.sinkhorn import pairwise_sinkhorn_divergence, sinkhorn_divergence
 from retrieval_geometry.distances.variational_kl import (
     Estimate,

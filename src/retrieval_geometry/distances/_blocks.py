@@ -24,7 +24,7 @@ def blocks(n: int, bytes_each: int) -> list[slice]:
 
 
 class Comparison(NamedTuple):
-    """How a distance compares two batches: what :func:`all_pairs` gets besides the images."""
+    """Preparation of images and their comparison: what :func:`all_pairs` takes besides the images."""
 
     prepare: Callable[[Any, str, int], Any]
     compare: Callable[[Any, Any], Tensor]
@@ -32,7 +32,7 @@ class Comparison(NamedTuple):
 
 
 def tensors(features: Any) -> Iterator[Tensor]:
-    """The tensors of what was prepared, in a fixed order."""
+    """The tensors in prepared features, in a fixed order."""
     if isinstance(features, Tensor):
         yield features
     elif features is not None:
@@ -41,19 +41,20 @@ def tensors(features: Any) -> Iterator[Tensor]:
 
 
 def with_tensors(features: Any, new: Iterator[Tensor]) -> Any:
-    """The same structure with other tensors, in the order of :func:`tensors`."""
+    """Prepared features with other tensors in their places, in the order of :func:`tensors`."""
     if features is None or isinstance(features, Tensor):
         return features if features is None else next(new)
     return type(features)(*(with_tensors(part, new) for part in features))
 
 
 def take(features: Any, index: slice | Tensor) -> Any:
-    """Some of what was prepared: of tensors with an axis of images in front, in named tuples or alone."""
+    """Prepared features of some images: every tensor has the axis of images in front."""
     return with_tensors(features, (tensor[index] for tensor in tensors(features)))
 
 
 def join(parts: Iterator[Any], n_images: int) -> Any:
-    """What was prepared of several blocks as one, without ever holding it twice."""
+    """Prepared features of several blocks as one."""
+    # Filled in place: a concatenation would hold every block twice.
     first = next(parts)
     whole = [tensor.new_empty(n_images, *tensor.shape[1:]) for tensor in tensors(first)]
     start = 0
@@ -79,16 +80,16 @@ def all_pairs(
 ) -> Tensor:
     """Prepare each image and compare each with each, ``(P, Q)`` on the device of ``p``.
 
-    What is prepared of ``q`` is kept while it fits the memory budget, and made anew for every block of ``p``
-    where it does not.
+    Prepared images of ``q`` are kept while they fit the memory budget, and otherwise made anew for every
+    block of ``p``.
 
     Args:
         p: P images.
         q: Q images.
         prepare: called with some images, the name of their side ("p" or "q") and the index of the first.
-        compare: called with what was prepared of two blocks of images; returns their block of the result, or
-            several of them, ``(n, p, q)``.
-        bytes_per_image: what is kept of a prepared image.
+        compare: called with two prepared blocks; returns their block of the result, or several of them,
+            ``(n, p, q)``.
+        bytes_per_image: memory of a prepared image.
         dtype: of the result; that of ``p`` by default.
     """
     dtype = dtype or p.dtype

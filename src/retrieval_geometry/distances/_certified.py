@@ -1,4 +1,4 @@
-"""Values with a bound of their rounding: which pairs may keep them, and which are computed again.
+"""Values with a bound of their rounding: some pairs keep them, the others are computed again.
 
 A product for all pairs rounds by what the two images are in a common frame, and the frame belongs to the
 batch. A pair keeps such a value only if the bound is small beside it; all others are computed again, each
@@ -25,13 +25,15 @@ def product_rounding(dtype: torch.dtype, n_terms: int) -> float:
 
 
 def doubtful(values: Tensor, errors: Tensor, dtype: torch.dtype, absolute: float = 0.0) -> Tensor:
-    """Which values ``(P, Q)`` may be off by more than the relative and the absolute tolerance; NaN is."""
+    """Where values ``(P, Q)`` may be off by more than the relative and the absolute tolerance; NaN is."""
+    # Comparisons with NaN are false: what is no number is doubtful, and so is a bound that is none.
     values, errors = values.detach(), errors.detach()
     return ~((errors <= TOLERANCE[dtype] * values.abs() + absolute) & values.isfinite())
 
 
 def replaced(values: Tensor, wanted: Tensor, exact: Tensor) -> Tensor:
-    """The values ``(P, Q)`` with those of ``exact`` where wanted, and no gradient to what is replaced."""
+    """The values ``(P, Q)`` with those of ``exact`` where wanted; replaced values get no gradient."""
+    # Two where: a NaN that is only masked once would still reach the gradient, as 0 * NaN.
     return torch.where(wanted, exact, torch.where(wanted, 0.0, values))
 
 

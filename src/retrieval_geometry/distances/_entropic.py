@@ -17,13 +17,11 @@ import warnings
 import torch
 from torch import Tensor
 
-from retrieval_geometry.distances._entropic_kernels import solve_plans
-
 SCALING_RANGE = 60.0
 """Largest (max cost - min cost) / epsilon for which exp(-cost / epsilon) is scaled directly, in float32."""
 
 COMPILED_RANGE = 300.0
-"""The same for the compiled loops, which work in float64."""
+"""Largest (max cost - min cost) / epsilon for the compiled loops, which work in float64."""
 
 SCALING_STEPS = 20
 NEWTON_STEPS = 100
@@ -32,7 +30,7 @@ NEWTON_STEPS = 100
 def optimal_potentials(
     cost: Tensor, a: Tensor, b: Tensor, epsilon: float, tolerance: float, symmetric: bool = False
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Optimal f ``(B, n)`` and g ``(B, m)``, and their plan divided by the masses of its rows ``(B, n, m)``.
+    """Optimal potentials f ``(B, n)`` and g ``(B, m)``, and the plan over its row masses ``(B, n, m)``.
 
     The rows of the plan have their masses, its columns are within ``tolerance`` of theirs in L1.
 
@@ -43,7 +41,7 @@ def optimal_potentials(
         symmetric: the costs are symmetric and both measures are one.
 
     Warns:
-        RuntimeWarning: some problems did not get there.
+        RuntimeWarning: some problems did not converge to it.
     """
     if cost.device.type == "cpu":
         return _compiled(cost, a, b, epsilon, tolerance, symmetric)
@@ -53,12 +51,16 @@ def optimal_potentials(
 def _compiled(
     cost: Tensor, a: Tensor, b: Tensor, epsilon: float, tolerance: float, symmetric: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The compiled loops; problems outside their range, or not solved by them, take the steps below."""
+    """Potentials and plans by the compiled loops, and by the steps below where those fail."""
+    from retrieval_geometry.distances._entropic_kernels import solve_plans  # numba is slow to import
+
+    # The kernel exp(-C / eps), with the least cost at 1: no row of it underflows within the range.
     least = cost.amin(dim=(1, 2), keepdim=True)
     plan = ((least - cost) / epsilon).exp_()
     u, v, error = torch.empty_like(a), torch.empty_like(b), a.new_empty(len(a))
     arrays = (t.numpy() for t in (plan, a.contiguous(), b.contiguous()))
     solve_plans(*arrays, symmetric, tolerance, u.numpy(), v.numpy(), error.numpy())
+    # Scalings and potentials: u = exp(f / eps), v = exp(g / eps); the shift of the kernel goes to f.
     f, g = epsilon * u.log() + least.squeeze(2), epsilon * v.log()
     in_range = cost.amax(dim=(1, 2)) - least.flatten() <= COMPILED_RANGE * epsilon
     left = (~((error <= tolerance) & in_range)).nonzero().flatten()
@@ -72,13 +74,14 @@ def _compiled(
 def _in_steps(
     cost: Tensor, a: Tensor, b: Tensor, epsilon: float, tolerance: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """All problems at once, step by step: on a GPU, and for costs that span many epsilons."""
+    """Potentials and plans of all problems at once: on a GPU, and for costs that span many epsilons."""
     span = cost.amax(dim=(1, 2)) - cost.amin(dim=(1, 2))
     near = span <= SCALING_RANGE * epsilon  # each problem for itself: the others have no say in its start
     g = torch.zeros_like(b)
     for part, start in ((near.nonzero().flatten(), _scale), ((~near).nonzero().flatten(), _anneal)):
         if len(part):
             g[part] = start(cost[part], a[part], b[part], epsilon, span[part])
+    # A start near the optimum, then Newton's method to convergence.
     f, g, plan, error = _newton(cost, a, b, epsilon, g, tolerance, NEWTON_STEPS)
     missed = error > 1e3 * tolerance
     if missed.any():
@@ -102,6 +105,7 @@ def _soft_minimum(cost: Tensor, log_b: Tensor, g: Tensor, epsilon: float) -> tup
     Returns:
         f, and the plan divided by the masses of its rows.
     """
+    # Peyré and Cuturi 2019, section 4.4: stabilised by the largest term of each row.
     terms = (g / epsilon + log_b).unsqueeze(1) - cost / epsilon
     largest = terms.amax(dim=2, keepdim=True)
     plan = terms.sub_(largest).exp_()
@@ -118,6 +122,7 @@ def _scale(cost: Tensor, a: Tensor, b: Tensor, epsilon: float, span: Tensor) -> 
     a, b = a.float(), b.float()
     v = torch.ones_like(b)
     for _ in range(SCALING_STEPS):
+        # Peyré and Cuturi 2019, section 4.2, for plans relative to the product of the masses.
         u = 1 / (kernel * (b * v).unsqueeze(1)).sum(dim=2)
         v = 1 / (kernel * (a * u).unsqueeze(2)).sum(dim=1)
     return epsilon * v.double().log()
@@ -130,6 +135,7 @@ def _anneal(cost: Tensor, a: Tensor, b: Tensor, epsilon: float, span: Tensor) ->
     for k in range(int(halvings.max()), -1, -1):
         part, level = (halvings >= k).nonzero().flatten(), epsilon * 2.0**k
         c, m, n, h = cost[part], a[part], b[part], g[part]
+        # Two half-steps bring the potentials near the optimum of the new epsilon, a few Newton steps to it.
         for _ in range(2):
             f, _ = _soft_minimum(c, n.log(), h, level)
             h, _ = _soft_minimum(c.mT, m.log(), f, level)
@@ -146,7 +152,7 @@ def _newton(
         f, g, the plans divided by the masses of their rows, and the L1 errors ``(B,)`` of the columns.
     """
     log_b = b.log()
-    f, plan = _soft_minimum(cost, log_b, g, epsilon)
+    f, plan = _soft_minimum(cost, log_b, g, epsilon)  # f is a function of g: the rows are exact
     columns = (a.unsqueeze(1) @ plan).squeeze(1)
     error = (b - columns).abs().sum(dim=1)
     for _ in range(steps):
@@ -174,6 +180,7 @@ def _newton_step(plan: Tensor, a: Tensor, b: Tensor, columns: Tensor, epsilon: f
     factor, info = torch.linalg.cholesky_ex(system + 1e-13 * eye)
     singular = info != 0
     if singular.any():
+        # Two groups of points that exchange no mass: a ridge decides how they split the step.
         factor[singular] = torch.linalg.cholesky_ex(system[singular] + 1e-6 * eye).L
     right = (scale * (b - columns)).unsqueeze(2)
     return epsilon * scale * torch.cholesky_solve(right, factor).squeeze(2)
@@ -187,7 +194,7 @@ def _ascend(
     Returns:
         The new g, its f and its plan divided by the masses of the rows.
     """
-    value = (a * f).sum(dim=1) + (b * g).sum(dim=1)
+    value = (a * f).sum(dim=1) + (b * g).sum(dim=1)  # the concave dual
     slope = ((b - columns) * step).sum(dim=1)
     reach = (step.amax(dim=1) - step.amin(dim=1)) / epsilon
     length = (8 / reach.clamp_min(8)).unsqueeze(1)
@@ -196,6 +203,7 @@ def _ascend(
         new = g + length * step
         f, plan = _soft_minimum(cost, log_b, new, epsilon)
         grown = (a * f).sum(dim=1) + (b * new).sum(dim=1)
+        # Armijo's rule with 1e-4, and the rounding of the value beside it.
         enough = grown >= value + 1e-4 * length.squeeze(1) * slope - 1e-14 * value.abs()
         if enough.all():
             break

@@ -1,4 +1,4 @@
-"""What the distances between Gaussians share: checks, whitening, and a safe square root."""
+"""Checks, whitening, matrix products and a safe square root, for the distances between Gaussians."""
 
 import torch
 from torch import Tensor
@@ -21,14 +21,14 @@ SQUARING_LOSS = 1e-12
 """Eigenvalues of a Gram matrix below this share of the largest say too little of the singular values."""
 
 SCALES = (1e-130, 1e130)
-"""Descriptors may be as small and as large as this: fourth powers of them, and their ratios, are numbers."""
+"""Smallest and largest descriptors: fourth powers of these, and their ratios, are numbers of float64."""
 
 CONDITION = 1e12
-"""Of a covariance whose channels have variance 1: beyond it float64 has too few digits for an inverse."""
+"""Largest condition of a correlation matrix: beyond it float64 has too few digits for an inverse."""
 
 
 def check_gaussians(p: Gaussian, q: Gaussian) -> None:
-    """Refuse what cannot be compared.
+    """Refuse Gaussians that cannot be compared.
 
     Raises:
         ValueError: not a :class:`Gaussian`, other dimensions, dtypes or devices, a mean that is NaN or
@@ -98,8 +98,8 @@ def checked_covariance(g: Gaussian, side: str, start: int) -> Tensor:
 def checked_cholesky(g: Gaussian, side: str, start: int) -> tuple[Tensor, Tensor]:
     """The covariances and their Cholesky factors, both in float64.
 
-    The factor is that of a matrix within rounding of the covariance, channel by channel; what that means for
-    an inverse grows with the condition of the correlation matrix, which is estimated and limited.
+    The factor belongs to a matrix within rounding of the covariance, channel by channel; the error of an
+    inverse grows with the condition of the correlation matrix, which is estimated and limited.
 
     Raises:
         ValueError: a covariance is not positive definite, or its correlation matrix has a condition beyond
@@ -125,15 +125,15 @@ def checked_cholesky(g: Gaussian, side: str, start: int) -> tuple[Tensor, Tensor
 def inverse_correlation_norm(lower: Tensor, cov: Tensor) -> Tensor:
     r"""Estimates ``(B,)`` of the largest eigenvalue of the inverse of the correlation matrix R, float64.
 
-    Rounding in a Cholesky factorisation is as small in every channel as the channel (Demmel 1989): what it
-    does to the inverse is governed by :math:`\| R^{-1} \|`, whatever the units. A pivot need not show it.
-    Here :math:`R^{-2}` is applied to four fixed vectors of normal draws: the estimate is
-    :math:`\| R^{-2} x \|^{1/2}`, right up to a small factor.
+    Rounding in a Cholesky factorisation is as small in every channel as the channel (Demmel 1989): its effect
+    on the inverse follows :math:`\| R^{-1} \|`, whatever the units, and a pivot need not show it. Here
+    :math:`R^{-2}` is applied to four fixed vectors of normal draws: the estimate
+    :math:`\| R^{-2} x \|^{1/2}` is right up to a small factor.
     """
     root = cov.diagonal(dim1=-2, dim2=-1).sqrt().unsqueeze(2)
     start = torch.randn(cov.shape[-1], 4, generator=torch.Generator().manual_seed(0), dtype=cov.dtype)
     x = start.to(cov.device).expand(len(cov), -1, -1)
-    for _ in range(2):
+    for _ in range(2):  # R^-1 = root (L L')^-1 root, twice: one step of the power method and its square
         x = torch.linalg.solve_triangular(lower, root * x, upper=False)
         x = root * torch.linalg.solve_triangular(lower.mT, x, upper=True)
     return torch.linalg.vector_norm(x, dim=1).amax(dim=1).sqrt()
@@ -164,7 +164,7 @@ def product_with_each(left: Tensor, right: Tensor) -> Tensor:
 
 
 def triangular_product_with_each(left: Tensor, right: Tensor) -> Tensor:
-    """The same where all matrices are lower triangular: in bands of rows, without most of the zeros."""
+    """Products of one lower triangular matrix with each of a batch of them, in bands, without most zeros."""
     if left.requires_grad or right.requires_grad:
         return product_with_each(left, right)
     products = torch.zeros_like(right)
@@ -175,9 +175,9 @@ def triangular_product_with_each(left: Tensor, right: Tensor) -> Tensor:
 
 
 def gram_matrices(products: Tensor, triangular: bool = False) -> Tensor:
-    """``products @ products.mT`` ``(B, n, n)``, what lies above the diagonal blocks left out if it can be.
+    """Gram matrices ``products @ products.mT`` ``(B, n, n)``, zero above the diagonal blocks.
 
-    For a gradient the matrices are whole.
+    Where a gradient is asked for the matrices are whole.
 
     Args:
         products: ``(B, n, m)``.
@@ -205,11 +205,11 @@ def pooled_whitener(p: Gaussian, q: Gaussian) -> tuple[Tensor, Tensor]:
     r"""A mean m and a matrix W that whiten an average image: :math:`W \bar\Sigma W^\top = I`.
 
     Divergences that do not change under a common affine map :math:`x \mapsto W (x - m)` are computed behind
-    it: there, all covariances are near the identity, and a float32 product keeps its digits. It is a constant
-    for the gradient, because the divergence does not depend on it.
+    it: there, all covariances are near the identity, and a float32 product keeps its digits. The gradient
+    takes it for a constant, because the divergence does not depend on it.
 
-    No image shall own the average: it is that of the covariances over their largest variances, times the
-    median of these; m is the median of the means, channel by channel.
+    No image owns the average: covariances are averaged over their largest variances, and the median of these
+    variances is the scale; m is the median of the means, channel by channel.
 
     Returns:
         m ``(D,)`` and W ``(D, D)``, lower triangular, in float64.
@@ -219,6 +219,7 @@ def pooled_whitener(p: Gaussian, q: Gaussian) -> tuple[Tensor, Tensor]:
     for g in (p, q):
         largest = g.cov.diagonal(dim1=-2, dim2=-1).amax(dim=1).double()
         sizes.append(torch.where(largest > 0, largest, 1.0))
+        # 64 at a time: no copy of all covariances in float64.
         for cov, size in zip(g.cov.split(64), sizes[-1].split(64), strict=True):
             total += torch.tensordot(1 / size, cov.double(), dims=1)
     size = torch.cat(sizes)
@@ -238,15 +239,16 @@ def log_det(lower: Tensor) -> Tensor:
 def safe_sqrt(x: Tensor) -> Tensor:
     """The square root of ``max(x, 0)``, with gradient 0 where it is 0 instead of infinity."""
     positive = x > 0
+    # The inner where keeps the root away from 0, whose infinite slope would turn a zero gradient to NaN.
     return torch.where(positive, torch.where(positive, x, 1.0).sqrt(), 0.0)
 
 
 def singular_values(products: Tensor, triangular: bool = False) -> Tensor:
     """Singular values ``(B, min(n, m))`` of ``(B, n, m)`` matrices, ascending or descending.
 
-    From the eigenvalues of the Gram matrices, at half the cost; those of matrices whose squares would lose
-    digits come from the matrices themselves. A Gram matrix whose diagonal spans too much is not tried: its
-    spectrum spans no less.
+    Eigenvalues of the Gram matrices give them at half the cost; where squares would lose digits they come
+    from the matrices themselves. A Gram matrix whose diagonal spans too much is not tried: its spectrum spans
+    no less.
 
     Args:
         products: ``(B, n, m)``.
@@ -258,6 +260,7 @@ def singular_values(products: Tensor, triangular: bool = False) -> Tensor:
     kept = (smallest >= SQUARING_LOSS * largest) & (largest > 1e-280) & largest.isfinite()
     kept = kept.nonzero().flatten()
     squares = torch.linalg.eigvalsh(gram if len(kept) == len(gram) else gram[kept])
+    # eigvalsh is right to eps of the largest eigenvalue: 1e-12 leaves four digits of the smallest.
     shown = squares[:, 0] >= SQUARING_LOSS * squares[:, -1]
     if len(kept) == len(gram) and shown.all():
         return squares.sqrt()
@@ -282,5 +285,5 @@ def pack_symmetric(matrices: Tensor, dtype: torch.dtype) -> Tensor:
     dim = matrices.shape[-1]
     row, column = torch.triu_indices(dim, dim, device=matrices.device)
     weight = torch.ones(len(row), dtype=matrices.dtype, device=matrices.device)
-    weight[row != column] = 2**0.5
+    weight[row != column] = 2**0.5  # each stands for its mirror image too
     return (matrices[:, row, column] * weight).to(dtype)

@@ -1,8 +1,8 @@
 r"""Divergences between Gaussians from the two images of each pair alone, in float64.
 
-By traces an image is inverted once, and a pair costs an inner product of matrices; terms of both signs
-cancel where images are near each other or ill-conditioned, which a bound tells. By factors a pair costs a
-triangular solve, and no term is negative.
+*By traces*, an image is inverted once and a pair costs an inner product of matrices; terms of both signs
+cancel where images are near each other or ill-conditioned, and a bound says where. *By factors*, a pair costs
+a triangular solve, and no term is negative.
 """
 
 from typing import NamedTuple
@@ -68,10 +68,10 @@ def divergences_by_traces(p: Gaussian, q: Gaussian, symmetric: bool) -> tuple[Te
 
 
 def divergences_of_one(p: Gaussian, q: Gaussian, symmetric: bool) -> tuple[Tensor, Tensor]:
-    """The same where ``p`` or ``q`` is one image: no other image is inverted.
+    """Divergences ``(P, Q)`` and bounds of their rounding where one side is a single image, both float64.
 
-    Symmetric, the divergences of the one from the others come by factors, the opposite ones by traces. What
-    the factors round to is not counted.
+    Only the single image is inverted. In the symmetric case its divergences from the others come by factors,
+    the opposite ones by traces. The bounds leave out the rounding of the factors.
     """
     alone = "p" if len(p) == 1 else "q"
 
@@ -82,6 +82,7 @@ def divergences_of_one(p: Gaussian, q: Gaussian, symmetric: bool) -> tuple[Tenso
 
     def compare(a: _Factored, b: _Factored) -> Tensor:
         one, others = (a, b) if alone == "p" else (b, a)
+        # D(other | one) needs the inverse of the one; D(one | other) a solve with the other's factor.
         if symmetric:
             values, errors = _by_traces(others.image.moments, one.image.moments, one.image.precisions)
             values = (values.squeeze(1) + _one_way(one.factors, others.factors)) / 2
@@ -114,15 +115,16 @@ def _by_traces(p: _Moments, q: _Moments, precisions: _Precisions | None) -> Tens
     assert precisions is not None
     inverse, deviations, rounding = precisions
     volumes, dim = q.volume - p.volume.unsqueeze(1), p.mean.shape[1]
-    traces = p.cov.flatten(1) @ inverse.flatten(1).mT
+    traces = p.cov.flatten(1) @ inverse.flatten(1).mT  # tr(S_q^-1 S_p) of all pairs, one product
     # No entry is larger than the product of its two deviations.
     sizes = (p.deviations @ deviations.mT).square()
     shifts = []
     for j in blocks(len(q.mean), 16 * p.mean.numel()):
-        difference = p.mean - q.mean[j].unsqueeze(1)
+        difference = p.mean - q.mean[j].unsqueeze(1)  # before the product: no digits lost far from 0
         shifts.append((torch.bmm(difference, inverse[j]) * difference).sum(dim=2).mT)
         sizes[:, j] += (difference.detach().abs() @ deviations[j].unsqueeze(2)).squeeze(2).square().mT
     values = ((volumes - dim) + traces + torch.cat(shifts, dim=1)).clamp_min(0) / 2
+    # The logarithms and D round by themselves, whatever they cancel to.
     own = p.volume.detach().abs().unsqueeze(1) + q.volume.detach().abs() + dim
     return torch.stack([values, (sizes * rounding + ROUNDING * own) / 2])
 
@@ -130,7 +132,7 @@ def _by_traces(p: _Moments, q: _Moments, precisions: _Precisions | None) -> Tens
 def divergences_by_factors(p: Gaussian, q: Gaussian, wanted: Tensor, symmetric: bool) -> Tensor:
     """Divergences of the pairs that are ``wanted``, ``(P, Q)``, float64; 0 elsewhere.
 
-    They are as exact as the Cholesky factors: relative to the value, and 0 between identical images.
+    Their error is that of the Cholesky factors, relative to the value, and 0 between identical images.
     """
     return by_factors(p, q, wanted, _both_ways if symmetric else _one_way)
 
@@ -150,10 +152,12 @@ def _one_way(p: Factored, q: Factored) -> Tensor:
         # Above the rows of a band of columns there are only zeros.
         rows, columns = slice(start, None), slice(start, start + BAND)
         band = torch.linalg.solve_triangular(q.lower[:, rows, rows], p.lower[:, rows, columns], upper=False)
+        # On the diagonal block the pivots x_ii, to be logged; all else only adds squares.
         square, rest = band[:, :BAND], band[:, BAND:]
         pivots.append(square.diagonal(dim1=-2, dim2=-1))
         below = below + square.tril(-1).square().sum(dim=(1, 2)) + rest.square().sum(dim=(1, 2))
     shift = torch.linalg.solve_triangular(q.lower, (p.mean - q.mean).unsqueeze(2), upper=False)
+    # x^2 - 1 - 2 log x = t^2 + 2 (t - log(1 + t)) with t = x - 1: two terms that are not negative.
     diagonal = torch.cat(pivots, dim=1)
     t = diagonal - 1
     small = t.abs() < 1e-3

@@ -1,4 +1,4 @@
-"""What the distances between mixtures share."""
+"""Checks, a common frame and component divergences, for the distances between mixtures."""
 
 import torch
 from torch import Tensor
@@ -9,7 +9,7 @@ from retrieval_geometry.image_models import GaussianMixture
 
 
 def check_mixtures(p: GaussianMixture, q: GaussianMixture) -> None:
-    """Refuse what cannot be compared. Weights, means and variances are checked by the mixtures themselves.
+    """Refuse mixtures that cannot be compared; each has checked its weights, means and variances itself.
 
     Raises:
         ValueError: not a :class:`GaussianMixture`, other dimensions, dtypes or devices, or descriptors too
@@ -45,7 +45,7 @@ def component_kl(p: GaussianMixture, q: GaussianMixture) -> Tensor:
     .. math:: D(a \| b) = \frac12 \sum_d \left[ \frac{v_{ad}}{v_{bd}} - 1 - \log\frac{v_{ad}}{v_{bd}}
               + \frac{(m_{ad} - m_{bd})^2}{v_{bd}} \right]
 
-    Plain and slow, with K L D numbers a pair: for single images and as the reference.
+    It is plain and slow, with K L D numbers a pair: for single images and as the reference.
     """
     m, n = p.means.double()[:, :, None, None], q.means.double()
     v, w = p.variances.double()[:, :, None, None], q.variances.double()

@@ -1,4 +1,4 @@
-"""Some pairs of two batches, each from its two images alone."""
+"""Distances of some pairs of two batches, each from its two images alone."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -11,7 +11,7 @@ from retrieval_geometry.distances._gaussians import checked_cholesky
 from retrieval_geometry.image_models import Gaussian
 
 PAIRS_BYTES = 2**24
-"""Of what the pairs that are compared at a time take."""
+"""Memory of the pairs that are compared at a time."""
 
 
 class _Placed(NamedTuple):
@@ -29,17 +29,18 @@ def wanted_pairs(
     bytes_per_image: int,
     bytes_per_pair: int,
 ) -> Tensor:
-    """A distance of the pairs that are wanted, ``(P, Q)``, float64; 0 elsewhere.
+    """A distance ``(P, Q)`` of the wanted pairs, float64; 0 elsewhere.
 
     Args:
         p: P images.
         q: Q images.
         wanted: ``(P, Q)``, boolean.
         prepare: as for :func:`all_pairs`.
-        of_pairs: distances ``(n,)`` of n pairs, from what was prepared of their images.
-        bytes_per_image: what is kept of a prepared image.
-        bytes_per_pair: what it takes to compare a pair.
+        of_pairs: distances ``(n,)`` of n pairs, from their prepared images.
+        bytes_per_image: memory of a prepared image.
+        bytes_per_pair: memory of the comparison of a pair.
     """
+    # Only images that occur in a wanted pair are prepared.
     rows, columns = (wanted.any(dim=axis).nonzero().flatten() for axis in (1, 0))
 
     def placed(g: Model, side: str, start: int) -> _Placed:
@@ -58,7 +59,7 @@ def wanted_pairs(
 
 
 class Factored(NamedTuple):
-    """Gaussians as a pair needs them, float64."""
+    """Means and Cholesky factors of Gaussians, float64."""
 
     mean: Tensor
     """``(n, D)``."""
@@ -69,7 +70,10 @@ class Factored(NamedTuple):
 def by_factors(
     p: Gaussian, q: Gaussian, wanted: Tensor, of_pairs: Callable[[Factored, Factored], Tensor]
 ) -> Tensor:
-    """The same between Gaussians from means and Cholesky factors; exactly 0 between identical images."""
+    """Distances ``(P, Q)`` of the wanted pairs of Gaussians, from means and Cholesky factors, float64.
+
+    The distance is exactly 0 between identical images, and 0 stands for the pairs that are not wanted.
+    """
 
     def prepare(g: Gaussian, side: str, start: int) -> Factored:
         return Factored(g.mean.double(), checked_cholesky(g, side, start)[1])
@@ -85,4 +89,4 @@ def zero_if_identical(values: Tensor, a: Factored, b: Factored) -> Tensor:
     same = (a.mean == b.mean).all(dim=1)
     if same.any():  # few are: the factors are rarely read
         same = same & (a.lower == b.lower).flatten(1).all(dim=1)
-    return torch.where(same, values - values.detach(), values)
+    return torch.where(same, values - values.detach(), values)  # exactly 0, with its gradient

@@ -8,14 +8,13 @@ import torch
 from torch import Tensor
 
 from retrieval_geometry.distances._entropic import optimal_potentials
-from retrieval_geometry.distances._entropic_kernels import add_pulls, point_costs
 from retrieval_geometry.distances._gaussians import safe_sqrt
 
 SPAN_LIMIT = 1e12
 """Largest (max cost - min cost) / epsilon: beyond, epsilon is lost in the rounding of the costs."""
 
 LARGE_EPSILON = 1e7
-"""From so many spans of the costs on, epsilon times a logarithm says less than the bounds of the value."""
+"""Epsilon over the span of the costs from which on the bounds of the value say more than its logarithms."""
 
 CHUNK = {"cpu": 2**21, "cuda": 2**28}
 """Bytes of one cost matrix in a chunk of problems: a CPU's cache, or a share of a GPU's memory."""
@@ -54,6 +53,7 @@ class PointTransport(torch.autograd.Function):
         f, g, values = a.new_empty(n_pairs, n), a.new_empty(n_pairs, m), a.new_empty(n_pairs)
         points_move = any(ctx.needs_input_grad[:2])
         weights = x.new_empty(n_pairs, n, m) if points_move else x.new_empty(0)
+        # The error of a value is of second order in that of the columns: float64 keeps all its digits.
         tolerance = 1e-9 if x.dtype == torch.float64 else 1e-5
 
         def solve(part: slice) -> None:
@@ -63,10 +63,12 @@ class PointTransport(torch.autograd.Function):
             f[part], g[part], plan = optimal_potentials(
                 cost, row_masses, column_masses, epsilon, tolerance, symmetric
             )
+            # At the optimum the primal value is <a, f> + <b, g>.
             dual = (row_masses * f[part]).sum(dim=1) + (column_masses * g[part]).sum(dim=1)
             values[part] = _bounded(dual, cost, row_masses, column_masses, epsilon, span)
             if points_move:
                 plan.mul_(row_masses.unsqueeze(2))
+                # d |x - y|^p: 2 (x - y) for p = 2, (x - y) / |x - y| for p = 1, and 0 where x is y.
                 weights[part] = 2 * plan if p == 2 else torch.where(cost > 0, plan / cost, 0.0)
 
         in_chunks(solve, n_pairs, 8 * n * m, x.device)
@@ -86,8 +88,9 @@ class PointTransport(torch.autograd.Function):
         if grad_y is not None:
             _add_pulls(y, x, right, left, weights.mT, grad, grad_y)
         if ctx.symmetric and grad_x is not None:
-            grad_x = 2 * grad_x
+            grad_x = 2 * grad_x  # x stands on both sides of a symmetric cost
         grad = grad.unsqueeze(1)
+        # Envelope theorem: the potentials are the gradient for the masses.
         grad_a = f.new_zeros(len(x), f.shape[1]).index_add_(0, left, grad * f) if to_a else None
         grad_b = g.new_zeros(len(y), g.shape[1]).index_add_(0, right, grad * g) if to_b else None
         return grad_x, grad_y, grad_a, grad_b, None, None, None, None, None
@@ -129,6 +132,8 @@ def _add_pulls(
 ) -> None:
     """Add sum_j w_ij (x_i - y_j) of each pair of sets, times its ``grad``, to the gradient of each x_i."""
     if x.device.type == "cpu":
+        from retrieval_geometry.distances._entropic_kernels import add_pulls  # numba is slow to import
+
         add_pulls(
             *(t.detach().contiguous().numpy() for t in (x, y, left, right)),
             weights.numpy(),
@@ -148,6 +153,8 @@ def _add_pulls(
 def pair_costs(x: Tensor, y: Tensor, left: Tensor, right: Tensor, p: int, symmetric: bool) -> Tensor:
     """Distances to the power p ``(B, n, m)`` in float64 of the points of each pair of sets; no gradient."""
     if x.device.type == "cpu":
+        from retrieval_geometry.distances._entropic_kernels import point_costs
+
         cost = torch.empty(len(left), x.shape[1], y.shape[1], dtype=torch.float64)
         arrays = (t.detach().contiguous().numpy() for t in (x, y, left, right))
         point_costs(*arrays, p == 2, symmetric, cost.numpy())
@@ -155,6 +162,7 @@ def pair_costs(x: Tensor, y: Tensor, left: Tensor, right: Tensor, p: int, symmet
     own, other = x[left].double(), y[right].double()
     centre = own.mean(dim=1, keepdim=True)
     own, other = own - centre, other - centre
+    # |x|^2 + |y|^2 - 2 x y about the mean of the set: the terms are no larger than the set is wide.
     size = own.square().sum(dim=2).unsqueeze(2) + other.square().sum(dim=2).unsqueeze(1)
     square = torch.baddbmm(size, own, other.mT, alpha=-2)
     # What is left of equal points is rounding, and its root would be a distance of 1e-8.
@@ -163,7 +171,7 @@ def pair_costs(x: Tensor, y: Tensor, left: Tensor, right: Tensor, p: int, symmet
 
 
 def chunk_size(bytes_each: int, device: torch.device) -> int:
-    """How many problems of so many bytes are taken at once."""
+    """Number of problems of so many bytes that are solved at once."""
     return max(1, CHUNK.get(device.type, 2**28) // max(1, bytes_each))
 
 

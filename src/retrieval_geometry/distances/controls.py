@@ -1,4 +1,4 @@
-"""Controls that the paper lacks: what the means alone, or the covariances alone, can do."""
+"""Controls that the paper lacks: distances of the means alone, and of the covariances alone."""
 
 import torch
 from torch import Tensor
@@ -9,7 +9,9 @@ from retrieval_geometry.image_models import Gaussian
 
 
 def euclidean_mean_distance(p: Gaussian, q: Gaussian) -> Tensor:
-    r"""Euclidean distance of the means, :math:`\|\mu_p - \mu_q\|`; the covariances are not looked at.
+    r"""Euclidean distance of the means, :math:`\|\mu_p - \mu_q\|`; the covariances do not count.
+
+    Source: this package's own control for [geometric] Table 1. Derived in chapter 3.
 
     Args:
         p: P images in D dimensions.
@@ -22,7 +24,7 @@ def euclidean_mean_distance(p: Gaussian, q: Gaussian) -> Tensor:
         ValueError: ``p`` and ``q`` differ in dimension, dtype or device, or a mean is not finite.
     """
     check_gaussians(p, q)
-    direct = "donot_use_mm_for_euclid_dist"
+    direct = "donot_use_mm_for_euclid_dist"  # a product would cancel between near means
     return torch.cdist(p.mean.double(), q.mean.double(), compute_mode=direct).to(p.dtype)
 
 
@@ -32,7 +34,9 @@ def cosine_mean_distance(p: Gaussian, q: Gaussian) -> Tensor:
     .. math:: 1 - \frac{\mu_p^\top \mu_q}{\|\mu_p\| \|\mu_q\|}
               = \frac12 \left\| \frac{\mu_p}{\|\mu_p\|} - \frac{\mu_q}{\|\mu_q\|} \right\|^2
 
-    The right-hand side is computed: it keeps its digits at small angles. Not a metric.
+    Source: this package's own control for [geometric] Table 1. Used in chapter 4.
+
+    It is computed by the right-hand side, which keeps its digits at small angles. It is no metric.
 
     Args:
         p: P images in D dimensions.
@@ -58,7 +62,9 @@ def cosine_mean_distance(p: Gaussian, q: Gaussian) -> Tensor:
 
 
 def covariance_only(g: Gaussian) -> Gaussian:
-    """The same covariances and factors around the origin: any distance between them compares shapes only.
+    """Covariances ``(B, D, D)`` and factors moved to the origin: distances of them compare shapes only.
+
+    Source: this package's own control for [geometric] Table 1. Derived in chapter 3.
 
     Raises:
         ValueError: not a :class:`Gaussian`.
@@ -68,10 +74,12 @@ def covariance_only(g: Gaussian) -> Gaussian:
 
 
 def mean_only(g: Gaussian) -> Gaussian:
-    """The same means with the identity as covariance: any distance between them compares means only.
+    """Means ``(B, D)`` with the identity as covariance: distances of them compare means only.
 
-    The symmetric KL of such images is half, and the squared 2-Wasserstein distance is all, of the squared
-    Euclidean distance of the means.
+    Source: this package's own control for [geometric] Table 1. Used in no chapter.
+
+    The symmetric KL of these images is half the squared Euclidean distance of the means, and the squared
+    2-Wasserstein distance is all of it.
 
     Raises:
         ValueError: not a :class:`Gaussian`.

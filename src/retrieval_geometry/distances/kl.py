@@ -44,17 +44,19 @@ MANY = 24
 
 
 def kl_divergence(p: Gaussian, q: Gaussian) -> Tensor:
-    r"""Kullback-Leibler divergence of every p from every q ([geometric] eq. 7).
+    r"""Kullback-Leibler divergence of every p from every q.
 
     .. math:: D(p \| q) = \frac12 \left[ \log\frac{|\Sigma_q|}{|\Sigma_p|} - D
               + \operatorname{tr}(\Sigma_q^{-1}\Sigma_p)
               + (\mu_q - \mu_p)^\top \Sigma_q^{-1} (\mu_q - \mu_p) \right]
 
-    Not symmetric, no triangle inequality; 0 exactly where the distributions agree. "Univariate" in the
-    paper's discussion means multivariate (erratum 0.7).
+    Source: [geometric] eq. 7. Derived in chapter 3.
 
-    A pair's value depends on the pair: whatever else is in the batch changes it by less than 1e-3 of itself
-    in float32, 1e-6 in float64. Beside that, it is as exact as the covariances' own Cholesky factors.
+    It is not symmetric and has no triangle inequality; it is 0 exactly where the distributions agree. The
+    paper's discussion says "univariate" and means multivariate (erratum 0.7).
+
+    The value of a pair depends on the pair: the rest of the batch changes it by less than 1e-3 of itself in
+    float32, 1e-6 in float64. Otherwise it is as exact as the Cholesky factors of the two covariances.
 
     Args:
         p: P images in D dimensions.
@@ -71,20 +73,22 @@ def kl_divergence(p: Gaussian, q: Gaussian) -> Tensor:
     Example:
         >>> p = Gaussian(torch.tensor([[0.0]]), torch.tensor([[[1.0]]]))
         >>> q = Gaussian(torch.tensor([[1.0]]), torch.tensor([[[2.0]]]))
-        >>> kl_divergence(p, q)  # (log 2 - 1 + 1/2 + 1/2) / 2
-        tensor([[0.3466]])
+        >>> kl_divergence(p, q).round(decimals=3)  # (log 2 - 1 + 1/2 + 1/2) / 2
+        tensor([[0.3470]])
     """
 
     return _divergences(p, q, symmetric=False)
 
 
 def symmetric_kl(p: Gaussian, q: Gaussian) -> Tensor:
-    r"""Half the sum of the divergences in both directions ([geometric] section 2.2.1).
+    r"""Symmetric Kullback-Leibler divergence: half the sum of both directions.
 
     .. math:: \tfrac12 D(p \| q) + \tfrac12 D(q \| p)
 
-    The determinants cancel. Symmetric, but not a metric: the triangle inequality fails, and so it does for
-    its root.
+    Source: [geometric] section 2.2.1. Derived in chapter 3.
+
+    The determinants cancel. It is symmetric and no metric: the triangle inequality fails for it and for its
+    root.
 
     Args:
         p: P images in D dimensions.
@@ -101,7 +105,7 @@ def symmetric_kl(p: Gaussian, q: Gaussian) -> Tensor:
 
 
 def _divergences(p: Gaussian, q: Gaussian, symmetric: bool) -> Tensor:
-    """All pairs in the way that is cheapest, and from their own factors those that it may have spoilt."""
+    """Divergences of all pairs the cheapest way, and from their own factors where it may have spoilt them."""
     check_gaussians(p, q)
     n_images = len(p) + len(q)
     if not (len(p) and len(q)):
@@ -109,6 +113,7 @@ def _divergences(p: Gaussian, q: Gaussian, symmetric: bool) -> Tensor:
     if n_images == 2:
         pair = torch.ones(1, 1, dtype=torch.bool, device=p.device)
         return in_dtype(divergences_by_factors(p, q, pair, symmetric), p.dtype, "divergence")
+    # Whitening costs two products an image, and then a pair costs one inner product: worth it for many.
     many = len(p) * len(q) > MANY * n_images
     if min(len(p), len(q)) == 1:
         found = divergences_of_one(p, q, symmetric)
@@ -117,10 +122,11 @@ def _divergences(p: Gaussian, q: Gaussian, symmetric: bool) -> Tensor:
     else:
         found = divergences_by_traces(p, q, symmetric)
     values, spoilt = found[0], doubtful(*found, p.dtype)
+    # A solve a pair would now cost more than all products again in float64.
     if int(spoilt.sum()) > n_images and not (many and p.dtype == torch.float64):
         found = _by_products(p, q, torch.float64, symmetric)
         values, spoilt = found[0], doubtful(*found, p.dtype)
-    if spoilt.any():
+    if spoilt.any():  # near or ill-conditioned pairs, each from its two images alone
         values = replaced(values, spoilt, divergences_by_factors(p, q, spoilt, symmetric))
     return in_dtype(values, p.dtype, "divergence")
 
@@ -142,9 +148,9 @@ class _Augmented(NamedTuple):
 
 
 def _by_products(p: Gaussian, q: Gaussian, dtype: torch.dtype, symmetric: bool) -> tuple[Tensor, Tensor]:
-    """Divergences ``(P, Q)`` and bounds of what rounding behind the whitening may cost them, both float64.
+    """Divergences ``(P, Q)`` behind the whitening and bounds of their rounding there, both float64.
 
-    What the factorisation costs a pair anyhow is not counted.
+    The bounds leave out the rounding of a pair's own factorisation, which no way avoids.
 
     Args:
         p: P images.
@@ -164,6 +170,7 @@ def _by_products(p: Gaussian, q: Gaussian, dtype: torch.dtype, symmetric: bool) 
         )
 
     def compare(a: _Augmented, b: _Augmented) -> Tensor:
+        # <M_p, R_q> holds trace and Mahalanobis term of eq. 7; the other direction is its mirror image.
         found = _products(a.moment, b.precision)
         return (found + _products(b.moment, a.precision).mT) / 4 if symmetric else found / 2
 
@@ -175,6 +182,7 @@ def _by_products(p: Gaussian, q: Gaussian, dtype: torch.dtype, symmetric: bool) 
 def _products(moment: _Packed, precision: _Packed | None) -> Tensor:
     """Twice the divergences, and bounds of their errors, ``(2, p, q)``."""
     assert precision is not None
+    # tr E - log|S_p| of the one, tr F + log|S_q| of the other, and <E, F>: D cancels against that of eq. 7.
     values = moment.own.unsqueeze(1) + precision.own + (moment.vector @ precision.vector.mT).double()
     return torch.stack([values.clamp_min(0), moment.errors @ precision.errors.mT])
 
@@ -190,6 +198,7 @@ def _augment(
     centre, whitener = frame
     cov, lower = checked_cholesky(g, side, start)
     rounding = _rounding(g.mean, cov, centre, whitener)
+    # W L is a Cholesky factor of W S W': the image is not factorised a second time.
     lower = triangular_product_with_each(whitener, lower)
     mean = ((g.mean.double() - centre) @ whitener.mT).unsqueeze(2)
     volume = log_det(lower)
@@ -198,6 +207,7 @@ def _augment(
     moment = _packed(block + mean @ mean.mT, mean, -volume, dtype)
     if not inverted:
         return _Augmented(_with_moment_errors(moment, rounding), None)
+    # R of the module's head: the block P, the column -P m, the corner m'P m.
     inverse = torch.cholesky_inverse(lower)
     pull = inverse @ mean
     precision = _packed(inverse, -pull, volume + (mean * pull).sum(dim=(1, 2)), dtype)
@@ -207,6 +217,7 @@ def _augment(
 def _packed(block: Tensor, column: Tensor, own: Tensor, dtype: torch.dtype) -> _Packed:
     """A symmetric block less the identity, and a column; as errors the norms of both."""
     block = block - torch.eye(block.shape[-1], dtype=block.dtype, device=block.device)
+    # sqrt 2 off the diagonal: one product of vectors is then the Frobenius product of matrices.
     parts = [pack_symmetric(block, dtype), (2**0.5 * column.squeeze(2)).to(dtype)]
     norms = [torch.linalg.vector_norm(part.detach(), dim=1, dtype=torch.float64) for part in parts]
     trace = block.diagonal(dim1=-2, dim2=-1).sum(dim=-1)
@@ -216,6 +227,7 @@ def _packed(block: Tensor, column: Tensor, own: Tensor, dtype: torch.dtype) -> _
 @torch.no_grad()
 def _rounding(mean: Tensor, cov: Tensor, centre: Tensor, whitener: Tensor) -> tuple[Tensor, Tensor]:
     """Bounds ``(B,)`` of the norm of ``|W| |L|``, L the Cholesky factors, and of the means' rounding."""
+    # A row of L is as long as its deviation: |W| times deviations bounds |W| |L| row by row.
     spread = cov.diagonal(dim1=-2, dim2=-1).sqrt()
     far = mean.double().abs() + centre.abs()
     reach, shift = ((x @ whitener.abs().mT).norm(dim=1) for x in (spread, far))
@@ -225,6 +237,7 @@ def _rounding(mean: Tensor, cov: Tensor, centre: Tensor, whitener: Tensor) -> tu
 def _with_moment_errors(moment: _Packed, rounding: tuple[Tensor, Tensor]) -> _Packed:
     """Norms of E, times the rounding of the product; the error of M in float64, and the norm of M."""
     reach, shift = rounding
+    # Triangle inequality: |M| is at most |E| + |I|.
     size = moment.errors.square().sum(dim=1).sqrt() + _identity(moment)
     inside = product_rounding(moment.vector.dtype, moment.vector.shape[1]) * moment.errors
     own = ROUNDING * (reach.square() + size) + shift * (1 + size)
@@ -242,5 +255,5 @@ def _with_precision_errors(precision: _Packed, rounding: tuple[Tensor, Tensor]) 
 
 def _identity(packed: _Packed) -> float:
     """The norm of the identity, from the length D (D + 3) / 2 of what is packed."""
-    n = packed.vector.shape[1]
+    n = packed.vector.shape[1]  # D (D + 3) / 2, solved for D
     return (((9 + 8 * n) ** 0.5 - 3) / 2) ** 0.5

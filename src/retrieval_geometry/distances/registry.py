@@ -37,12 +37,14 @@ DISTANCES: dict[str, Callable[[Any, Any], Tensor]] = {
 
 The two variational divergences and the mixture-Wasserstein distance compare
 :class:`~retrieval_geometry.image_models.GaussianMixture`, ``sinkhorn`` the descriptors ``(P, n, d)``
-themselves, all others :class:`~retrieval_geometry.image_models.Gaussian`.
+themselves, all others :class:`~retrieval_geometry.image_models.Gaussian`. Used in chapters 3 and 4.
 """
 
 
 def pairwise(name: str, p: Any, q: Any) -> Tensor:
-    """The distance called ``name`` of every p from every q.
+    """Distance of every p from every q, by its name.
+
+    Source: this package's own. Used in chapter 3.
 
     Args:
         name: a key of :data:`DISTANCES`.

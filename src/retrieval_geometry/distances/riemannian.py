@@ -1,8 +1,8 @@
 r"""Distances on the manifold of positive definite matrices: affine-invariant, Stein, log-Euclidean.
 
-They compare covariances only; the means are not looked at. All need full rank. Affine invariance means one
-*common* congruence :math:`G \Sigma G^\top` of both images; rescaling or whitening each image by itself
-changes the distance (erratum 0.6).
+They compare covariances of full rank; the means do not count. Affine invariance means one *common* congruence
+:math:`G \Sigma G^\top` of both images; rescaling or whitening each image by itself changes the distance
+(erratum 0.6).
 """
 
 import math
@@ -42,15 +42,17 @@ TOO_FAR = (
 
 
 def affine_invariant_distance(p: Gaussian, q: Gaussian) -> Tensor:
-    r"""Affine-invariant Riemannian distance of the covariances ([geometric] eq. 14).
+    r"""Affine-invariant Riemannian distance of the covariances.
 
     .. math:: d(p, q) = \left\| \log (\Sigma_p^{-1/2} \Sigma_q \Sigma_p^{-1/2}) \right\|_F
               = \Big[ \sum_c \log^2 \lambda_c (\Sigma_p^{-1} \Sigma_q) \Big]^{1/2}
 
-    A metric. Computed by the eigenvalues of :math:`L^{-1} \Sigma_q L^{-\top}` with the Cholesky factor L of
-    :math:`\Sigma_p`, inverted once an image, in float64. A logarithm is off by about the precision of float64
-    times the condition of the correlation matrices and the root of the span of the eigenvalues; both are
-    limited, so that this is at most 1e-4.
+    Source: [geometric] eq. 14. Derived in chapter 3.
+
+    It is a metric. The eigenvalues are those of :math:`L^{-1} \Sigma_q L^{-\top}` in float64, with the
+    Cholesky factor L of :math:`\Sigma_p` inverted once an image. The error of a logarithm is about the
+    precision of float64 times the condition of the correlation matrices and the root of the span of the
+    eigenvalues; both are limited, so that it is at most 1e-4.
 
     Args:
         p: P images in D dimensions.
@@ -67,8 +69,8 @@ def affine_invariant_distance(p: Gaussian, q: Gaussian) -> Tensor:
 
     Example:
         >>> p, q = (Gaussian(torch.zeros(1, 2), v * torch.eye(2)[None]) for v in (1.0, torch.e))
-        >>> affine_invariant_distance(p, q)
-        tensor([[1.4142]])
+        >>> affine_invariant_distance(p, q).round(decimals=3)  # the root of 1 + 1
+        tensor([[1.4140]])
     """
     check_gaussians(p, q)
     prepare, _, bytes_per_image = affine_invariant_comparison(p, q)
@@ -81,7 +83,7 @@ def affine_invariant_distance(p: Gaussian, q: Gaussian) -> Tensor:
 
 
 def affine_invariant_comparison(p: Gaussian, q: Gaussian) -> Comparison:
-    """How :func:`affine_invariant_distance` prepares images and compares what it prepared."""
+    """The preparation of images and their comparison, for :func:`affine_invariant_distance`."""
 
     def prepare(g: Gaussian, side: str, start: int) -> _Factors:
         cov, lower = checked_cholesky(g, side, start)
@@ -130,7 +132,7 @@ def _log_spectrum_norm(products: Tensor, dim: int, shift: Tensor) -> Tensor:
         unit = torch.ones_like(products[0])
         unit[dim:, dim:] = 0
         products = products * (-shift[:, None, None] * unit).exp2()
-    values = singular_values(products, triangular=True)
+    values = singular_values(products, triangular=True)  # their squares are the eigenvalues of eq. 14
     logs = 2 * values.log() + (2 * math.log(2) * shift).unsqueeze(1)
     appended = n_appended * (2 * math.log(2) * shift).square()
     norms = safe_sqrt(logs.square().sum(dim=-1) - appended)
@@ -139,16 +141,18 @@ def _log_spectrum_norm(products: Tensor, dim: int, shift: Tensor) -> Tensor:
 
 
 def stein_divergence(p: Gaussian, q: Gaussian) -> Tensor:
-    r"""Stein divergence (symmetric log-det, Jensen-Bregman) of the covariances, proposed in [geometric] 4.
+    r"""Stein divergence (symmetric log-det, Jensen-Bregman) of the covariances.
 
     .. math:: S(p, q) = \log \left| \tfrac12 (\Sigma_p + \Sigma_q) \right|
               - \tfrac12 \log |\Sigma_p| - \tfrac12 \log |\Sigma_q|
 
-    Its root is a metric (Sra 2012), invariant under a common congruence, and :math:`8 S \le d^2` for the
-    affine-invariant d. One Cholesky factorisation a pair, behind a common whitening: there, well-conditioned
-    float32 inputs can be factorised in float32. Pairs so near that its rounding would show are compared by
-    their own factors, in float64: the rest of a batch changes a value by less than 1e-3 of itself in float32,
-    1e-6 in float64.
+    Source: [geometric] section 4; Sra 2012. Derived in chapter 3.
+
+    Its root is a metric, invariant under a common congruence, and :math:`8 S \le d^2` for the
+    affine-invariant d. A pair costs one Cholesky factorisation behind a common whitening, where
+    well-conditioned float32 inputs can be factorised in float32. Pairs so near that the rounding would show
+    are compared by their own factors in float64: the rest of a batch changes a value by less than 1e-3 of
+    itself in float32, 1e-6 in float64.
 
     Args:
         p: P images in D dimensions.
@@ -173,7 +177,7 @@ def stein_divergence(p: Gaussian, q: Gaussian) -> Tensor:
 
     values = all_pairs(p, q, prepare, _stein_block, 40 * p.dim**2, torch.float64)
     errors = torch.full_like(values, 8 * p.dim**0.5 * torch.finfo(p.dtype).eps)
-    near = doubtful(values, errors, p.dtype)
+    near = doubtful(values, errors, p.dtype)  # the three logarithms cancel between near images
     if near.any():
         values = replaced(values, near, by_factors(p, q, near, _stein_of_pairs))
     return in_dtype(values, p.dtype, "divergence")
@@ -186,7 +190,7 @@ def _log_det(matrices: Tensor) -> Tensor:
 
 
 def _stein_of_pairs(a: Factored, b: Factored) -> Tensor:
-    """The divergences of n pairs, where the one image of each is the unit of the other."""
+    """Divergences ``(n,)`` of n pairs, in coordinates in which the second image of each is the identity."""
     quotient = torch.linalg.solve_triangular(b.lower, a.lower, upper=False)
     eye = torch.eye(quotient.shape[-1], dtype=quotient.dtype, device=quotient.device)
     return (_log_det((quotient @ quotient.mT + eye) / 2) - log_det(quotient) / 2).clamp_min(0)
@@ -196,7 +200,7 @@ def _stein_block(a: tuple[Tensor, Tensor], b: tuple[Tensor, Tensor]) -> Tensor:
     rows = []
     columns = blocks(len(b[0]), 24 * b[0].shape[-1] ** 2)
     for cov, volume in zip(*a, strict=True):
-        means = [_log_det((cov + b[0][j]) / 2) for j in columns]
+        means = [_log_det((cov + b[0][j]) / 2) for j in columns]  # log |(S_p + S_q) / 2|, a Cholesky a pair
         rows.append(torch.cat(means) - (volume + b[1]) / 2)
     return torch.stack(rows).clamp_min(0)
 
@@ -206,8 +210,10 @@ def log_euclidean_distance(p: Gaussian, q: Gaussian) -> Tensor:
 
     .. math:: d(p, q) = \| \log \Sigma_p - \log \Sigma_q \|_F
 
-    A metric; at most the affine-invariant distance, and equal to it where the covariances commute. Invariant
-    under common rotations and scalings, not under every congruence.
+    Source: Arsigny et al. 2006. Derived in chapter 3.
+
+    It is a metric, at most the affine-invariant distance, and equal to it where the covariances commute. It
+    is invariant under common rotations and scalings, not under every congruence.
 
     Args:
         p: P images in D dimensions.
@@ -224,7 +230,7 @@ def log_euclidean_distance(p: Gaussian, q: Gaussian) -> Tensor:
     def prepare(g: Gaussian, side: str, start: int) -> Tensor:
         cov, lower = checked_cholesky(g, side, start)
         values, vectors = _spectrum(cov.detach(), lower.detach())
-        lost = values[:, 0] < SPAN**2 * values[:, -1]
+        lost = values[:, 0] < SPAN**2 * values[:, -1]  # squares of singular values, so the square of the span
         if lost.any():
             after = f" span a factor of more than 1e20: {SHRINK}"
             raise ImageError("the variances of ", int(lost.nonzero()[0]), after, image_namer(side, start))
@@ -238,7 +244,7 @@ def euclidean_by_product(x: Tensor, y: Tensor) -> Tensor:
 
     Pairs so near that the product cancels are subtracted entry by entry: equal vectors have distance 0.
     """
-    centre = x.detach().mean(dim=0)
+    centre = x.detach().mean(dim=0)  # a common shift changes no distance and shortens the vectors
     x, y = x - centre, y - centre
     own = x.square().sum(dim=1, keepdim=True) + y.square().sum(dim=1)
     squares = own - 2 * x @ y.mT

@@ -24,17 +24,19 @@ ABSOLUTE = 1e-9
 
 
 def variational_kl(p: GaussianMixture, q: GaussianMixture) -> Tensor:
-    r"""Variational approximation of the divergence of every p from every q ([geometric] eq. 10).
+    r"""Variational approximation of the divergence of every p from every q.
 
     .. math:: D_\mathrm{var}(p \| q) = \sum_a \omega_a \log
               \frac{\sum_{a'} \omega_{a'} e^{-D(a \| a')}}{\sum_b \omega_b e^{-D(a \| b)}}
 
-    (Hershey and Olsen 2007.) The difference of two lower bounds: not a bound itself, not a metric, and it can
-    be negative (erratum 0.3). Equal to the exact divergence where both have one component, and 0 where p = q.
+    Source: [geometric] eq. 10; Hershey and Olsen 2007. Derived in chapter 3.
 
-    All divergences of components are one matrix product; its log-sum-exp is taken over blocks that stay in
-    the cache. The rounding of the product is bounded for each pair, and where it may matter the pair is
-    computed again: what else is in the batch changes a value by less than 1e-3 of itself in float32, 1e-6 in
+    The difference of two lower bounds is no bound itself, no metric, and can be negative (erratum 0.3).
+    It equals the exact divergence where both have one component, and is 0 where p = q.
+
+    One matrix product gives all divergences of components; the log-sum-exp of them runs over blocks that stay
+    in the cache. The rounding of the product is bounded for each pair, and a pair for which it may matter is
+    computed again: the rest of the batch changes a value by less than 1e-3 of itself in float32, 1e-6 in
     float64, or 1e-9.
 
     Args:
@@ -52,7 +54,7 @@ def variational_kl(p: GaussianMixture, q: GaussianMixture) -> Tensor:
     Example:
         >>> one = torch.ones(1, 1, 1)
         >>> p, q = (GaussianMixture(one[0], m * one, one) for m in (0.0, 2.0))
-        >>> variational_kl(p, q)  # one component each: (2 - 0)^2 / 2
+        >>> variational_kl(p, q).round(decimals=3)  # one component each: (2 - 0)^2 / 2
         tensor([[2.]])
     """
 
@@ -60,9 +62,11 @@ def variational_kl(p: GaussianMixture, q: GaussianMixture) -> Tensor:
 
 
 def symmetric_variational_kl(p: GaussianMixture, q: GaussianMixture) -> Tensor:
-    r"""Half the sum of both directions ([geometric] section 2.2.1).
+    r"""Symmetric variational divergence: half the sum of both directions.
 
     .. math:: \tfrac12 D_\mathrm{var}(p \| q) + \tfrac12 D_\mathrm{var}(q \| p)
+
+    Source: [geometric] section 2.2.1. Derived in chapter 3.
 
     Args:
         p: P mixtures of K diagonal components in D dimensions.
@@ -86,22 +90,22 @@ class _Components(NamedTuple):
     moment: Tensor
     """``(B, K, 2 D)``: v + m^2 and m, in the dtype of the input."""
     natural: Tensor
-    """``(B, K, 2 D)``: -1 / 2v and m / v, likewise."""
+    """``(B, K, 2 D)``: -1 / 2v and m / v, in the dtype of the input."""
     offset: Tensor
-    """``(B, K)``: log weight - (m^2 / v + log v) / 2, likewise."""
+    """``(B, K)``: log weight - (m^2 / v + log v) / 2, in the dtype of the input."""
     shift: Tensor
     """``(B,)``: the weighted mean of (log v + D) / 2, float64."""
     own: Tensor
     """``(B,)``: the numerator of eq. 10, float64."""
     left: Tensor
-    """``(B, 4)``, float64: the product of the first two and of those of the right bounds the rounding of the
-    exponents, in units of the dtype; that of the last two what the shift by the centre may cost."""
+    """``(B, 4)``, float64: the first two, times those of ``right``, bound the rounding of the exponents in
+    units of the dtype; the last two, times those of ``right``, the rounding of the shift by the centre."""
     right: Tensor
     """``(B, 4)``, float64."""
 
 
 def _divergences(p: GaussianMixture, q: GaussianMixture, symmetric: bool) -> Tensor:
-    """All pairs by products in the dtype, some again in float64, the rest entry by entry."""
+    """Divergences of all pairs by products in the dtype, of some again in float64, of few entry by entry."""
     check_mixtures(p, q)
     if not (len(p) and len(q)):
         return torch.zeros(len(p), len(q), dtype=p.dtype, device=p.device)
@@ -113,6 +117,7 @@ def _divergences(p: GaussianMixture, q: GaussianMixture, symmetric: bool) -> Ten
 
     def compare(a: _Components, b: _Components) -> Tensor:
         """Values, and bounds of their rounding in the dtype and in float64."""
+        # Eq. 10: the numerator belongs to p alone, the denominator to the pair.
         values, errors = a.own.unsqueeze(1) - _cross_terms(a, b), _errors(a, b)
         if symmetric:
             values = (values + b.own - _cross_terms(b, a).mT) / 2
@@ -190,10 +195,12 @@ def _prepare_components(
     weights = weights / weights.sum(dim=1, keepdim=True)
     mean = (mixture.means.double() - centre) / scale
     variance = mixture.variances.double() / scale.square()
+    # D(a | b) is linear in the moments of a and in the natural parameters of b: one inner product.
     moment = torch.cat([variance + mean.square(), mean], dim=2)
     natural = torch.cat([-0.5 / variance, mean / variance], dim=2)
     entropy = variance.log().sum(dim=2)
     offset = _log_weights(weights) - ((mean.square() / variance).sum(dim=2) + entropy) / 2
+    # The numerator of eq. 10: log sum over a' of w_a' exp(-D(a | a')), from one product.
     inner = (offset.unsqueeze(1) + moment @ natural.mT).logsumexp(dim=2)
     shift = (weights * (entropy + mixture.dim)).sum(dim=1) / 2
     own = (weights * inner).sum(dim=1) + shift
@@ -204,7 +211,7 @@ def _prepare_components(
 
 
 def _error_parts(moment: Tensor, natural: Tensor, offset: Tensor, far: Tensor) -> tuple[Tensor, Tensor]:
-    """What bounds the rounding of the exponents: norms, the offset, and how far the means may be off."""
+    """Bounds of the rounding of the exponents: norms, the offset, and the error of the means."""
     left, right, shift = (torch.linalg.vector_norm(x, dim=2).amax(dim=1) for x in (moment, natural, far))
     shift, largest = ROUNDING * shift, offset.abs().amax(dim=1)
     lefts = [left, torch.ones_like(left), shift * (1 + 2 * left.sqrt()), 1 + left]
@@ -229,7 +236,7 @@ def _cross_terms(a: _Components, b: _Components) -> Tensor:
 
 
 class Estimate(NamedTuple):
-    """A Monte Carlo estimate."""
+    """A Monte Carlo estimate ``(P, Q)`` and its standard error ``(P, Q)``. Used in chapter 3."""
 
     value: Tensor
     """``(P, Q)``."""
@@ -240,11 +247,13 @@ class Estimate(NamedTuple):
 def monte_carlo_kl(
     p: GaussianMixture, q: GaussianMixture, n_samples: int = 10_000, generator: torch.Generator | None = None
 ) -> Estimate:
-    r"""Unbiased estimate of the divergence of every p from every q, with its standard error.
+    r"""Unbiased Monte Carlo estimate of the divergence of every p from every q, with its standard error.
 
     .. math:: D(p \| q) \approx \frac1n \sum_{t} \log \frac{p(x_t)}{q(x_t)}, \qquad x_t \sim p
 
-    The reference for :func:`variational_kl`; it needs thousands of samples where that needs K L products.
+    Source: Hershey and Olsen 2007. Used in chapter 3.
+
+    It is the reference for :func:`variational_kl`, with thousands of samples in place of K L products.
 
     Args:
         p: P mixtures in D dimensions.
@@ -253,7 +262,7 @@ def monte_carlo_kl(
         generator: where the randomness comes from.
 
     Returns:
-        An :class:`Estimate`, in nats.
+        An :class:`Estimate` of ``(P, Q)`` values, in nats.
 
     Raises:
         ValueError: not mixtures, ``p`` and ``q`` differ in dimension, dtype or device, or too few samples.
@@ -267,12 +276,14 @@ def monte_carlo_kl(
         for j in range(len(q)):
             ratio[i, j] = (log_p - q[j].log_prob(x))[0]
     mean = ratio.mean(dim=2)
+    # The standard deviation of the ratios, over the root of n.
     spread = torch.linalg.vector_norm(ratio - mean.unsqueeze(2), dim=2) / (n_samples - 1) ** 0.5
     return Estimate(mean.to(p.dtype), (spread / n_samples**0.5).to(p.dtype))
 
 
 def _draw(mixture: GaussianMixture, n_samples: int, generator: torch.Generator | None) -> Tensor:
     """Samples ``(1, n, D)`` of a batch of one mixture."""
+    # Ancestral sampling: a component by its weight, then a point of it.
     component = torch.multinomial(mixture.weights[0], n_samples, replacement=True, generator=generator)
     mean, variance = mixture.means[0, component], mixture.variances[0, component]
     noise = torch.randn(mean.shape, generator=generator, dtype=mean.dtype, device=mean.device)

@@ -35,21 +35,24 @@ NARROW = 256
 
 
 def wasserstein2_squared(p: Gaussian, q: Gaussian) -> Tensor:
-    r"""Squared 2-Wasserstein distance of every p from every q ([geometric] eq. 13, erratum 0.4).
+    r"""Squared 2-Wasserstein distance of every p from every q.
 
     .. math:: W_2^2(p, q) = \|\mu_p - \mu_q\|^2 + \operatorname{tr} \left( \Sigma_p + \Sigma_q
               - 2 (\Sigma_p^{1/2} \Sigma_q \Sigma_p^{1/2})^{1/2} \right)
 
-    The paper prints this square as the distance itself. The root is a metric; covariances may be singular.
-    A factor carried by the Gaussians is used where it has fewer columns than dimensions.
+    Source: [geometric] eq. 13, erratum 0.4 (the paper prints this square as the distance itself). Derived in
+    chapter 3.
+
+    The root is a metric; covariances may be singular. Where the Gaussians carry a factor with fewer columns
+    than dimensions, the factor is used.
 
     Args:
         p: P images in D dimensions.
         q: Q images.
 
     Returns:
-        ``(P, Q)``, squared units of the descriptors, at least 0. All is computed in float64, from the pair
-        alone. The gradient is finite everywhere, and right wherever the distance is differentiable.
+        ``(P, Q)``, squared units of the descriptors, at least 0, computed in float64 from the pair alone. The
+        gradient is finite everywhere, and right wherever the distance is differentiable.
 
     Raises:
         ValueError: a covariance has a negative eigenvalue, is not symmetric or does not belong to its factor
@@ -60,7 +63,7 @@ def wasserstein2_squared(p: Gaussian, q: Gaussian) -> Tensor:
     Example:
         >>> p = Gaussian(torch.zeros(1, 2), torch.diag(torch.tensor([4.0, 0.0]))[None])
         >>> q = Gaussian(torch.ones(1, 2), torch.diag(torch.tensor([1.0, 9.0]))[None])
-        >>> wasserstein2_squared(p, q)  # (1 + 1) + (2 - 1)^2 + (0 - 3)^2
+        >>> wasserstein2_squared(p, q).round(decimals=3)  # (1 + 1) + (2 - 1)^2 + (0 - 3)^2
         tensor([[12.]])
     """
     values = _squares(p, q)
@@ -74,7 +77,7 @@ def _squares(p: Gaussian, q: Gaussian) -> Tensor:
 
 
 def _check_underflow(values: Tensor, p: Gaussian, q: Gaussian) -> None:
-    """Refuse squared distances that are no rounding and yet too small for the dtype."""
+    """Refuse squared distances above rounding that are too small for the dtype."""
     size, other = (g.cov.detach().diagonal(dim1=-2, dim2=-1).double().sum(dim=1) for g in (p, q))
     rounding = 1e-12 * (size.unsqueeze(1) + other)
     lost = (values > rounding) & (values < torch.finfo(p.dtype).tiny)
@@ -88,6 +91,8 @@ def _check_underflow(values: Tensor, p: Gaussian, q: Gaussian) -> None:
 
 def wasserstein2(p: Gaussian, q: Gaussian) -> Tensor:
     r"""2-Wasserstein distance, the root of :func:`wasserstein2_squared`: a metric between distributions.
+
+    Source: [geometric] eq. 13, erratum 0.4. Derived in chapter 3.
 
     Args:
         p: P images in D dimensions.
@@ -104,7 +109,7 @@ def wasserstein2(p: Gaussian, q: Gaussian) -> Tensor:
 
 
 def wasserstein2_squared_comparison(p: Gaussian, q: Gaussian) -> Comparison:
-    """How :func:`wasserstein2_squared` prepares images and compares what it prepared."""
+    """The preparation of images and their comparison, for :func:`wasserstein2_squared`."""
     # Of a whole side at once: a factor has as many columns in every block, and so the same last bits.
     centred = {"p": columns_sum_to_zero(p), "q": columns_sum_to_zero(q)}
 
@@ -123,7 +128,7 @@ def columns_sum_to_zero(g: Gaussian) -> bool:
 
 
 def _centred(factor: Tensor, precision: torch.dtype) -> Tensor:
-    """Of which factors ``(B, D, R)`` the columns sum to zero, within rounding of their dtype."""
+    """Whether the columns of each factor ``(B, D, R)`` sum to zero, within rounding of their dtype."""
     total = factor.sum(dim=2).square().sum(dim=1) / factor.shape[2]
     return total <= (8 * torch.finfo(precision).eps) ** 2 * _squared_norms(factor)
 
@@ -170,6 +175,7 @@ def factor_features(g: Gaussian, side: str, start: int, centred: bool) -> Factor
 def given_features(g: Gaussian, factor: Tensor, side: str, start: int) -> FactorFeatures:
     """Images with their factors as they are given, checked; see :func:`factor_features`."""
     factor = check_finite(factor, "the factor", image_namer(side, start)).double()
+    factor = factor.contiguous()  # the last bits of a product depend on the order in memory
     trace = _squared_norms(factor)
     _check_factor(g, factor.detach(), trace.detach(), side, start)
     return FactorFeatures(g.mean.double(), factor, trace, None)
@@ -231,7 +237,7 @@ def _first_column_emptied(factor: Tensor) -> Tensor:
     """Columns reflected so that their sum goes to the first, times a constant."""
     n_columns = factor.shape[2]
     normal = torch.full((n_columns, 1), n_columns**-0.5, dtype=factor.dtype, device=factor.device)
-    normal[0] -= 1
+    normal[0] -= 1  # Householder: the unit vector of equal entries goes to the first axis
     normal = normal / torch.linalg.vector_norm(normal)
     return factor - 2 * (factor @ normal) @ normal.mT
 
@@ -257,7 +263,7 @@ def semidefinite_factor(cov: Tensor, precision: torch.dtype, side: str, start: i
         ValueError: a covariance has a negative eigenvalue; the image is named.
     """
     dim = cov.shape[-1]
-    lower, info = torch.linalg.cholesky_ex(pad_identity(cov))
+    lower, info = torch.linalg.cholesky_ex(pad_identity(cov))  # any factor will do: eq. 13 sees A A' only
     factor = lower[:, :dim]
     singular = ((info != 0) | ~pivots_are_positive(factor[:, :, :dim], cov, precision)).nonzero().flatten()
     for image in singular.tolist():
@@ -268,12 +274,14 @@ def semidefinite_factor(cov: Tensor, precision: torch.dtype, side: str, start: i
                 f" has the negative eigenvalue {float(values[0]):.3g}; a covariance is positive semi-definite"
             )
             raise ImageError("the covariance of ", image, after, image_namer(side, start))
+        # sqrt(1e-16) is 1e-8: a direction that is rounding would come back as a real one.
         roots = torch.where(values > rounding, values, 0.0).sqrt()
         factor[image, :, :dim] = vectors * roots
     return factor.contiguous()
 
 
 def _compare(a: FactorFeatures, b: FactorFeatures) -> Tensor:
+    # tr(S_p + S_q) - 2 F of eq. 13; rounding may leave it below 0 between equal images.
     spread = a.trace.unsqueeze(1) + b.trace - 2 * fidelity(a, b)
     return squared_euclidean(a.mean, b.mean) + spread.clamp_min(0)
 
@@ -291,6 +299,7 @@ def _nuclear_norms(left: Tensor, right: Tensor) -> Tensor:
     units, others = _units(left), _units(right)
     if (units != 1).any() or (others != 1).any():
         left, right = left / units[:, None, None], right / others[:, None, None]
+    # The fidelity of a pair: F = |A' C|_*, from R x S numbers whatever D is.
     columns = blocks(len(right), 32 * max(left.shape[2], right.shape[2]) ** 2)
     narrow = min(left.shape[2], right.shape[2]) <= NARROW or left.requires_grad or right.requires_grad
     norms = _norms_by_singular_values if narrow else _norms_by_gram
@@ -339,6 +348,7 @@ class _CovarianceFidelity(torch.autograd.Function):
         )
         for i, factor in enumerate(left):
             for j in blocks(len(right), 64 * dim**2):
+                # A' C = U S V', and half a transport map on either side.
                 u, s, vt = torch.linalg.svd(factor.mT @ right[j], full_matrices=False)
                 kept = s > dim * torch.finfo(s.dtype).eps * s[:, :1]
                 weight = torch.where(kept, 0.5 / torch.where(kept, s, 1.0), 0.0) * grad[i, j, None]

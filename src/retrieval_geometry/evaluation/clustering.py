@@ -1,9 +1,7 @@
-"""How well clusters agree with classes, whatever the clusters are called."""
+"""Agreement of clusters with classes, whatever the names of the clusters."""
 
 import numpy as np
 from numpy.typing import ArrayLike
-from sklearn.metrics import normalized_mutual_info_score
-from sklearn.metrics.cluster import contingency_matrix
 from torch import Tensor
 
 from retrieval_geometry._check import check_dense
@@ -12,11 +10,13 @@ Labels = ArrayLike | Tensor
 
 
 def normalized_mutual_information(classes: Labels, clusters: Labels) -> float:
-    r"""Return the mutual information of classes and clusters over the mean of their entropies, in [0, 1].
+    r"""Mutual information of classes and clusters over the mean of their entropies, in [0, 1].
 
     .. math:: \mathrm{NMI} = \frac{2\,I(Y; C)}{H(Y) + H(C)}
 
-    The arithmetic mean, as in metric learning; scikit-learn computes it.
+    Source: Manning et al. 2008, section 16.3. Derived in chapter 10.
+
+    The mean is the arithmetic one, as in metric learning; scikit-learn computes it.
 
     Args:
         classes: ``(n,)`` labels.
@@ -29,23 +29,33 @@ def normalized_mutual_information(classes: Labels, clusters: Labels) -> float:
         >>> normalized_mutual_information([0, 0, 1, 1], [5, 5, 3, 3])
         1.0
     """
+    from sklearn.metrics import normalized_mutual_info_score  # slow to import
+
     found = _check_labels(classes, clusters)
     return float(normalized_mutual_info_score(*found, average_method="arithmetic"))
 
 
 def pairwise_f1(classes: Labels, clusters: Labels) -> float:
-    r"""Return the F1 score of the pairs that share a cluster, as a guess of those that share a class.
+    r"""F1 score of the pairs that share a cluster, as a guess of those that share a class.
 
     .. math:: F_1 = \frac{2\,|\text{same cluster and class}|}{|\text{same cluster}| + |\text{same class}|}
 
-    In [0, 1]; 1 where every item is a class and a cluster of its own. Arguments and errors are those of
-    :func:`normalized_mutual_information`.
+    Source: Manning et al. 2008, section 16.3. Derived in chapter 10.
+
+    It lies in [0, 1], and is 1 where every item is a class and a cluster of its own. Classes and clusters are
+    labels ``(n,)``, as for :func:`normalized_mutual_information`.
+
+    Raises:
+        ValueError: as :func:`normalized_mutual_information`.
 
     Example:
         >>> pairwise_f1([0, 0, 1, 1], [0, 0, 0, 1])
         0.4
     """
+    from sklearn.metrics.cluster import contingency_matrix
+
     table = contingency_matrix(*_check_labels(classes, clusters), sparse=True)
+    # A cell of the table holds the items of one class and one cluster: pairs inside cells share both.
     both = _n_pairs(table.data)
     either = _n_pairs(np.asarray(table.sum(axis=0))) + _n_pairs(np.asarray(table.sum(axis=1)))
     return 2 * both / either if either else 1.0

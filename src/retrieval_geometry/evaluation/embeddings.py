@@ -1,11 +1,10 @@
-"""What is reported of embeddings: retrieval and clustering, each with an interval."""
+"""Reports on embeddings: retrieval and clustering, each with an interval."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple
 
 import torch
-from sklearn.cluster import KMeans
 from torch import Tensor
 from torch.nn import functional
 
@@ -34,7 +33,10 @@ BLOCK = 2**24  # ranked labels held in memory at once
 
 
 class Measure(NamedTuple):
-    """A metric: a value per query (of a clustering, per start), and their mean with its interval."""
+    """A metric: values ``(Q,)`` of the queries, or of the starts of a clustering, and their mean.
+
+    Used in chapter 11.
+    """
 
     values: Tensor
     interval: Interval
@@ -51,7 +53,10 @@ def evaluate_embeddings(
     clustering: bool = True,
     seed: int = 0,
 ) -> dict[str, Measure]:
-    """Measure how well embeddings retrieve and cluster classes.
+    """Retrieval and clustering metrics of embeddings, each with its interval.
+
+    Source: Musgrave et al. 2020 for the metrics; intervals over classes are this package's own. Derived in
+    chapter 10.
 
     - ``"R@k"``: is one of the k nearest of the query's class (:func:`recall_at_k`);
     - ``"P@k"``: the share of the k nearest that are (:func:`precision_at_k`);
@@ -104,8 +109,10 @@ def evaluate_embeddings(
     for rows in torch.arange(len(queries)).split(max(1, BLOCK // depth)):
         indices = nearest_neighbours(queries[rows], pool, depth, metric, rows if alone else None)[1]
         for name, compute in metrics.items():
+            # One search serves all metrics: each reads the ranked labels.
             parts[name].append(compute(pool_labels[indices.cpu()], asked[rows], n_relevant[rows]))
     values = {name: torch.cat(part) for name, part in parts.items()}
+    # Queries of one class are not independent: whole classes are drawn.
     groups = asked if len(asked.unique()) > 1 else None
     found = {
         name: Measure(part, bootstrap_interval(part, seed=seed, groups=groups))
@@ -153,6 +160,8 @@ def _r_precision(ranked: Tensor, labels: Tensor, n_relevant: Tensor) -> Tensor:
 
 
 def _clustering_metrics(queries: Tensor, labels: Tensor, metric: str, seed: int) -> dict[str, Measure]:
+    from sklearn.cluster import KMeans  # slow to import
+
     points = scaled_to_one(queries.detach().cpu(), dim=1 if metric == "cosine" else None)
     if metric == "cosine":
         points = functional.normalize(points, dim=1)
@@ -170,12 +179,13 @@ def _clustering_metrics(queries: Tensor, labels: Tensor, metric: str, seed: int)
 
 
 def _check_relevant(labels: Tensor, pool_labels: Tensor, alone: bool) -> Tensor:
-    """How many images of its class each query can find, ``(Q,)``, at least one."""
+    """Number of images of its class that each query can find, ``(Q,)``, at least one."""
     classes, sizes = pool_labels.unique(return_counts=True)
     if len(classes) < 2:
         raise ValueError(
             "all embeddings that are searched are of one class: every ranking of them is perfect"
         )
+    # Without itself: a query in the gallery has R = n - 1.
     place = torch.searchsorted(classes, labels).clamp(max=len(classes) - 1)
     counts = torch.where(classes[place] == labels, sizes[place], 0) - int(alone)
     if int(counts.min()) < 1:

@@ -16,7 +16,9 @@ ROUNDING = 1e-12  # of the largest value: less is no difference and no spread
 
 @dataclass(frozen=True, eq=False)
 class GroupMeans:
-    """What the intervals need of a table of values: the mean of each model in each group of queries.
+    """The mean of each model in each group of queries: all that the intervals need of a table of values.
+
+    Derived in chapter 10.
 
     Attributes:
         values: ``(S, G)`` float64, the mean of each of S trained models over the queries of each of G groups.
@@ -81,35 +83,36 @@ class GroupMeans:
 
     @property
     def models(self) -> int:
-        """S, how many models were trained."""
+        """S, the number of trained models."""
         return len(self.values)
 
     @property
     def n(self) -> int:
-        """How many queries were asked."""
+        """The number of queries."""
         return int(self.sizes.sum())
 
 
 def mean_interval(means: GroupMeans, confidence: float = 0.95, comparisons: int = 1) -> Interval:
-    r"""Return the mean over queries and models with its interval over new groups and new models.
+    r"""Mean over queries and models with its interval over new groups and new models.
 
     .. math:: \bar d \pm t_\nu \sqrt{V_G + V_S}, \qquad
         V_G = \frac{G - 1}{G} \sum_g (\bar d_{-g} - \bar d)^2, \quad V_S = \frac{s^2}{S}
 
-    with :math:`\bar d_{-g}` the mean without group g and s the standard deviation of the models' means. The
-    first variance is the jackknife's, which leaves out a group at a time and allows any dependence inside a
-    group (Efron and Tibshirani 1993, chapter 11); the degrees of freedom are Satterthwaite's (1946). How
-    one model happens to answer one group is in both variances: the interval errs on the wide side. Chapter 10
-    derives it and measures how often it covers.
+    Source: Efron and Tibshirani 1993, chapter 11 (the jackknife over groups); Satterthwaite 1946 (the degrees
+    of freedom); their sum is this package's own. Derived in chapter 10.
+
+    Here :math:`\bar d_{-g}` is the mean without group g and s the standard deviation of the models' means.
+    The jackknife leaves out a group at a time and allows any dependence inside a group. The answers of one
+    model to one group enter both variances: the interval errs on the wide side. Chapter 10 also measures how
+    often it covers.
 
     With one model V_S is unknown and left out: the interval then speaks of other groups, *not* of another
     training. Means close to 0 or 1 of few groups are skewed, and it covers them less often than it says.
-    Equal values give an interval of no width.
+    Equal values give an interval of no width. The values ``(S, G)`` are those of ``means``.
 
     Args:
-        means: of at least two groups.
-        confidence: above 0 and below 1.
-        comparisons: how many intervals shall hold at once; each takes its part of the risk (Bonferroni).
+        means: of at least two groups. confidence: above 0 and below 1. comparisons: number of intervals that
+        shall hold at once; each takes its part of the risk (Bonferroni).
 
     Raises:
         ValueError: one group, a confidence out of its range, or fewer than one comparison.
@@ -122,13 +125,16 @@ def mean_interval(means: GroupMeans, confidence: float = 0.95, comparisons: int 
 
 
 def mean_difference(a: GroupMeans, b: GroupMeans, confidence: float = 0.95, comparisons: int = 1) -> Interval:
-    """Return the mean of a minus that of b with its interval: queries are paired, trained models are not.
+    """Mean of a minus that of b with its interval: queries are paired, trained models are not.
 
-    What the groups have in common cancels; the variances over the models of each side add up. A side with one
-    model adds none: if it was trained, the interval does *not* speak of another training of it. Where models
-    are paired too (one model ranked in two ways), take :func:`mean_interval` of the differences; models that
-    only share a seed are taken as strangers, which is on the safe side. The formula, the other arguments and
-    the errors are those of :func:`mean_interval`.
+    Source: as for :func:`mean_interval`, Efron and Tibshirani 1993. Derived in chapter 10.
+
+    Values are ``(S, G)`` on either side, with a number of models S of its own. Common parts of the groups
+    cancel; the variances over the models of each side add up. A side with one model adds none: if it was
+    trained, the interval does *not* speak of another training of it. Where models are paired too (one model
+    ranked in two ways), take :func:`mean_interval` of the differences; models that only share a seed are
+    taken as strangers, which is on the safe side. The formula, the other arguments and the errors are those
+    of :func:`mean_interval`.
 
     Args:
         a: values of one method.
@@ -150,13 +156,17 @@ def mean_difference(a: GroupMeans, b: GroupMeans, confidence: float = 0.95, comp
 def simultaneous_differences(
     first: GroupMeans, rivals: Mapping[str, GroupMeans], confidence: float = 0.95
 ) -> dict[str, Interval]:
-    """Return first minus each rival, with intervals that hold *all at once* with the given confidence.
+    """First minus each rival, with intervals that hold *all at once* with the given confidence.
 
-    One may look at all of them and pick any, the best rival too. Each is a :func:`mean_difference` that takes
-    an equal part of the risk: Bonferroni's bound holds for any dependence between the comparisons and for
-    methods that scatter differently, where Dunnett's (1955) asks for a common variance. That *some* rival is
-    better takes these intervals. That the first beats *every* rival does not: a rival that is really better
-    passes with its plain interval in 2.5 % of all cases at most, whatever the others do (Berger 1982).
+    Source: Bonferroni's bound on :func:`mean_difference`, Efron and Tibshirani 1993; Berger 1982 for *every*
+    rival. Derived in chapter 10.
+
+    Values are ``(S, G)``, as in :class:`GroupMeans`. One may look at all of them and pick any, the best rival
+    too. Each is a :func:`mean_difference` that takes an equal part of the risk: Bonferroni's bound holds for
+    any dependence between the comparisons and for methods that scatter differently, where Dunnett's (1955)
+    asks for a common variance. That *some* rival is better takes these intervals. That the first beats
+    *every* rival does not: a rival that is really better passes with its plain interval in 2.5 % of all cases
+    at most, whatever the others do.
 
     Args:
         first: values of the method that is compared.
@@ -186,7 +196,7 @@ class _Part(NamedTuple):
 def _student(sides: Sequence[GroupMeans], confidence: float, comparisons: int) -> Interval:
     """The mean of the first side, minus that of the second if there is one, with Student's interval.
 
-    Values are divided by the largest first: no square overflows, and what rounding does is 1e-16.
+    Values are divided by the largest first: no square overflows, and rounding is 1e-16.
     """
     if check_number(confidence, "confidence", above=0, at_most=1) == 1:
         raise ValueError("confidence must be below 1: Student's interval would have no end")
@@ -200,13 +210,14 @@ def _student(sides: Sequence[GroupMeans], confidence: float, comparisons: int) -
     value = 0.0 if abs(value) < ROUNDING else value * scale
     if math.sqrt(variance) < ROUNDING:
         return Interval(value, value, value)
+    # Satterthwaite 1946: the degrees of freedom of a sum of independent variances.
     freedom = variance**2 / sum(part.variance**2 / part.freedom for part in parts)
     reach = float(stdtrit(freedom, 1 - (1 - confidence) / (2 * comparisons))) * math.sqrt(variance) * scale
     return Interval(value, value - reach, value + reach)
 
 
 def _jackknife(by_group: np.ndarray, sizes: np.ndarray) -> tuple[float, _Part]:
-    """The mean over queries, and how far it moves with the choice of the groups.
+    """The mean over queries, and its variance over the choice of the groups.
 
     Groups of different sizes are worth fewer equal ones: 1 / sum of squared shares (Kish 1965).
     """
@@ -215,6 +226,7 @@ def _jackknife(by_group: np.ndarray, sizes: np.ndarray) -> tuple[float, _Part]:
     share = sizes / sizes.sum()
     value = float(share @ by_group)
     without = share / (1 - share) * (value - by_group)  # the mean without a group, minus the mean
+    # Efron and Tibshirani 1993, eq. 11.5, about the mean itself.
     variance = (len(share) - 1) / len(share) * float((without**2).sum())
     return value, _Part(variance, max(1.0, 1 / float((share**2).sum()) - 1))
 

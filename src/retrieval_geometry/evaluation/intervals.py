@@ -1,11 +1,11 @@
-"""How far to trust a mean over queries."""
+"""Intervals around a mean over queries."""
 
 import math
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.stats import t
+from scipy.special import stdtrit
 from torch import Tensor
 
 from retrieval_geometry._check import check_count, check_dense, check_number, check_seed
@@ -15,7 +15,7 @@ BLOCK = 2**22  # draws held in memory at once
 
 
 class Interval(NamedTuple):
-    """An estimate and the ends of the interval around it."""
+    """An estimate and the ends of the interval around it. Used in chapter 1."""
 
     value: float
     low: float
@@ -34,18 +34,21 @@ def bootstrap_interval(
     seed: int = 0,
     groups: Values | None = None,
 ) -> Interval:
-    """Return the mean of the values with its percentile bootstrap interval.
+    """Mean of the values with its percentile bootstrap interval.
+
+    Source: Efron and Tibshirani 1993, section 13.3; with ``groups`` Davison and Hinkley 1997, section 3.8.
+    Derived in chapter 1.
 
     The values are drawn again with replacement, as many as there are; the ends are quantiles of the means.
     Equal values give an interval of no width, however few they are. It speaks of other queries of the same
     classes. With ``groups`` it speaks of other classes: whole groups are drawn, which brings their queries
-    along (drawing these again inside a group would count them twice: Davison and Hinkley 1997, section 3.8).
+    along (drawing these again inside a group would count them twice).
     With fewer than some 20 groups :func:`mean_interval`, which has Student's quantiles, covers better.
 
     Args:
         values: ``(n,)``, one per query.
         confidence: share of the resampled means inside the interval, above 0 and at most 1.
-        n_resamples: how often the values are drawn.
+        n_resamples: number of draws of all values.
         seed: of the draws.
         groups: ``(n,)``, the group of each query, at least two.
 
@@ -89,9 +92,11 @@ def paired_bootstrap_difference(
     seed: int = 0,
     groups: Values | None = None,
 ) -> Interval:
-    """Return the mean of ``a - b`` with its interval, where both were measured on the same queries.
+    """Mean of ``a - b`` with its interval, where both ``(n,)`` were measured on the same queries.
 
-    What the queries have in common cancels, so the interval is narrower than two separate ones suggest. Zero
+    Source: Efron and Tibshirani 1993, section 13.3. Derived in chapter 1.
+
+    Common parts of the queries cancel, so the interval is narrower than two separate ones suggest. Zero
     outside it means that the two methods differ beyond the choice of queries, or with ``groups`` of classes.
     The other arguments and the errors are those of :func:`bootstrap_interval`.
 
@@ -109,12 +114,14 @@ def paired_bootstrap_difference(
 
 
 def seed_interval(values: Values, confidence: float = 0.95) -> Interval:
-    r"""Return the mean of runs that differ in their seed alone, and the interval around that mean.
+    r"""Mean of runs that differ in their seed alone, and the interval around that mean.
 
     .. math:: \bar v \pm t_{n-1} \, s / \sqrt n
 
-    Student's interval, with s the standard deviation over the seeds: for three seeds it is 2.5 s to either
-    side. It says how far training moves the result, not how far the choice of the queries does.
+    Source: Student 1908. Used in chapter 12.
+
+    This is Student's interval, with s the standard deviation over the seeds: for three seeds it is 2.5 s to
+    either side. It says how far training moves the result, not how far the choice of the queries does.
 
     Args:
         values: ``(n,)``, one per seed, at least two.
@@ -133,7 +140,7 @@ def seed_interval(values: Values, confidence: float = 0.95) -> Interval:
     if check_number(confidence, "confidence", above=0, at_most=1) == 1:
         raise ValueError("confidence must be below 1: Student's interval would have no end")
     mean, deviation = float(numbers.mean()), float(numbers.std(ddof=1))
-    reach = float(t.ppf((1 + confidence) / 2, len(numbers) - 1)) * deviation / math.sqrt(len(numbers))
+    reach = float(stdtrit(len(numbers) - 1, (1 + confidence) / 2)) * deviation / math.sqrt(len(numbers))
     return Interval(mean, mean - reach, mean + reach)
 
 
@@ -145,7 +152,9 @@ def query_draw_interval(
     confidence: float = 0.95,
     seed: int = 0,
 ) -> Interval:
-    """Return how far a mean moves with the choice of a few queries of each class, the database being fixed.
+    """Mean over classes with its range over draws of a few queries of each class, the database being fixed.
+
+    Source: [geometric] section 3 (the protocol); the interval is this package's own. Derived in chapter 1.
 
     [geometric] takes two queries of each of 47 classes out of 40 candidates, once. Given the value of every
     candidate this draws such query sets, without replacement inside a class, and takes quantiles of their
@@ -156,7 +165,7 @@ def query_draw_interval(
         values: ``(n,)``, one per candidate query.
         classes: ``(n,)``, the class of each candidate.
         per_class: queries drawn of each class.
-        n_draws: how many query sets are drawn.
+        n_draws: number of query sets.
         confidence: share of the drawn means inside the interval, above 0 and at most 1.
         seed: of the draws.
 
@@ -193,6 +202,7 @@ def _means_without_replacement(
     block = max(1, BLOCK // len(members))
     means = []
     for start in range(0, n_draws, block):
+        # The first of a random order: a draw without replacement, all draws in one sort.
         order = rng.random((min(block, n_draws - start), len(members))).argsort(axis=1)
         means.append(members[order[:, :size]].mean(axis=1))
     return np.concatenate(means)
@@ -203,6 +213,7 @@ def _interval(value: float, means: np.ndarray, confidence: float) -> Interval:
     check_number(confidence, "confidence", above=0, at_most=1)
     tail = (1 - confidence) / 2
     low, high = np.quantile(means, [tail, 1 - tail])
+    # A skew distribution of means, or few draws, may leave the estimate itself outside.
     return Interval(value, min(value, float(low)), max(value, float(high)))
 
 

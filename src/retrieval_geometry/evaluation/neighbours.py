@@ -20,7 +20,7 @@ SLACK = 16
 """More neighbours than asked for are fetched, so that ties and rounding are settled among them."""
 
 TIE_BITS = {torch.float64: 20, torch.float32: 32}
-"""How many of a distance's 52 last bits do not count, by the dtype it was computed in."""
+"""Number of a distance's 52 last bits that do not count, by the dtype of its computation."""
 
 SAME_DIRECTION = 1e-14
 """Vectors of length one that are no farther apart have one direction, but for rounding."""
@@ -37,17 +37,19 @@ def nearest_neighbours(
     metric: str = "euclidean",
     exclude_self: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Find the k nearest embeddings of each query, exactly; of equal distances the lower index comes first.
+    """The k nearest embeddings of each query, exactly; of equal distances the lower index comes first.
+
+    Source: this package's own, over the exact search of FAISS. Derived in chapter 10.
 
     FAISS searches all of the gallery in float32 for a few more candidates than asked for; their distances are
     computed anew in float64, and where rounding leaves the last place open the query is compared with the
     whole gallery. The result is that of a full stable sort of distances in float64, rounded to 33 binary
-    digits: so that ties do not hang on the order in which a processor adds. Embeddings may have any scale.
+    digits: ties do not depend on the order in which a processor adds. Embeddings may have any scale.
 
     Args:
         queries: ``(Q, d)``, float32 or float64.
         gallery: ``(n, d)``; None searches the queries themselves, each without itself.
-        k: how many.
+        k: number of neighbours.
         metric: ``"euclidean"``, or ``"cosine"``: one minus the cosine.
         exclude_self: ``(Q,)``, where in the gallery each query stands; it is left out of its own result.
 
@@ -123,8 +125,8 @@ def _lengths(gaps: Tensor, faint: float) -> Tensor:
 def _candidates(queries: Tensor, gallery: Tensor, n: int) -> tuple[Tensor, Tensor]:
     """The n nearest by float32, ``(Q, n)`` in ascending order of the index, and a bound ``(Q,)``.
 
-    What is left out has a distance of at least the bound: squared, that of the last candidate, less the
-    rounding of :math:`|x|^2 + |y|^2 - 2 x y` in float32.
+    All others have a distance of at least the bound: squared, that of the last candidate, less the rounding
+    of :math:`|x|^2 + |y|^2 - 2 x y` in float32.
     """
     centre = gallery.mean(dim=0)
     asked, searched = queries - centre, gallery - centre

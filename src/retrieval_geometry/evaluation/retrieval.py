@@ -1,4 +1,4 @@
-"""How good a ranking is: precision, recall and the many average precisions.
+"""Precision, recall and the many average precisions of a ranking.
 
 A ranking is given as the labels of the retrieved items, nearest first, ``(Q, n)``, one row per query; an item
 is relevant where its label is the query's. Where queries and database are one set, leave the query itself out
@@ -16,7 +16,9 @@ from retrieval_geometry._check import as_whole, check_choice, check_count, check
 
 
 def precision_at_k(ranked_labels: Tensor, query_labels: Tensor, k: int) -> Tensor:
-    """Return the share of the k nearest items that are relevant, ``(Q,)`` in [0, 1].
+    """Share of the k nearest items that are relevant, ``(Q,)`` in [0, 1].
+
+    Source: Manning et al. 2008, section 8.4. Derived in chapter 1.
 
     Args:
         ranked_labels: ``(Q, n)`` integer labels of the retrieved items, nearest first.
@@ -35,10 +37,15 @@ def precision_at_k(ranked_labels: Tensor, query_labels: Tensor, k: int) -> Tenso
 
 
 def recall_at_k(ranked_labels: Tensor, query_labels: Tensor, k: int) -> Tensor:
-    """Return whether any of the k nearest items is relevant, ``(Q,)`` of 0 and 1.
+    """Whether any of the k nearest items is relevant, ``(Q,)`` of 0 and 1.
 
-    Its mean is the Recall@K of metric learning; it is not the share of the relevant items that are found.
-    Arguments and errors are those of :func:`precision_at_k`.
+    Source: Song et al. 2016 (the Recall@K of metric learning). Derived in chapter 1.
+
+    It is not the share of the relevant items that are found. The arguments are those of
+    :func:`precision_at_k`.
+
+    Raises:
+        ValueError: as :func:`precision_at_k`.
 
     Example:
         >>> recall_at_k(torch.tensor([[0, 0, 1], [0, 0, 0]]), torch.tensor([1, 1]), k=3)
@@ -94,6 +101,7 @@ CONVENTIONS: dict[str, Callable[[_Ranking], Tensor]] = {
     "ranks": _over_ranks,
     "precision": _plain_precision,
 }
+"""The six conventions of :func:`average_precision` by name. Derived in chapter 1."""
 
 
 def average_precision(
@@ -103,7 +111,10 @@ def average_precision(
     k: int | None = None,
     n_relevant: Tensor | None = None,
 ) -> Tensor:
-    r"""Return what papers call average precision, ``(Q,)`` in [0, 1], by the convention asked for.
+    r"""Average precision ``(Q,)`` in [0, 1], by one of six conventions of the papers.
+
+    Source: Manning et al. 2008, section 8.4 (``"full"``); Musgrave et al. 2020 (``"R"``); readings of
+    [geometric] Table 1, which has no formula. Derived in chapters 1 and 10.
 
     With :math:`P_i` the precision at rank i, :math:`r_i` one where the i-th item is relevant, and R the
     number of relevant items in the database:
@@ -115,8 +126,8 @@ def average_precision(
     - ``"ranks"``: :math:`\frac1k \sum_{i \le k} P_i`, precision averaged over the ranks;
     - ``"precision"``: :math:`P_k`, precision at k under the name of average precision.
 
-    [geometric] Table 1 gives "MAP" at Top-1, Top-5 and Top-10 without a formula. The last four are readings
-    of it; all four agree at k = 1.
+    [geometric] Table 1 gives "MAP" at Top-1, Top-5 and Top-10. The last four are readings of it; all four
+    agree at k = 1.
 
     Args:
         ranked_labels: ``(Q, n)`` integer labels of the retrieved items, nearest first.
@@ -147,6 +158,7 @@ def average_precision(
     counts = relevant.sum(dim=1) if n_relevant is None else _check_n_relevant(n_relevant, relevant)
     if convention in ("full", "R", "k"):
         _check_reach(counts, relevant, convention)
+    # P_i of every rank: all conventions are weighted sums of it.
     return CONVENTIONS[convention](_Ranking(hits, hits.cumsum(dim=1) / ranks, counts, depth))
 
 
@@ -157,7 +169,14 @@ def mean_average_precision(
     k: int | None = None,
     n_relevant: Tensor | None = None,
 ) -> float:
-    """Return the mean of :func:`average_precision` over the queries, which documents the arguments.
+    """Mean of :func:`average_precision` over the queries, from labels ``(Q, n)`` and ``(Q,)``.
+
+    Source: Manning et al. 2008, section 8.4. Derived in chapter 1.
+
+    :func:`average_precision` documents the arguments and the conventions.
+
+    Raises:
+        ValueError: as :func:`average_precision`.
 
     Example:
         >>> mean_average_precision(torch.tensor([[1, 0], [0, 1]]), torch.tensor([1, 1]), convention="full")
@@ -167,7 +186,7 @@ def mean_average_precision(
 
 
 def _relevance(ranked_labels: Tensor, query_labels: Tensor) -> Tensor:
-    """Return where the label of an item is that of its query, boolean ``(Q, n)``."""
+    """Whether the label of each item is that of its query, ``(Q, n)``."""
     ranked = as_whole(ranked_labels, "ranked_labels", "a tensor of integer labels")
     asked = as_whole(query_labels, "query_labels", "a tensor of integer labels")
     check_shape(ranked, "ranked_labels", ("queries", "items"))

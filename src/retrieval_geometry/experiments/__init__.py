@@ -1,17 +1,28 @@
-"""What is run for each paper, with which data and settings."""
+"""How experiments are run, whatever the paper: by name, with settings, and no more often than needed."""
 
-from retrieval_geometry.experiments.all_claims import PAPERS, claims
+from retrieval_geometry.experiments.context import RunContext
 from retrieval_geometry.experiments.profiles import PROFILES, check_profile
-from retrieval_geometry.experiments.registry import EXPERIMENTS, Experiment, find, load_or_run, why_stale
+from retrieval_geometry.experiments.registry import (
+    Experiment,
+    Paper,
+    experiments,
+    find,
+    load_or_run,
+    papers,
+    why_stale,
+)
+from retrieval_geometry.experiments.scorecard import claims
 
 __all__ = [
-    "EXPERIMENTS",
-    "PAPERS",
     "PROFILES",
     "Experiment",
+    "Paper",
+    "RunContext",
     "check_profile",
     "claims",
+    "experiments",
     "find",
     "load_or_run",
+    "papers",
     "why_stale",
 ]

@@ -13,7 +13,7 @@ import torch
 from retrieval_geometry._sealed import Kind, parse_json
 from retrieval_geometry._sources import PACKAGE, combined, loaded_sources
 from retrieval_geometry.reporting._decode import decode
-from retrieval_geometry.reporting.results import MethodResult, results_dir
+from retrieval_geometry.reporting.results import MethodResult
 
 PART = Kind("part of a run", 1, "it is made again")
 
@@ -38,11 +38,13 @@ class Checkpoints:
     anew.
 
     Args:
+        cache: the folder of a run's caches; parts lie in one below it.
         make: a function that makes parts.
         identity: what else the parts depend on, as JSON values.
     """
 
-    def __init__(self, make: Callable[..., Any], **identity: Any) -> None:
+    def __init__(self, cache: Path, make: Callable[..., Any], **identity: Any) -> None:
+        self._cache = cache
         self._modules = frozenset({_module_of(make)})
         self._identity = json.dumps([identity, torch.__version__], sort_keys=True)
 
@@ -56,7 +58,7 @@ class Checkpoints:
     def folder(self) -> Path:
         """Where the parts lie."""
         digest = combined([self._identity, _source(self._modules)])
-        return results_dir().parent / "cache" / "parts" / digest
+        return self._cache / "parts" / digest
 
     def get(self, name: str, kind: type[Kept] = Part) -> Kept | None:  # type: ignore[assignment]
         """A part that was finished, of this kind; None if it was not.

@@ -1,128 +1,8 @@
-"""Which images and which network a profile uses, and who is ranked against whom."""
+"""What lies under a data root."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import torch
-from torch import Tensor
-
-from retrieval_geometry.datasets import (
-    ImageSet,
-    available_datasets,
-    load_dtd,
-    photo_textures,
-    query_database_split,
-)
-from retrieval_geometry.experiments.profiles import check_profile
-from retrieval_geometry.reporting.results import results_dir
-
-QUERIES_PER_CLASS = 10
-SQUEEZENET_LAST = ("features.12.expand1x1", "features.12.expand3x3")
-"""The last convolutions, which make up the last feature map between them, before its ReLU."""
-DTD_LICENCE = "for research; Cimpoi et al. 2014"
-
-
-@dataclass(frozen=True, eq=False)
-class Setting:
-    """Images, queries and database of a profile.
-
-    Args:
-        images: all images that are described.
-        queries: indices of the images that are asked with.
-        database: indices of the images that are searched; a query never finds itself.
-        protocol: the same in words.
-        licence: of the images.
-        backbone: name, layer and weights, as ``load_backbone`` takes them.
-    """
-
-    images: ImageSet
-    queries: Tensor
-    database: Tensor
-    protocol: str
-    licence: str
-    backbone: dict[str, str | tuple[str, ...] | None]
-
-    def split(self, models: Any) -> tuple[Any, Any]:
-        """The models of the queries and of the database; a database of all images is not copied."""
-        complete = torch.equal(self.database, torch.arange(len(self.images)))
-        return models[self.queries], models if complete else models[self.database]
-
-    @property
-    def query_labels(self) -> Tensor:
-        """Class of each query."""
-        return self.images.labels[self.queries]
-
-    @property
-    def n_relevant(self) -> Tensor:
-        """How many images of its class a query can find: those of the database but itself."""
-        labels = self.images.labels
-        counts = torch.bincount(labels[self.database], minlength=len(self.images.classes))
-        return counts[self.query_labels] - torch.isin(self.queries, self.database).long()
-
-
-def load_setting(profile: str, data_root: str, seed: int = 0) -> Setting:
-    """Images, split and network of a profile.
-
-    Raises:
-        ValueError: an unknown profile.
-        FileNotFoundError: data or weights are missing; the message says where to get and to put them.
-    """
-    makers: dict[str, Callable[[Path, int], Setting]] = {"quick": _quick, "real": _real, "paper": _paper}
-    maker = makers[check_profile(profile)]
-    root = Path(data_root)
-    if profile != "quick" and not root.is_dir():
-        raise FileNotFoundError(
-            f"--data-root {data_root}: there is no such folder; it should hold the data sets"
-        )
-    return maker(root, seed)
-
-
-def _quick(root: Path, seed: int) -> Setting:
-    images = photo_textures()
-    queries, _ = query_database_split(images.labels, QUERIES_PER_CLASS, seed)
-    return Setting(
-        images,
-        queries,
-        torch.arange(len(images)),
-        f"{QUERIES_PER_CLASS} random patches of each photograph (seed {seed}) against all other patches",
-        "public domain, CC0, CC BY 2.0 or not stated, by photograph: datasets.PHOTOGRAPHS",
-        {"name": "scattering", "layer": None, "weights": None},
-    )
-
-
-def _real(root: Path, seed: int) -> Setting:
-    images = load_dtd(root)
-    queries, _ = query_database_split(images.labels, QUERIES_PER_CLASS, seed)
-    weights = find_weights(
-        root,
-        "squeezenet1_1*.pth",
-        "any SqueezeNet 1.1 state dict, such as torchvision's squeezenet1_1-b8a52dc0.pth",
-    )
-    return Setting(
-        images,
-        queries,
-        torch.arange(len(images)),
-        f"{QUERIES_PER_CLASS} random images of each class (seed {seed}) against all other images",
-        DTD_LICENCE,
-        {"name": "squeezenet1_1", "layer": SQUEEZENET_LAST, "weights": str(weights)},
-    )
-
-
-def _paper(root: Path, seed: int) -> Setting:
-    test, rest = load_dtd(root, "test1"), load_dtd(root, "train1+val1")
-    both = load_dtd(root, "test1+train1+val1")
-    place = {name: i for i, name in enumerate(both.ids)}
-    weights = find_weights(root, "*vgg_m*", "the public VGG-M weight file, or what convert_vgg_m makes of it")
-    return Setting(
-        both,
-        torch.tensor([place[name] for name in test.ids]),
-        torch.tensor([place[name] for name in rest.ids]),
-        "all of test1 against train1 and val1; the paper took two queries of each class of test1",
-        DTD_LICENCE,
-        {"name": "vgg_m", "layer": "conv5", "weights": str(weights)},
-    )
+from retrieval_geometry.datasets import available_datasets
 
 
 def find_weights(root: Path, pattern: str, what: str) -> Path:
@@ -135,11 +15,6 @@ def find_weights(root: Path, pattern: str, what: str) -> Path:
     if not found:
         raise FileNotFoundError(f"no file {pattern} under {root}: put {what} there")
     return found[0]
-
-
-def cache_folder() -> Path:
-    """Where descriptors are kept between runs."""
-    return results_dir().parent / "cache" / "descriptors"
 
 
 def overview(data_root: str) -> list[str]:

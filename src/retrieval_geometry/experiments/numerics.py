@@ -1,8 +1,10 @@
 """How far each distance of the registry is from its exact value, over condition, scale, rank and dtype."""
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -36,6 +38,23 @@ class Cell(NamedTuple):
 
 INVERSE = ("kl", "symmetric_kl", "affine_invariant", "stein", "log_euclidean")
 """Distances that need an inverse or a logarithm of a covariance."""
+
+LABELS = {
+    "kl": "KL",
+    "symmetric_kl": "KL, symmetric",
+    "wasserstein2": "Wasserstein",
+    "wasserstein2_squared": "Wasserstein²",
+    "affine_invariant": "affine-invariant",
+    "stein": "Stein",
+    "log_euclidean": "log-Euclidean",
+    "euclidean_mean": "means",
+    "cosine_mean": "means, cosine",
+    "variational_kl": "variational KL",
+    "symmetric_variational_kl": "var. KL, symm.",
+    "mixture_wasserstein2_squared": "mixture Wasserst.²",
+    "sinkhorn": "Sinkhorn",
+}
+"""What the figures call the distances."""
 
 
 def promised(name: str, case: Case) -> float:
@@ -81,6 +100,36 @@ def measured(cases: Iterable[Case], names: Sequence[str] = tuple(DISTANCES)) -> 
                 for name, cell in _of_kind(chosen, case).items():
                     found[name][case] = cell
     return found
+
+
+def keeps_promise(name: str, case: Case, cell: Cell) -> bool:
+    """Whether a value is within the promised error, and refused where none is promised."""
+    if cell.error is None:
+        return not answered(name, case)
+    return answered(name, case) and cell.error <= promised(name, case)
+
+
+def worst_errors(
+    found: Mapping[str, Mapping[Case, Cell]], axis: str, values: Iterable[float], below: float = math.inf
+) -> np.ndarray:
+    """The largest error of each distance at each value, as a power of ten.
+
+    Args:
+        found: cells of each distance of :data:`LABELS`, as :func:`measured` returns them.
+        axis: the field of a case, such as ``"condition"``.
+        values: of that field.
+        below: the largest condition that is looked at.
+
+    Returns:
+        Decimal logarithms (distances, values), at least -17; infinity where any case was refused.
+    """
+    return np.array([[_worst(found[name], axis, value, below) for value in values] for name in LABELS])
+
+
+def _worst(found: Mapping[Case, Cell], axis: str, value: float, below: float) -> float:
+    cells = (c for case, c in found.items() if getattr(case, axis) == value and case.condition <= below)
+    errors = [math.inf if cell.error is None else max(cell.error, 1e-17) for cell in cells]
+    return float(np.log10(max(errors)))
 
 
 def _of_kind(names: Sequence[str], case: Case) -> dict[str, Cell]:

@@ -1,7 +1,8 @@
-"""The experiments by name, and when a result of one is still that of today's code.
+"""Papers and experiments by name, and when a result of one is still that of today's code.
 
-An experiment names the function that runs it; its module is imported when it is run. So a chapter that only
-reads a result does not depend on all that made it: code is imported, results are named.
+A paper is a folder of :mod:`retrieval_geometry.papers`, and is found there. An experiment names the function
+that runs it; its module is imported when it is run. So a chapter that only reads a result does not depend on
+all that made it: code is imported, results are named.
 """
 
 import ast
@@ -11,49 +12,75 @@ import pkgutil
 import sys
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
+from typing import Any
 
+from retrieval_geometry._folders import recorded_dir
 from retrieval_geometry._sources import Sources, combined, literal, loaded_sources
 from retrieval_geometry._threads import cpu_threads
-from retrieval_geometry.experiments.profiles import check_profile
+from retrieval_geometry.experiments.context import RunContext
 from retrieval_geometry.reporting.provenance import library_versions
-from retrieval_geometry.reporting.results import Result, ResultError, recorded_dir, result_path, results_dir
+from retrieval_geometry.reporting.results import Result, ResultError, recorded_run
+
+PAPERS = "retrieval_geometry.papers"
+SHARED = "retrieval_geometry.experiments.learning.shared:EXPERIMENTS"
+"""The experiments that belong to several papers."""
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """An experiment by name: ``function`` runs it, ``"module:name"`` below this package.
+    """An experiment by name.
 
-    One that trains has one thread on the CPU: sums in floating point follow the number of threads, and so
-    would the models.
+    Args:
+        name: stable, ``<paper>-<subject>``.
+        function: ``"module:name"`` of what runs it: from a :class:`RunContext` it makes a result.
+        description: on one line.
+        needs: experiments that are run before it where both are, as it goes on from what they keep.
+        parts: ``"module:name"`` of what makes a share of the work beforehand, from a context, the number of
+            the share and the number of all; empty where it is all one piece.
+        trains: whether it trains, and so has one thread on the CPU: sums in floating point follow the
+            number of threads, and so would the models.
     """
 
     name: str
     function: str
     description: str
+    needs: tuple[str, ...] = ()
+    parts: str = ""
     trains: bool = False
 
     @property
     def module(self) -> str:
         """The dotted name of the module that holds the function."""
-        return f"retrieval_geometry.experiments.{self.function.partition(':')[0]}"
+        return self.function.partition(":")[0]
 
-    def run(
-        self, profile: str = "quick", data_root: str = "data", device: str = "cpu", seed: int = 0
-    ) -> Result:
+    def run(self, context: RunContext | None = None) -> Result:
         """Run it; see the function for what each profile means.
 
         Raises:
-            ValueError: an unknown profile or device.
+            ValueError: a profile that it does not have, or an unknown device.
             FileNotFoundError: data or weights of the profile are missing; the message says where to get them.
         """
-        check_profile(profile)
+        context = context or RunContext()
         source = self.source()  # before the code is loaded: what is edited meanwhile is not what ran
-        run: Callable[..., Result] = pkgutil.resolve_name(f"{self.module}:{self.function.partition(':')[2]}")
+        run: Callable[[RunContext], Result] = pkgutil.resolve_name(self.function)
         with cpu_threads(1 if self.trains else None):
-            result = run(profile=profile, data_root=data_root, device=device, seed=seed)
-        folder = folder_digest(profile, data_root)
-        return replace(result, provenance=replace(result.provenance, source=source, folder=folder))
+            result = run(context)
+        return replace(result, provenance=replace(result.provenance, source=source, folder=context.folder))
+
+    def run_part(self, context: RunContext, number: int, of: int) -> None:
+        """Do a share of the work and keep it in the cache, where :meth:`run` finds it.
+
+        Raises:
+            ValueError: the experiment has no parts, or not this one.
+        """
+        if not self.parts:
+            raise ValueError(f"experiment {self.name} is one piece, it has no parts")
+        if not 1 <= number <= of:
+            raise ValueError(f"part must be a number of 1 to {of}, got {number}")
+        with cpu_threads(1 if self.trains else None):
+            pkgutil.resolve_name(self.parts)(context, number, of)
 
     def source(self, sources: Sources | None = None, folder: Path | None = None) -> str:
         """A digest of what its numbers follow from: code, and the recorded results that the code reads.
@@ -67,76 +94,48 @@ class Experiment:
         return combined([sources.digest(files), *recorded(sources, files, folder or recorded_dir())])
 
 
-EXPERIMENTS = {
-    experiment.name: experiment
-    for experiment in (
-        Experiment(
-            "geometric-table1",
-            "geometric:run_table1",
-            "Table 1 and Figures 1 and 2: seven methods and the controls",
-        ),
-        Experiment(
-            "geometric-rectified",
-            "geometric:run_rectified",
-            "Table 1 behind the last ReLU (real and paper only)",
-        ),
-        Experiment(
-            "geometric-layers",
-            "geometric_layers:run_layers",
-            "descriptors of several layers, the paper's future work",
-        ),
-        Experiment(
-            "geometric-robustness",
-            "geometric_robustness:run_robustness",
-            "how much each distance varies for one image",
-        ),
-        Experiment(
-            "learning-tuning",
-            "learning:run_tuning",
-            "one hyper-parameter of each loss, on validation classes",
-            trains=True,
-        ),
-        Experiment(
-            "learning-bench", "learning:run_bench", "losses of metric learning under one budget", trains=True
-        ),
-        Experiment(
-            "learning-products",
-            "learning:run_products",
-            "the same on photographs of products (real only)",
-            trains=True,
-        ),
-        Experiment(
-            "learning-photographs",
-            "learning:run_photographs",
-            "the same on Tiny ImageNet (real only)",
-            trains=True,
-        ),
-        Experiment(
-            "wasserstein-ablations",
-            "wasserstein:run_ablations",
-            "W-triplet with one choice changed at a time",
-            trains=True,
-        ),
-        Experiment(
-            "wasserstein-coresets",
-            "wasserstein:run_coresets",
-            "W-triplet on subsets, for a share of the steps",
-            trains=True,
-        ),
-        Experiment(
-            "rankmi-ablations",
-            "rankmi:run_ablations",
-            "RankMI with one choice changed at a time",
-            trains=True,
-        ),
-        Experiment(
-            "rankmi-distances",
-            "rankmi:run_distances",
-            "distances of pairs before and after RankMI",
-            trains=True,
-        ),
-    )
-}
+@dataclass(frozen=True)
+class Paper:
+    """A paper of the book: ``PAPER`` in the module ``paper`` of its folder. Its claims are in ``claims``.
+
+    Args:
+        name: short and stable, such as ``wasserstein-dml``.
+        title: of the paper.
+        chapter: the first chapter about it; papers come in this order.
+        package: of its modules.
+        experiments: those of this paper alone.
+    """
+
+    name: str
+    title: str
+    chapter: int
+    package: str
+    experiments: tuple[Experiment, ...]
+
+
+@cache
+def papers() -> dict[str, Paper]:
+    """The papers by name, in the order of their chapters: every folder of the package ``papers`` is one."""
+    names = [each.name for each in pkgutil.iter_modules(pkgutil.resolve_name(PAPERS).__path__)]
+    found: list[Paper] = [pkgutil.resolve_name(f"{PAPERS}.{name}.paper:PAPER") for name in names]
+    return {paper.name: paper for paper in sorted(found, key=lambda paper: paper.chapter)}
+
+
+@cache
+def experiments() -> dict[str, Experiment]:
+    """The experiments by name: those that papers share, and those of each paper."""
+    shared: tuple[Experiment, ...] = pkgutil.resolve_name(SHARED)
+    own = [experiment for paper in papers().values() for experiment in paper.experiments]
+    return {experiment.name: experiment for experiment in (*own, *shared)}
+
+
+def of_each_paper(module: str, name: str) -> dict[str, Any]:
+    """What each paper's module of that name defines under a name, by paper.
+
+    Wherever this is called, ``module`` is a literal string: so the modules are among the caller's sources.
+    """
+    found = {paper.name: f"{paper.package}.{module}:{name}" for paper in papers().values()}
+    return {paper: pkgutil.resolve_name(place) for paper, place in found.items()}
 
 
 def find(name: str) -> Experiment:
@@ -145,38 +144,53 @@ def find(name: str) -> Experiment:
     Raises:
         ValueError: an unknown name; the message lists the known ones.
     """
-    if not isinstance(name, str) or name not in EXPERIMENTS:
-        raise ValueError(f"experiment must be one of {', '.join(EXPERIMENTS)}; got {name!r}")
-    return EXPERIMENTS[name]
+    if not isinstance(name, str) or name not in experiments():
+        raise ValueError(f"experiment must be one of {', '.join(experiments())}; got {name!r}")
+    return experiments()[name]
 
 
-def load_or_run(
-    experiment: str, profile: str = "quick", data_root: str = "data", device: str = "cpu", seed: int = 0
-) -> Result:
-    """The result of this machine for these settings; if there is none, run it and keep its result.
+def load_or_run(experiment: str, context: RunContext | None = None, **settings: Any) -> Result:
+    """The result of an experiment for these settings: of this machine, or recorded, or made now and kept.
 
-    A result that is stale (see :func:`why_stale`) is made anew, with a line that says why.
+    A result of this machine that is stale (see :func:`why_stale`) is made anew, with a line that says why.
+    Where there is none, a recorded run with the same profile and seed is taken; only then is anything run.
+
+    Args:
+        experiment: its name.
+        context: the settings of a run.
+        settings: fields of a :class:`RunContext` instead, such as ``profile="quick"``.
+
+    Raises:
+        ValueError: an unknown experiment or profile, a context and settings, or a setting that there is not.
     """
-    chosen = find(experiment)
-    path = result_path(experiment, check_profile(profile), results_dir())
-    reason = why_stale(chosen, path, profile, data_root, device, seed)
+    chosen, context = find(experiment), context_of(context, settings)
+    path = context.result_of(experiment)
+    reason = why_stale(chosen, path, context)
     if reason is None:
         return Result.read(path)
     if path.is_file():
-        print(f"{experiment} ({profile}) runs again: {reason}", file=sys.stderr, flush=True)
-    result = chosen.run(profile=profile, data_root=data_root, device=device, seed=seed)
+        print(f"{experiment} ({context.profile}) runs again: {reason}", file=sys.stderr, flush=True)
+    else:
+        kept = recorded_run(experiment, context.profile)
+        if kept is not None and kept.seed == context.seed:
+            return kept
+    result = chosen.run(context)
     result.write(path)
     return result
 
 
+def context_of(context: RunContext | None, settings: dict[str, Any]) -> RunContext:
+    """A context, given as one or by its fields."""
+    if context is not None and (settings or not isinstance(context, RunContext)):
+        raise ValueError(f"context must be a RunContext, and stand alone; got {context!r}, {settings}")
+    try:
+        return context or RunContext(**settings)
+    except TypeError as error:
+        raise ValueError(f"settings must be fields of RunContext: {error}") from None
+
+
 def why_stale(
-    experiment: Experiment,
-    path: Path,
-    profile: str = "quick",
-    data_root: str = "data",
-    device: str = "cpu",
-    seed: int = 0,
-    source: str | None = None,
+    experiment: Experiment, path: Path, context: RunContext | None = None, source: str | None = None
 ) -> str | None:
     """Why the file is not the result that these settings give today; None if it is.
 
@@ -192,13 +206,13 @@ def why_stale(
         return "there is none"
     except ResultError as error:
         return error.fault
-    made = result.provenance
+    context, made = context or RunContext(), result.provenance
     compared: dict[str, tuple[object, object]] = {
         "experiment": (result.experiment, experiment.name),
-        "profile": (result.profile, profile),
-        "seed": (result.seed, seed),
-        "device": ("cpu" if made.device == "cpu" else "other", "cpu" if device == "cpu" else "other"),
-        "data folder": (made.folder, folder_digest(profile, data_root)),
+        "profile": (result.profile, context.profile),
+        "seed": (result.seed, context.seed),
+        "device": ("cpu" if made.device == "cpu" else "other", "cpu" if context.device == "cpu" else "other"),
+        "data folder": (made.folder, context.folder),
     }
     now = library_versions()
     for name in sorted({*made.libraries, *now}):
@@ -209,11 +223,6 @@ def why_stale(
     if made.source != (source or experiment.source()):
         return "its code, or a recorded result that it reads, has changed"
     return None
-
-
-def folder_digest(profile: str, data_root: str) -> str:
-    """What a result says about the data folder: nothing that tells its path. ``quick`` reads none."""
-    return "" if profile == "quick" else combined([os.path.normpath(data_root)])[:12]
 
 
 def recorded(

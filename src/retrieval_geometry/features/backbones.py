@@ -1,4 +1,7 @@
-"""Backbones by name: the scattering, VGG-M, and any classification network of torchvision."""
+"""Backbones by name: the scattering, VGG-M, and any classification network of torchvision.
+
+torchvision takes seconds to import, so only what asks for one of its networks does it.
+"""
 
 import difflib
 import math
@@ -8,11 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torchvision
 from torch import Tensor, nn
 from torch.nn import functional
-from torchvision.models import get_model, get_model_weights, list_models
-from torchvision.models.feature_extraction import create_feature_extractor, get_graph_node_names
 
 from retrieval_geometry._check import check_count, check_device, check_kind
 from retrieval_geometry.features.base import Backbone
@@ -59,10 +59,10 @@ class NetworkBackbone(Backbone):
     D. The tokens of a vision transformer make a square map, its class token left out.
 
     Args:
-        trunk: what :func:`feature_extractor` returns.
+        trunk: the result of :func:`feature_extractor`.
         mean: of each colour, in [0, 1], taken from the images.
         std: of each colour, in [0, 1], which then divides them.
-        settings: what :class:`Backbone` takes.
+        settings: the arguments of :class:`Backbone`.
 
     Raises:
         ValueError: an output that is no feature map, or an input size that the network cannot take.
@@ -109,18 +109,22 @@ def load_backbone(
     device: str | torch.device = "cpu",
     input_size: int | None = None,
 ) -> Backbone:
-    """Make an extractor of local descriptors, in evaluation mode.
+    """Extractor of local descriptors ``(B, N, D)`` by name, in evaluation mode.
+
+    Source: [geometric] section 2.1 (VGG-M, Chatfield et al. 2014); the scattering is this package's own
+    choice. Used in chapters 1 and 2.
 
     Args:
         name: ``"scattering"`` (needs no weights), ``"vgg_m"`` (the network of [geometric]), or a
             classification network of torchvision such as ``"squeezenet1_1"``.
-        layer: whose output the descriptors are: any node of the network's graph; the default is the last
-            feature map. Several layers are averaged to the coarsest of their grids and concatenated.
+        layer: the node of the network's graph whose output the descriptors are; the default is the last
+        feature
+            map. Several layers are averaged to the coarsest of their grids and concatenated.
         weights: a torchvision name (``"IMAGENET1K_V1"``, ``"DEFAULT"``), the path of a weight file (a state
             dict; for VGG-M see :func:`convert_vgg_m`), or ``"random"``, drawn from a fixed seed. There is no
-            default: random descriptors should be nobody's surprise. A file may lack what the layer does not
-            need.
-        device: where the network goes.
+            default: random descriptors should be nobody's surprise. A file may lack weights that the layer
+            does not need.
+        device: of the network.
         input_size: the side S of the square images; by default 224, for the scattering 96. Before the crop
             the shorter side is 8 / 7 of it (256 for 224); the scattering takes all of it.
 
@@ -173,6 +177,8 @@ def feature_extractor(network: nn.Module, layers: Sequence[str], name: str) -> n
     if not layers or len(set(layers)) != len(layers):
         raise ValueError(f"layer must name one layer or several different ones, got {list(layers)}")
     network.eval()
+    from torchvision.models.feature_extraction import create_feature_extractor, get_graph_node_names
+
     nodes = get_graph_node_names(network, suppress_diff_warning=True)[1]
     known = {node.rsplit(".", cut)[0] for node in nodes for cut in range(node.count(".") + 1)}
     for layer in layers:
@@ -197,6 +203,9 @@ def _without_in_place(trunk: Any) -> nn.Module:
 
 def _build(name: str, input_size: int) -> nn.Module:
     """Make a network with random weights from a fixed seed."""
+    import torchvision
+    from torchvision.models import get_model, list_models
+
     names = list_models(module=torchvision.models)
     if name not in [*names, "vgg_m"]:
         raise ValueError(f"there is no backbone {name!r}{_near(str(name), ['scattering', 'vgg_m', *names])}")
@@ -219,6 +228,8 @@ def _load_weights(
     network: nn.Module, needed: set[str], name: str, weights: str | os.PathLike[str] | None, size: int
 ) -> Weights:
     """Find the weights and copy them into the network."""
+    from torchvision.models import get_model_weights
+
     known = [] if name == "vgg_m" else list(get_model_weights(name).__members__)
     choices = ", ".join([*known, "the path of a file", "or 'random'"])
     if weights is None:

@@ -1,24 +1,29 @@
 """The baseline of [geometric]: a histogram of visual words, counted over SIFT keypoints."""
 
 import math
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 import torch
-from sklearn.cluster import MiniBatchKMeans
 from torch import Tensor
 from tqdm import tqdm
 
 from retrieval_geometry._check import check_choice, check_count, check_kind, check_shape
 from retrieval_geometry.datasets import ImageSet
 
+if TYPE_CHECKING:
+    from sklearn.cluster import MiniBatchKMeans
+
 
 class SiftBagOfWords:
-    """Describes an image by how often each of ``n_words`` typical SIFT descriptors occurs in it.
+    """Histograms of visual words: counts of ``n_words`` typical SIFT descriptors in an image.
+
+    Source: [geometric] section 3 (the baseline); Sivic and Zisserman 2003, Lowe 2004. Used in chapter 4.
 
     The words are the centres of a mini-batch k-means over the descriptors of the images given to :meth:`fit`.
-    SIFT (Lowe 2004) works on the grey image at its own size. It finds no keypoint in a flat image, whose
-    histogram is therefore zero: equal to that of other flat images, equally far from all others.
+    SIFT works on the grey image at its own size. It finds no keypoint in a flat image, whose histogram is
+    therefore zero: equal to that of other flat images, equally far from all others.
 
     Args:
         n_words: size of the vocabulary.
@@ -66,6 +71,8 @@ class SiftBagOfWords:
         Raises:
             ValueError: fewer descriptors than words in all the images.
         """
+        from sklearn.cluster import MiniBatchKMeans  # slow to import
+
         check_kind(images, "images", ImageSet)
         generator = np.random.default_rng(self.seed)
         share = math.ceil(self.max_descriptors / max(len(images), 1))
@@ -106,7 +113,7 @@ class SiftBagOfWords:
             range(len(images)), desc=f"SIFT {task}", unit="image", disable=None if self.progress else True
         )
 
-    def _fitted(self) -> MiniBatchKMeans:
+    def _fitted(self) -> "MiniBatchKMeans":
         if self._clusters is None:
             raise ValueError("there are no words yet: call fit before transform")
         return self._clusters

@@ -1,10 +1,9 @@
-"""What every extractor of local descriptors has in common."""
+"""The base of all extractors of local descriptors."""
 
 from itertools import chain
 
 import torch
 from torch import Tensor, nn
-from torchvision.transforms.v2 import functional as transforms
 
 from retrieval_geometry._check import (
     check_count,
@@ -14,22 +13,13 @@ from retrieval_geometry._check import (
     check_kind,
     check_shape,
 )
-
-MAX_ASPECT = 8
-"""Of an image that is longer than so many times its shorter side, the middle of that length is seen."""
-
-
-def middle(image: Tensor) -> Tensor:
-    """Cut the ends off an image ``(3, H, W)`` that is longer than :data:`MAX_ASPECT` times its shorter side.
-
-    Resized by its shorter side, one of 1 x 300,000 pixels would take 33 GB.
-    """
-    longest = MAX_ASPECT * min(image.shape[1:])
-    return transforms.center_crop(image, [min(length, longest) for length in image.shape[1:]])
+from retrieval_geometry.features._resizing import cut_middle, resize_shorter_side
 
 
 class Backbone(nn.Module):
-    """Turns images into dense local descriptors: ``(B, 3, S, S)`` in [0, 1] -> ``(B, N, D)``.
+    """Base of networks that turn images ``(B, 3, S, S)`` in [0, 1] into local descriptors ``(B, N, D)``.
+
+    Source: [geometric] section 2.1. Used in chapter 2.
 
     Attributes:
         name: of the network.
@@ -37,8 +27,11 @@ class Backbone(nn.Module):
         input_size: S, the side of the square images it takes.
         resize_size: the shorter side that :meth:`prepare` gives an image before it cuts out the middle.
         dim: D, the length of a descriptor.
-        weights: where they come from: a torchvision name, the name of a file, ``"random"`` or ``"none"``.
+        weights: a torchvision name, the name of a file, ``"random"`` or ``"none"``.
         weights_sha256: of the weight file; empty where there is none.
+
+    Raises:
+        ValueError: a size below 1; on call, images of another shape, dtype or device, or outside [0, 1].
     """
 
     dim: int
@@ -60,26 +53,26 @@ class Backbone(nn.Module):
 
     @property
     def identity(self) -> dict[str, str | int]:
-        """All that the descriptors depend on besides the images: for provenance, and as a key for a cache."""
+        """Settings that determine the descriptors of an image: for provenance, and in the key of a cache."""
         names = ("name", "layer", "input_size", "resize_size", "weights", "weights_sha256")
         return {name: getattr(self, name) for name in names}
 
     @property
     def device(self) -> torch.device:
-        """Where the network lies, and its images must."""
+        """The device of the network, and of its images."""
         return next(chain(self.parameters(), self.buffers())).device
 
     @property
     def dtype(self) -> torch.dtype:
-        """In which the network computes, and its images must come."""
+        """The dtype of the network, and of its images."""
         return next(chain(self.parameters(), self.buffers())).dtype
 
     def prepare(self, image: Tensor) -> Tensor:
-        """Make an image fit: uint8 RGB ``(3, H, W)`` of any size -> float32 ``(3, S, S)`` in [0, 1].
+        """Fit an image to the network: uint8 RGB ``(3, H, W)`` of any size to float32 ``(3, S, S)``.
 
         The shorter side is resized to ``resize_size`` (bilinear, antialiased) and the middle cut out; an
-        image that has the right size already passes through untouched. Of a very long image the middle is
-        taken first (:data:`MAX_ASPECT`).
+        image that has the right size already passes through untouched. Of an image that is longer than eight
+        times its shorter side the middle is taken first.
 
         Raises:
             ValueError: not a uint8 tensor of shape ``(3, H, W)``.
@@ -89,8 +82,8 @@ class Backbone(nn.Module):
         check_shape(image, "image", (3, "height", "width"))
         if image.shape[1:] != (self.input_size, self.input_size):
             # Through float: what is resized in uint8 is rounded once more.
-            image = transforms.resize(middle(image).float(), [self.resize_size], antialias=True)
-            image = transforms.center_crop(image, [self.input_size, self.input_size])
+            image = resize_shorter_side(image.float(), self.resize_size)
+            image = cut_middle(image, self.input_size, self.input_size)
         return image.float().clamp(0, 255) / 255
 
     def forward(self, images: Tensor) -> Tensor:

@@ -7,7 +7,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
-from torchvision.transforms.v2 import functional as transforms
 
 from retrieval_geometry._check import (
     check_choice,
@@ -18,22 +17,28 @@ from retrieval_geometry._check import (
     check_seed,
     check_shape,
 )
+from retrieval_geometry.features._resizing import cut_middle, resize_shorter_side
 from retrieval_geometry.features.backbones import load_backbone
-from retrieval_geometry.features.base import Backbone, middle
+from retrieval_geometry.features.base import Backbone
 
 GLYPH_TRUNKS = ("glyph_cnn", "glyph_cnn_bn")
 ROUNDING = 1e-5  # of the terms of a sum in single precision: what varies less does not vary
 
 
 class GlyphCNN(Backbone):
-    """A small network for images of 32 x 32 pixels: five convolutions, 4 x 4 places, 128 channels.
+    """A small network for images ``(B, 3, 32, 32)``: five convolutions, 4 x 4 places, 128 channels.
 
-    0.25 million parameters.
+    Source: this package's own. Used in chapter 10.
+
+    It has 0.25 million parameters.
 
     Args:
         batch_norm: normalise over the batch, which learns faster in few steps. By default groups of channels
-            of one image are normalised, so that an embedding does not depend on its batch, nor on how many
-            processes share it.
+            of one image are normalised, so that an embedding does not depend on its batch, nor on the number
+            of processes that share it.
+
+    Raises:
+        ValueError: on call, images of another shape or dtype, or outside [0, 1].
     """
 
     dim = 128
@@ -53,7 +58,10 @@ class GlyphCNN(Backbone):
 
 
 class EmbeddingNetwork(nn.Module):
-    """Embeds images: a trunk, a linear map of its features to ``dim`` numbers, and length one if asked.
+    """Embedding network: a trunk, a linear map of its features to ``dim`` numbers, and length one if asked.
+
+    Source: Roth et al. 2020 (the vector); the map of local features is this package's own reading of
+    [wasserstein-dml]. Used in chapter 10.
 
     Images are ``(B, 3 or 1, H, W)``, uint8 or floating point in [0, 1]. The result is
 
@@ -108,12 +116,12 @@ class EmbeddingNetwork(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the network lies."""
+        """The device of the network."""
         return self.head.weight.device
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What the network is, besides its weights: for provenance and to tell checkpoints apart."""
+        """Settings of the network, without its weights: for provenance and to tell checkpoints apart."""
         names = ("dim", "output", "normalize", "freeze_trunk", "freeze_batch_norm")
         return {**self.trunk.identity, **{name: getattr(self, name) for name in names}}
 
@@ -126,7 +134,7 @@ class EmbeddingNetwork(nn.Module):
         return self.project(self.features(images))
 
     def features(self, images: Tensor) -> Tensor:
-        """Compute what the head works on: ``(B, n, channels)``, n = 1 where the map is averaged."""
+        """Compute the input of the head: ``(B, n, channels)``, n = 1 where the map is averaged."""
         scaled, dtype = _scaled(images), self.head.weight.dtype
         if images.dtype == torch.uint8:
             scaled = scaled.to(dtype)
@@ -136,7 +144,7 @@ class EmbeddingNetwork(nn.Module):
             return self.trunk.feature_map(scaled).flatten(2).mT
 
     def project(self, features: Tensor) -> Tensor:
-        """Turn what :meth:`features` gives, ``(B, n, channels)``, into embeddings."""
+        """Turn features ``(B, n, channels)``, those of :meth:`features`, into embeddings."""
         mapped = self.head(features)
         embedded = mapped.squeeze(1) if self.output == "vector" else mapped
         return functional.normalize(embedded, dim=-1) if self.normalize else embedded
@@ -176,8 +184,8 @@ class EmbeddingNetwork(nn.Module):
         """Bring an image of any size to uint8 ``(3, S + 2 margin, S + 2 margin)``, S the input size.
 
         The shorter side is resized to the trunk's ``resize_size`` and the middle cut out; an image of S x S
-        stays as it is. Where the image has nothing to show in the margin its edge is repeated. The middle S x
-        S pixels are what ``backbone.prepare`` shows.
+        stays as it is. Where the image does not reach into the margin its edge is repeated. The middle S x S
+        pixels are those of ``backbone.prepare``.
 
         Raises:
             ValueError: not a uint8 tensor ``(3, H, W)``.
@@ -189,13 +197,13 @@ class EmbeddingNetwork(nn.Module):
         size = self.input_size
         if image.shape[1:] != (size, size):
             # Through float, as the backbone does: what is resized in uint8 is rounded on the way.
-            resized = transforms.resize(middle(image).float(), [self.trunk.resize_size], antialias=True)
+            resized = resize_shorter_side(image.float(), self.trunk.resize_size)
             image = resized.round().clamp(0, 255).to(torch.uint8)
         side = size + 2 * margin
-        image = transforms.center_crop(image, [min(side, length) for length in image.shape[1:]])
+        image = cut_middle(image, *(min(side, length) for length in image.shape[1:]))
         top, left = ((side - length) // 2 for length in image.shape[1:])
-        borders = [left, top, side - image.shape[2] - left, side - image.shape[1] - top]
-        return transforms.pad(image, borders, padding_mode="edge") if any(borders) else image
+        borders = [left, side - image.shape[2] - left, top, side - image.shape[1] - top]
+        return functional.pad(image, borders, mode="replicate") if any(borders) else image
 
     def parameter_groups(self, lr: float, trunk_factor: float = 1.0) -> list[dict[str, Any]]:
         """Group the parameters that are trained, for an optimiser.
@@ -214,7 +222,7 @@ class EmbeddingNetwork(nn.Module):
         return groups + ([{"params": trunk, "lr": lr * trunk_factor}] if trunk else [])
 
     def train(self, mode: bool = True) -> "EmbeddingNetwork":
-        """Set the mode of training; what is frozen stays in evaluation mode."""
+        """Set the mode of training; frozen parts stay in evaluation mode."""
         super().train(mode)
         if self.freeze_trunk:
             self.trunk.eval()
@@ -234,7 +242,9 @@ def load_embedding_network(
     seed: int = 0,
     **settings: Any,
 ) -> EmbeddingNetwork:
-    """Make a network for metric learning by the name of its trunk.
+    """Network for metric learning by the name of its trunk.
+
+    Source: this package's own. Used in chapter 10.
 
     Args:
         trunk: ``"glyph_cnn"`` or, with batch norm, ``"glyph_cnn_bn"`` (trained from nothing), or a network of
@@ -245,7 +255,7 @@ def load_embedding_network(
         weights: of a network of torchvision, as in :func:`load_backbone`: a path, a name, or ``"random"``.
         input_size: the side of its images, 224 by default; the small network has 32.
         seed: of the head and of the small network.
-        settings: what else :class:`EmbeddingNetwork` takes.
+        settings: further arguments of :class:`EmbeddingNetwork`.
 
     Raises:
         ValueError: as :func:`load_backbone`, or a layer, weights or a size for the small network.

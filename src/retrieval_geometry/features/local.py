@@ -17,7 +17,7 @@ from retrieval_geometry.datasets import ImageSet
 from retrieval_geometry.features.base import Backbone
 
 PART = 256
-"""Images in one file of the cache: what an interrupted run has to repeat at most."""
+"""Images in one file of the cache: an interrupted run repeats no more than these."""
 
 DESCRIPTORS = Kind("file of descriptors", 1, "it is made again")
 
@@ -29,13 +29,15 @@ def extract_descriptors(
     progress: bool = True,
     cache: str | os.PathLike[str] | None = None,
 ) -> Tensor:
-    """Describe every image of a set by the N local descriptors of a backbone ([geometric] section 2.1).
+    """Local descriptors of every image of a set, N from each.
+
+    Source: [geometric] section 2.1. Used in chapters 1 and 2.
 
     The network runs in evaluation mode, on its own device; the result lies in main memory.
 
     Args:
         images: the images; each is resized and cropped by ``backbone.prepare``.
-        backbone: what :func:`load_backbone` returns.
+        backbone: a network of :func:`load_backbone`.
         batch_size: images at a time; it changes the speed, not the result.
         progress: show a bar, in a terminal.
         cache: a folder that keeps the descriptors, 4 N D bytes an image, for the next call with the same
@@ -85,14 +87,20 @@ def extract_descriptors(
 
 
 def l2_normalize(descriptors: Tensor) -> Tensor:
-    """Scale every descriptor to length one; a descriptor of zeros stays as it is.
+    """Descriptors ``(..., D)`` scaled to length one; a descriptor of zeros stays as it is.
+
+    Source: this package's own. Used in chapter 4.
 
     Args:
         descriptors: ``(..., D)``, float32 or float64.
 
+    Raises:
+        ValueError: no tensor of float32 or float64, or no dimension.
+
     Example:
-        >>> l2_normalize(torch.tensor([[3.0, 4.0], [0.0, 0.0]])).tolist()
-        [[0.6000000238418579, 0.800000011920929], [0.0, 0.0]]
+        >>> l2_normalize(torch.tensor([[3.0, 4.0], [0.0, 0.0]])).round(decimals=3)
+        tensor([[0.6000, 0.8000],
+                [0.0000, 0.0000]])
     """
     # The largest entry first: the squares of tiny or huge entries leave the range of float32.
     check_floating(descriptors, "descriptors")
@@ -105,7 +113,7 @@ def l2_normalize(descriptors: Tensor) -> Tensor:
 
 
 def cache_key(images: ImageSet, backbone: Backbone) -> str:
-    """Hash all that the descriptors depend on: content and order of the images, settings, every weight."""
+    """Hash of everything that determines the descriptors: content and order of images, settings, weights."""
     weights = hashlib.sha256()
     for name, value in backbone.state_dict().items():
         weights.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
@@ -161,5 +169,5 @@ def _write_part(file: Path, part: Tensor, first: Tensor) -> None:
 
 
 def _about(file: Path) -> str:
-    """What a part is of: a file that was put in the place of another one is not used."""
+    """The name of a part, sealed with it: a file that was put in the place of another one is not used."""
     return f"{file.parent.name}/{file.name}"

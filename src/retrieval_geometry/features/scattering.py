@@ -29,11 +29,15 @@ OPPONENT_COLOURS /= OPPONENT_COLOURS.norm(dim=1, keepdim=True)
 class Scattering(Backbone):
     r"""Two-order Morlet scattering of luminance, one-order scattering of two opponent colours.
 
-    With J = 3 scales and L = 4 orientations a 96 x 96 image gives 12 x 12 = 144 descriptors of 87 dimensions:
-    luminance 1 + J L + L^2 J (J - 1) / 2 = 61, each colour 1 + J L = 13. Along D stand
-    S0 (3), S1 of luminance (J L), S1 of the two colours (2 J L), S2 of luminance (pairs of scales x L x L).
-    S0 is an average colour; the others are compressed to :math:`\log(1 + S / \text{log\_scale})`, because
-    their sizes spread over orders of magnitude and a normal distribution fits their logarithms better.
+    Source: Mallat 2012; Bruna and Mallat 2013; the colours and their compression are this package's own. Used
+    in chapters 2 and 5.
+
+    Images ``(B, 3, S, S)`` become descriptors ``(B, N, D)``. With J = 3 scales and L = 4 orientations a 96 x
+    96 image gives 12 x 12 = 144 descriptors of 87 dimensions: luminance 1 + J L + L^2 J (J - 1) / 2 = 61,
+    each colour 1 + J L = 13. Along D stand S0 (3), S1 of luminance (J L), S1 of the two colours (2 J L), S2
+    of luminance (pairs of scales x L x L). S0 is an average colour; the others are compressed to
+    :math:`\log(1 + S / \text{log\_scale})`, because their sizes spread over orders of magnitude and a normal
+    distribution fits their logarithms better.
 
     The border is mirrored by :math:`2^J` pixels. All channels but S0 ignore a constant added to an image.
     Away from the border a shift by a multiple of :math:`2^J` pixels shifts the grid. Without the compression

@@ -12,7 +12,7 @@ from retrieval_geometry._check import check_count, check_path
 from retrieval_geometry.datasets._matlab import load_matlab
 from retrieval_geometry.features.weights import StateDict, read_state_dict
 
-# What the port calls the five convolutions, and what we do.
+# Names of the five convolutions in the port, and ours.
 PORTED = ("features.0", "features.4", "features.8", "features.10", "features.12")
 CONVOLUTIONS = ("conv1", "conv2", "conv3", "conv4", "conv5")
 
@@ -21,7 +21,9 @@ MEAN_BGR = (103.939, 116.779, 123.68)
 
 
 class VGGM(nn.Module):
-    """The convolutions of CNN-M (Chatfield et al. 2014, table 1), as far as the last one and its ReLU.
+    """The convolutions of CNN-M with their last ReLU: ``(B, 3, S, S)`` -> ``(B, 512, 13, 13)``.
+
+    Source: Chatfield et al. 2014, table 1; the network of [geometric]. Used in chapter 4.
 
     ======== ====== ======== ====== ===== =============== ============
     layer    size   channels stride pad   then            map at 224
@@ -31,7 +33,7 @@ class VGGM(nn.Module):
     conv3..5 3 x 3  512      1      1                     13
     ======== ====== ======== ====== ===== =============== ============
 
-    Pooling keeps the incomplete window at the border (Caffe rounds up), which is what makes 13 of 26. The
+    Pooling keeps the incomplete window at the border (Caffe rounds up): 26 become 13. The
     network was trained on 224 x 224 crops of images whose shorter side is 256, in blue-green-red order, 0 to
     255, less the mean image; ``forward`` takes RGB in [0, 1] and does that. A crop of 221, which one widely
     used port takes, gives the same 13 x 13. [geometric] does not say whether its descriptors come before or
@@ -39,6 +41,9 @@ class VGGM(nn.Module):
 
     Args:
         input_size: the side of the crops.
+
+    Raises:
+        ValueError: an input size below 1.
     """
 
     mean: Tensor
@@ -72,12 +77,13 @@ class VGGM(nn.Module):
 
 
 def convert_vgg_m(path: str | os.PathLike[str]) -> StateDict:
-    """Read a public weight file of VGG-M into a state dict of :class:`VGGM`.
+    """State dict of :class:`VGGM` from a public weight file of VGG-M.
+
+    Source: this package's own reader of the weights of Chatfield et al. 2014. Used in chapter 4.
 
     Two formats are known: MatConvNet's ``imagenet-vgg-m.mat`` (filters ``height x width x in x out`` for RGB,
     and the mean image), and the ``.pth`` port of the Caffe file (``features.0.weight``, ..., for
-    blue-green-red). Fully connected layers are left behind. What is a state dict of VGGM already is returned
-    as it is.
+    blue-green-red). Fully connected layers are left behind. A state dict of VGGM is returned as it is.
 
     Returns:
         ``conv1.weight`` to ``conv5.bias``, for blue-green-red, and ``mean`` ``(3, h, w)`` if the file has it

@@ -13,7 +13,6 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from torchvision.models import get_model, get_model_weights
 
 from retrieval_geometry._text import printable
 
@@ -137,6 +136,8 @@ def torchvision_weights(name: str, member: str) -> Weights | None:
         FileNotFoundError: they are not in the cache and could not be fetched.
         ValueError: the file in the cache is damaged.
     """
+    from torchvision.models import get_model, get_model_weights  # slow to import
+
     known = get_model_weights(name)
     if member not in known.__members__:
         return None

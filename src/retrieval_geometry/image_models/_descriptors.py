@@ -1,4 +1,4 @@
-"""What every image model asks of its descriptors, checked once at the door."""
+"""Checks of descriptors, common to all image models."""
 
 import torch
 from torch import Tensor
@@ -6,7 +6,7 @@ from torch import Tensor
 from retrieval_geometry._check import ImageError, ImageName, check_finite, check_floating, check_shape
 
 VARIANCES = {torch.float32: (1e-30, 1e32), torch.float64: (1e-140, 1e140)}
-"""Between these an image's mean variance must lie, or products of variances overflow or vanish."""
+"""Smallest and largest mean variance of an image: beyond, products of variances overflow or vanish."""
 
 
 def check_descriptors(x: Tensor, name: str = "x") -> Tensor:

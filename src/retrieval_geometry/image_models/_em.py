@@ -24,6 +24,7 @@ def moments(x: Tensor) -> Tensor:
 
 def log_joint(features: Tensor, weights: Tensor, means: Tensor, variances: Tensor) -> Tensor:
     """Return the log of weight times density for each descriptor and component, ``(b, N, K)``."""
+    # log w + log N(x; m, v) = c + x m / v - x^2 / 2v, linear in the features.
     precisions = variances.reciprocal()
     coefficients = torch.cat([means * precisions, -0.5 * precisions], dim=2)
     norms = (means.square() * precisions + (2 * math.pi * variances).log()).sum(dim=2)
@@ -35,18 +36,22 @@ def maximise(features: Tensor, responsibilities: Tensor, floor: Tensor) -> Param
 
     A component without points takes the image's own mean and variance, so that it stays a density.
     """
+    # Dempster et al. 1977: masses, means and second moments under the responsibilities.
     mass = responsibilities.sum(dim=1)
     sums = responsibilities.mT @ features
     lost = (mass < LOST).unsqueeze(2)
     expected = torch.where(lost, features.mean(dim=1, keepdim=True), sums / mass.clamp(min=LOST).unsqueeze(2))
     means, squares = expected.chunk(2, dim=2)
+    # E[x^2] - m^2 of centred descriptors; the floor is the constrained maximum, not a repair.
     variances = torch.maximum(squares - means.square(), floor[:, None, None])
-    mass = mass + LOST
+    mass = mass + LOST  # a lost component keeps a weight whose logarithm is finite
     return mass / mass.sum(dim=1, keepdim=True), means, variances
 
 
 def kmeans_plus_plus(x: Tensor, draws: Tensor) -> Tensor:
-    """Draw K seeds per image, each in proportion to its squared distance to the seeds before it.
+    """Draw K seeds per image by k-means++ (Arthur and Vassilvitskii 2007).
+
+    Each seed is drawn in proportion to its squared distance to the seeds before it.
 
     Args:
         x: ``(b, N, D)``.
@@ -63,8 +68,10 @@ def kmeans_plus_plus(x: Tensor, draws: Tensor) -> Tensor:
     labels = torch.zeros_like(norms, dtype=torch.long)
     for k in range(draws.shape[1]):
         steps = nearest.cumsum(dim=1)
+        # The inverse of the distribution function, at a uniform draw.
         threshold = draws[:, k : k + 1] * steps[:, -1:]
         chosen = torch.searchsorted(steps, threshold, right=True).clamp(max=n_points - 1)
+        # |x - s|^2 = |x|^2 + |s|^2 - 2 x s, from products that are there already.
         with_seed = products.flatten(0, 1).index_select(0, first + chosen.squeeze(1))
         lengths = norms + norms.gather(1, chosen)
         distance = lengths - 2 * with_seed
@@ -78,16 +85,19 @@ def kmeans_plus_plus(x: Tensor, draws: Tensor) -> Tensor:
 def expectation_maximisation(
     features: Tensor, parameters: Parameters, floor: Tensor, max_iterations: int, tolerance: float
 ) -> tuple[Parameters, int]:
-    """Improve the parameters until each image's mean log-likelihood moves by less than ``tolerance``.
+    """EM steps until the mean log-likelihood of each image moves by less than ``tolerance``.
 
-    An image that has settled leaves the batch. Returns the parameters and how many images had not settled.
+    An image that has settled leaves the batch.
+
+    Returns:
+        The parameters, and the number of images that had not settled.
     """
     settled = tuple(torch.empty_like(part) for part in parameters)
     active = torch.arange(len(features), device=features.device)
     previous = torch.full((len(features),), -torch.inf, dtype=features.dtype, device=features.device)
     for _ in range(max_iterations):
         joint = log_joint(features, *parameters)
-        total = joint.logsumexp(dim=2, keepdim=True)
+        total = joint.logsumexp(dim=2, keepdim=True)  # E-step: responsibilities are exp(joint - total)
         parameters = maximise(features, joint.sub_(total).exp_(), floor)
         likelihood = total.squeeze(2).mean(dim=1)
         moving = (likelihood - previous).abs() >= tolerance

@@ -34,6 +34,8 @@ def refresh_rows(r: Floats, p: int, q: int, best: Floats, partner: Integers) -> 
     for k in range(len(best)):
         with_p, with_q = abs(r[p, k]), abs(r[q, k])
         larger, where = (with_q, q) if with_q > with_p else (with_p, p)
+        # Only the columns p and q of a row have changed: a larger entry wins, a lost maximum is searched
+        # anew.
         if larger > best[k]:
             best[k], partner[k] = larger, where
         elif partner[k] == p or partner[k] == q:
@@ -47,6 +49,7 @@ def refresh_rows(r: Floats, p: int, q: int, best: Floats, partner: Integers) -> 
 @compiled(EXACT_ROUNDING)
 def rotate_correlations(r: Floats, p: int, q: int, theta: float, before: Floats, after: Floats) -> None:
     """Rotate coordinates p and q of correlations, given the two standard deviations before and after."""
+    # Covariances rotate by (cos, -sin; sin, cos), eq. 4; correlations also change their units.
     cosine, sine = np.cos(theta), np.sin(theta)
     pp, pq = cosine * before[0] / after[0], -sine * before[1] / after[0]
     qp, qq = sine * before[0] / after[1], cosine * before[1] / after[1]
@@ -64,7 +67,7 @@ def rotate_correlations(r: Floats, p: int, q: int, theta: float, before: Floats,
 def greedy_rotations(
     r: Floats, variances: Floats, floor: float, pairs: Integers, angles: Floats, changed: Floats
 ) -> int:
-    """Rotate the most correlated pair of coordinates, again and again; [geometric] eq. 5.
+    """Greedy rotations of the most correlated pair of coordinates ([geometric] eq. 5, erratum 0.5).
 
     The search works on correlations: a rotation mixes two rows of them by constants, whatever the other
     coordinates' variances are, and the largest squared correlation is the largest entry.
@@ -86,17 +89,19 @@ def greedy_rotations(
     for row in range(dim):
         search_row(r, row, best, partner)
     for step in range(len(angles)):
+        # Eq. 5: the pair that maximises S_ij^2 / (S_ii S_jj).
         row = int(np.argmax(best))
         p, q = min(row, int(partner[row])), max(row, int(partner[row]))
         if not best[row] > NEGLIGIBLE:
             return step
         before = np.sqrt(variances[np.array([p, q])])
         difference, twice = variances[p] - variances[q], -2 * r[p, q] * before[0] * before[1]
-        angles[step] = 0.5 * np.arctan2(twice, difference)
+        angles[step] = 0.5 * np.arctan2(twice, difference)  # the angle that makes the pair uncorrelated
+        # Eigenvalues of the 2 x 2 block; the smaller by the determinant, which does not cancel.
         determinant = variances[p] * variances[q] * (1 - best[row] ** 2)
         larger = 0.5 * (variances[p] + variances[q] + np.hypot(twice, difference))
         variances[p], variances[q] = larger, max(determinant / larger, floor)
-        still_alive = variances[q] > floor
+        still_alive = variances[q] > floor  # a constant direction is correlated with nothing
         pairs[step, 0], pairs[step, 1] = p, q
         changed[step, 0], changed[step, 1] = variances[p], variances[q]
         rotate_correlations(r, p, q, angles[step], before, np.sqrt(changed[step]))
@@ -137,6 +142,7 @@ def held_out_curve(
         value -= 0.5 * (np.log(2 * np.pi * variances[d]) + np.mean(y[d] ** 2) / variances[d])
     curve[0] = value
     for step in range(len(angles)):
+        # A rotation changes two terms of the sum: they are taken out, and put back after it.
         for side in range(2):
             d = pairs[step, side]
             value += 0.5 * (np.log(variances[d]) + np.mean(y[d] ** 2) / variances[d])

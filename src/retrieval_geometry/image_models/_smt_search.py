@@ -1,7 +1,7 @@
 """The search for the rotations of one image, and the choice of order and shrinkage on held-out descriptors.
 
 Matrices are numpy float64 here, because they go to compiled loops; batches of them are torch float64 on the
-CPU.
+CPU. The loops are imported where they are called: numba is slow to import.
 """
 
 from collections.abc import Sequence
@@ -12,24 +12,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from retrieval_geometry.image_models._smt_kernels import (
-    Floats,
-    Integers,
-    greedy_rotations,
-    held_out_curve,
-    rotate_rows,
-)
+from retrieval_geometry._compiled import Floats, Integers
 
 FOLDS = 3
 SHRINKAGES = torch.linspace(0.01, 1, 100, dtype=torch.float64)  # zero is left out: it can be singular
 TIE = 1e-9
-"""Nats per descriptor: what is less likely by no more is as likely, and the first is chosen."""
+"""Nats per descriptor: likelihoods that differ by no more are equal, and the first is chosen."""
 
 ROW_PADDING = 8  # rows of a power of two entries would meet in the same lines of the processor's cache
 
 
 class Path(NamedTuple):
-    """The rotations of one covariance, with the variances before them and what each step made of its pair."""
+    """The rotations of one covariance, with the variances before them and of the pair after each."""
 
     start: Floats
     pairs: Integers
@@ -44,6 +38,8 @@ class Path(NamedTuple):
 
     def rotate(self, points: Floats, order: int) -> Floats:
         """Rotate ``(D, n)`` points by the first ``order`` rotations."""
+        from retrieval_geometry.image_models._smt_kernels import rotate_rows
+
         rotated = np.array(points, order="C")
         rotate_rows(rotated, self.pairs[:order], self.angles[:order])
         return rotated
@@ -54,10 +50,13 @@ def search(cov: Floats, floor: float, order: int) -> Path:
 
     A direction at the floor counts as constant: it has no correlations, at the start as later.
     """
+    from retrieval_geometry.image_models._smt_kernels import greedy_rotations
+
     dim = len(cov)
     start = np.maximum(np.diag(cov), floor)
     scale = np.sqrt(start)
     correlations = np.zeros((dim, dim + ROW_PADDING))
+    # Zeros on the diagonal: no coordinate is its own partner.
     correlations[:, :dim] = cov / np.outer(scale, scale)
     np.fill_diagonal(correlations, 0)
     correlations[start <= floor, :dim], correlations[:, :dim][:, start <= floor] = 0, 0
@@ -80,6 +79,7 @@ def split_folds(points: Tensor, permutation: Tensor, zero_mean: bool) -> list[Fo
         held = torch.zeros(points.shape[1], dtype=torch.bool)
         held[permutation[k::FOLDS]] = True
         train = points[:, ~held]
+        # Held-out descriptors are centred by the training mean: their own is not known to the model.
         shift = 0.0 if zero_mean else train.mean(dim=1, keepdim=True)
         folds.append(Fold(train - shift, points[:, held] - shift))
     return folds
@@ -97,6 +97,8 @@ def search_all(points: Tensor, floors: Floats, orders: Sequence[int], pool: Exec
 
 def likelihood_curve(path: Path, held: Tensor, order: int) -> Floats:
     """Return the mean log-likelihood of held-out ``(m, D)`` after 0, 1, ..., ``order`` rotations."""
+    from retrieval_geometry.image_models._smt_kernels import held_out_curve
+
     curve = np.empty(order + 1)
     points = np.array(held.mT.numpy(), order="C")
     held_out_curve(points, path.start.copy(), path.pairs, path.angles, path.changed, curve)
@@ -108,6 +110,7 @@ def order_curves(folds: list[Fold], paths: list[list[Path]], order: int, pool: E
     total: Floats = np.zeros((len(folds[0].held), order + 1))
     for fold, fold_paths in zip(folds, paths, strict=True):
         curves = pool.map(likelihood_curve, fold_paths, fold.held, [order] * len(fold_paths))
+        # Folds differ by a descriptor in size: each descriptor counts once.
         total += fold.held.shape[1] * np.stack(list(curves))
     return total / sum(fold.held.shape[1] for fold in folds)
 
@@ -145,8 +148,10 @@ def _shrinkage_likelihoods(train: Tensor, held: Tensor, live: Tensor) -> Tensor:
     at the floor, those not ``live (b, D)``, do not depend on the shrinkage and are left out.
     """
     train, held = train * live.unsqueeze(2), held * live.unsqueeze(2)
+    # alpha I + (1 - alpha) R has R's eigenvectors, and eigenvalues alpha + (1 - alpha) r.
     values, basis = _spectrum(train / train.shape[2] ** 0.5)
     energy = (basis.mT @ held).square().mean(dim=2)
+    # Outside the span of the training points R is 0: the eigenvalue there is alpha.
     rest = (held.square().sum(dim=1).mean(dim=1) - energy.sum(dim=1)).clamp(min=0)
     eigenvalues = SHRINKAGES + (1 - SHRINKAGES) * values.unsqueeze(2)
     spanned = (eigenvalues.log() + energy.unsqueeze(2) / eigenvalues).sum(dim=1)

@@ -36,6 +36,8 @@ def keep_batch_axis(index: Index, length: int) -> slice | Tensor:
 class Gaussian:
     """A batch of B multivariate normal distributions in D dimensions.
 
+    Derived in chapter 2.
+
     Attributes:
         mean: ``(B, D)``.
         cov: ``(B, D, D)``, symmetric, positive semi-definite.
@@ -106,13 +108,14 @@ class Gaussian:
 
 
 def fit_gaussian(x: Tensor, shrinkage: float | Sequence[float] | Tensor = 0.0) -> Gaussian:
-    r"""Fit one normal distribution to the descriptors of each image: maximum likelihood, then shrinkage.
+    r"""Normal distribution of the descriptors of each image: maximum likelihood, then shrinkage.
 
     .. math:: S = \frac1N \sum_n (x_n - \mu)(x_n - \mu)^\top, \qquad
               \Sigma = (1 - s)\,S + s\,\frac{\operatorname{tr} S}{D}\,I
 
-    The covariance divides by N, as in [geometric] section 2.2. The trace does not change with the shrinkage.
-    Sums for the mean are accumulated in float64.
+    Source: [geometric] section 2.2 (which divides by N); Ledoit and Wolf 2004. Derived in chapter 2.
+
+    The trace does not change with the shrinkage. Sums for the mean are accumulated in float64.
 
     Args:
         x: ``(B, N, D)`` descriptors, float32 or float64.
@@ -135,11 +138,12 @@ def fit_gaussian(x: Tensor, shrinkage: float | Sequence[float] | Tensor = 0.0) -
     check_descriptors(x)
     amount = _check_shrinkage(shrinkage, x)
     mean = x.mean(dim=1, dtype=torch.float64).to(x.dtype)
-    factor = (x - mean.unsqueeze(1)).mT / x.shape[1] ** 0.5
+    factor = (x - mean.unsqueeze(1)).mT / x.shape[1] ** 0.5  # S = A A', with N columns and not D
     cov = factor @ factor.mT
     check_variance(cov.detach().diagonal(dim1=-2, dim2=-1).mean(dim=-1), x)
     if not amount.any():
         return Gaussian(mean, cov, factor)
+    # (1 - s) S + s (tr S / D) I: full rank for any s above 0.
     target = cov.diagonal(dim1=-2, dim2=-1).mean(dim=-1)
     cov = (1 - amount)[:, None, None] * cov
     cov.diagonal(dim1=-2, dim2=-1).add_((amount * target).unsqueeze(-1))

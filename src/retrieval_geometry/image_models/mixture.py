@@ -37,6 +37,8 @@ from retrieval_geometry.image_models.gaussian import Gaussian, Index, keep_batch
 class GaussianMixture:
     """A batch of B mixtures of K normal distributions in D dimensions, with diagonal covariances.
 
+    Derived in chapter 2.
+
     Attributes:
         weights: ``(B, K)``, not negative, summing to one over K.
         means: ``(B, K, D)``.
@@ -132,6 +134,7 @@ class GaussianMixture:
         Raises:
             ValueError: the covariance of an image overflows (it is named).
         """
+        # Law of total variance: within the components, and between their means.
         mean = torch.einsum("bk,bkd->bd", self.weights, self.means)
         spread = (self.means - mean.unsqueeze(1)) * self.weights.sqrt().unsqueeze(2)
         cov = spread.mT @ spread
@@ -168,12 +171,14 @@ def fit_mixture(
     memory_bytes: int = 2**28,
     progress: bool = False,
 ) -> GaussianMixture:
-    """Fit a mixture of K diagonal normal distributions to the descriptors of each image.
+    """Mixture of K diagonal normal distributions of the descriptors of each image, fitted by EM.
 
-    The model of [geometric] section 2.2, by expectation maximisation in float64, whatever the dtype of ``x``,
-    all images of a chunk at once and every step a matrix product. It starts from seeds drawn by k-means++ and
-    stops, image by image, when the mean log-likelihood of a descriptor changes by less than ``tolerance``.
-    The result does not depend on ``memory_bytes``.
+    Source: [geometric] section 2.2; Dempster et al. 1977. Derived in chapter 2.
+
+    Expectation maximisation runs in float64, whatever the dtype of ``x``, for all images of a chunk at once,
+    every step a matrix product. It starts from seeds drawn by k-means++ and stops, image by image, when the
+    mean log-likelihood of a descriptor changes by less than ``tolerance``. The result does not depend on
+    ``memory_bytes``.
 
     Args:
         x: ``(B, N, D)`` descriptors, float32 or float64.
@@ -196,12 +201,13 @@ def fit_mixture(
 
     Example:
         >>> x = torch.tensor([[[0.0], [1.0], [10.0], [11.0]]])
-        >>> sorted(fit_mixture(x, n_components=2).means.flatten().tolist())
+        >>> sorted(round(mean, 3) for mean in fit_mixture(x, n_components=2).means.flatten().tolist())
         [0.5, 10.5]
     """
     check_varied(check_descriptors(x))
     _check_settings(x, n_components, max_iterations, tolerance, variance_floor, memory_bytes)
     source = check_generator(generator)
+    # All draws at once: the cut into chunks does not change them.
     draws = torch.rand((len(x), n_components), generator=source, device=source.device, dtype=torch.float64)
     fitted: list[tuple[Tensor, Tensor, Tensor]] = []
     n_moving = 0
@@ -241,11 +247,12 @@ def _fit_chunk(
     """
     points = x.double()
     shift = points.mean(dim=1, keepdim=True)
-    points = points - shift
+    points = points - shift  # near 0, E[x^2] - m^2 loses no digits
     features = moments(points)
     variance = points.square().mean(dim=(1, 2))
     check_variance(variance, x, n_before)
     floor = variance_floor * variance
+    # The clusters of the seeds as responsibilities: EM begins with an M-step.
     start = maximise(features, kmeans_plus_plus(points, draws), floor)
     (weights, means, variances), moving = expectation_maximisation(
         features, start, floor, max_iterations, tolerance

@@ -18,7 +18,6 @@ from tqdm import tqdm
 
 from retrieval_geometry._check import ImageError, ImageName, check_count, check_generator, check_number
 from retrieval_geometry.image_models._descriptors import check_descriptors, check_variance, check_varied
-from retrieval_geometry.image_models._smt_kernels import rotate_rows
 from retrieval_geometry.image_models._smt_search import (
     FOLDS,
     choose_shrinkage,
@@ -37,6 +36,8 @@ MOST_ROTATIONS = 1_000
 @dataclass(frozen=True, eq=False)
 class Rotations:
     r"""The K Givens rotations of one image, in the order in which they were found.
+
+    Derived in chapter 2.
 
     Step k leaves all but two coordinates alone, and on these it is, with the signs of [geometric] eq. 4,
     :math:`E_k = \begin{pmatrix} \cos\theta & \sin\theta \\ -\sin\theta & \cos\theta \end{pmatrix}` with
@@ -59,6 +60,8 @@ class Rotations:
         Raises:
             ValueError: a dimension that does not hold all coordinates of the pairs.
         """
+        from retrieval_geometry.image_models._smt_kernels import rotate_rows  # numba is slow to import
+
         check_count(dim, "dim", at_least=int(self.pairs.max()) + 1 if len(self) else 1)
         transposed = np.eye(dim)
         rotate_rows(transposed, self.pairs.numpy(), self.angles.numpy())
@@ -67,7 +70,9 @@ class Rotations:
 
 @dataclass(frozen=True, eq=False)
 class SMTFit:
-    """A sparse matrix transform covariance of each image, and how it was found.
+    """A sparse matrix transform covariance of each image, with its order, shrinkage and rotations.
+
+    Used in chapter 2.
 
     Attributes:
         gaussian: the mean ``(B, D)`` and the shrunk covariance ``(B, D, D)``; no factor, it has full rank.
@@ -94,7 +99,14 @@ def smt_covariance(
     variance_floor: float = 1e-6,
     progress: bool = False,
 ) -> Gaussian:
-    """Return only the Gaussian of :func:`fit_smt`, which documents the arguments.
+    """Gaussian with a sparse matrix transform covariance ``(B, D, D)``, from descriptors ``(B, N, D)``.
+
+    Source: [geometric] eqs. 2-6, erratum 0.5; Cao and Bouman 2008. Derived in chapter 2.
+
+    It is the Gaussian of :func:`fit_smt`, which documents the arguments.
+
+    Raises:
+        ValueError: as :func:`fit_smt`.
 
     Example:
         >>> x = torch.randn(1, 20, 30, generator=torch.Generator().manual_seed(0))
@@ -116,16 +128,17 @@ def fit_smt(
     memory_bytes: int = 2**28,
     progress: bool = False,
 ) -> SMTFit:
-    r"""Fit a sparse matrix transform covariance to the descriptors of each image.
+    r"""Sparse matrix transform covariance of the descriptors of each image, and how it was found.
 
     .. math:: \Sigma = \alpha\,E \Lambda E^\top + (1 - \alpha)\,S, \qquad E = E_1 \cdots E_K, \qquad
               \Lambda = \operatorname{diag}(E^\top S E)
 
-    [geometric] eqs. 2-6 with erratum 0.5. With ``"cv"`` the descriptors are dealt at random into three folds,
-    the same for all images. K, from 0 to ceil(D log2 N), maximises the likelihood of the held-out folds under
-    :math:`E \Lambda E^\top`; then alpha, from 0.01 to 1 in steps of 0.01, under :math:`\Sigma`; the lowest
-    of those within 1e-9 nats of the best. In float64 on the CPU, on all threads that torch uses; the result
-    has the dtype and device of ``x``.
+    Source: [geometric] eqs. 2-6, erratum 0.5; Cao and Bouman 2008. Derived in chapter 2.
+
+    With ``"cv"`` the descriptors are dealt at random into three folds, the same for all images. K, from 0 to
+    ceil(D log2 N), maximises the likelihood of the held-out folds under :math:`E \Lambda E^\top`; then alpha,
+    from 0.01 to 1 in steps of 0.01, under :math:`\Sigma`; the lowest of those within 1e-9 nats of the best.
+    In float64 on the CPU, on all threads that torch uses; the result has the dtype and device of ``x``.
 
     Variances stop at a floor. A direction that falls to it, because a coordinate never varies or two of them
     are copies, counts as constant: it has the floor for its variance and no correlations, in both terms of
@@ -229,11 +242,13 @@ def _fit_chunk(x: Tensor, settings: _Settings, pool: Executor, n_before: int) ->
     variance = centred.square().mean(dim=(1, 2))
     check_variance(variance, x, n_before)
     floors = (settings.variance_floor * variance).numpy()
+    # Order and shrinkage from the folds, then the rotations from all descriptors.
     orders, alphas, held_out = _cross_validate(points, floors, settings, pool)
     paths = search_all(centred, floors, orders, pool)
     rotations = [Rotations(torch.from_numpy(path.pairs), torch.from_numpy(path.angles)) for path in paths]
     eigenvectors = torch.stack([one.matrix(x.shape[2]) for one in rotations])
     variances = torch.from_numpy(np.stack([path.variances(len(path.angles)) for path in paths]))
+    # Directions at the floor are constant: both terms of eq. 6 have the floor there.
     dead = variances <= torch.from_numpy(floors).unsqueeze(1)
     cov = _shrunk_covariance(centred, eigenvectors, variances, dead, alphas).to(x)
     _check_positive_definite(cov, n_before)
@@ -248,6 +263,7 @@ def _shrunk_covariance(
     gone = eigenvectors * dead.unsqueeze(1)
     sample = second_moment(centred - (centred @ gone) @ gone.mT)
     weight = alphas[:, None, None]
+    # alpha E Lambda E' + (1 - alpha) S.
     spectrum = torch.where(dead, variances, alphas.unsqueeze(1) * variances)
     return (eigenvectors * spectrum.unsqueeze(1)) @ eigenvectors.mT + (1 - weight) * sample
 
@@ -265,7 +281,7 @@ def _cross_validate(
     if settings.order is None:
         curves = order_curves(folds, paths, largest, pool)
         held_out = torch.from_numpy(curves)
-        orders = first_of_best(held_out).tolist()
+        orders = first_of_best(held_out).tolist()  # K first; alpha is chosen for it
     if settings.shrinkage is not None:
         return orders, torch.full((n_images,), settings.shrinkage, dtype=torch.float64), held_out
     return orders, choose_shrinkage(folds, paths, floors, orders), held_out

@@ -1,4 +1,4 @@
-"""What embeddings are trained with: each loss is called with ``(embeddings, labels)`` and gives a scalar."""
+"""Losses for embeddings: each is called with ``(embeddings, labels)`` and gives a scalar."""
 
 from retrieval_geometry.losses.baselines import BASELINES, Baseline, BaselineLoss, baseline_loss
 from retrieval_geometry.losses.rankmi import RankMILoss

@@ -1,4 +1,4 @@
-"""What every loss asks of a batch before it computes anything."""
+"""Checks of a batch, common to all losses."""
 
 import torch
 from torch import Tensor
@@ -47,6 +47,7 @@ def check_directions(embeddings: Tensor) -> Tensor:
             f"embeddings must have shape (images, dimensions), got {tuple(embeddings.shape)}; this loss "
             "compares vectors, so give it the network's vector output"
         )
+    # The gradient of x / |x| grows as 1 / |x|; 1e-12 is the eps of torch's own normalisation.
     zero = torch.linalg.vector_norm(embeddings.detach(), dim=1) < 1e-12
     if zero.any():
         after = (

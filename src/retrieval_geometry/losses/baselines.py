@@ -1,8 +1,8 @@
 """The losses that others are compared with: those of pytorch-metric-learning, with stated settings.
 
 Settings follow Roth et al. (2020) and their published code where they have the loss, otherwise its own paper.
-Ours are only the sampling of negatives (:class:`RowDistanceWeightedMiner`) and what keeps the histogram loss
-from reading past its last bin.
+Ours are only the sampling of negatives (:class:`RowDistanceWeightedMiner`) and the bounded cosine, which
+keeps the histogram loss from reading past its last bin.
 """
 
 import math
@@ -39,7 +39,7 @@ def _mean_on_sphere() -> dict[str, Any]:
 
 
 def _free(distance: Callable[..., Any]) -> dict[str, Any]:
-    """For embeddings that are not normalised: what keeps them short is a penalty on their lengths."""
+    """Parts for embeddings that are not normalised: a penalty on their lengths keeps them short."""
     return {
         "distance": distance(normalize_embeddings=False),
         "embedding_regularizer": regularizers.LpRegularizer(),
@@ -49,7 +49,7 @@ def _free(distance: Callable[..., Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Baseline:
-    """A loss and everything that has to be said of it.
+    """A loss of pytorch-metric-learning with its distance, settings and miner. Used in chapter 10.
 
     Attributes:
         title: as tables call it.
@@ -62,7 +62,7 @@ class Baseline:
         miner: makes the miner from a seed; None where all pairs of the batch take part.
         mining: the miner, in words.
         normalized: whether embeddings are put on the unit sphere; if not, feed them as they are.
-        needs: what the class has to be told besides, under its names.
+        needs: further arguments of the class, under its names.
         parameter_lr: learning rate of the loss's own parameters (proxies, boundaries), if it has any.
     """
 
@@ -223,7 +223,7 @@ BASELINES: dict[str, Baseline] = {
         **PROXIES,
     ),
 }
-"""Every baseline by name."""
+"""Every baseline by name. Derived in chapter 10."""
 
 POSITIVE = ("alpha", "beta", "scale", "softmax_scale", "temperature")
 """Hyper-parameters that must be above 0; those that are no counts or switches must be at least 0."""
@@ -233,13 +233,21 @@ LIMITS = {("angular", "alpha"): 89.0, ("arcface", "margin"): 180.0, ("multisimil
 
 
 class BaselineLoss(nn.Module):
-    """A loss of pytorch-metric-learning with its miner, checked at the door; see :func:`baseline_loss`.
+    """A loss of pytorch-metric-learning with its miner, its inputs checked; see :func:`baseline_loss`.
+
+    Source: Roth et al. 2020, or the paper that ``config.source`` names. Used in chapter 10.
+
+    It takes embeddings ``(B, D)`` and labels ``(B,)`` and gives a scalar.
 
     Attributes:
         config: what it was made from.
         loss: the loss; its parameters, if any, are trained at ``config.parameter_lr``.
         miner: None where all pairs take part.
-        settings: the hyper-parameters and the seed; some are the start of a parameter and nothing else.
+        settings: the hyper-parameters and the seed; some are only the start of a parameter.
+
+    Raises:
+        ValueError: on call, not a batch of vectors, a NaN, a zero vector where the loss compares directions,
+            or a label that is no class of the loss's proxies.
     """
 
     def __init__(
@@ -266,13 +274,14 @@ class BaselineLoss(nn.Module):
                 label that is no class of the loss's proxies.
         """
         labels = check_batch(embeddings, labels)
-        if self.config.normalized:
+        if self.config.normalized:  # the miner, too, measures distances on the sphere
             embeddings = nn.functional.normalize(check_directions(embeddings))
         if self.n_classes is not None and not 0 <= int(labels.min()) <= int(labels.max()) < self.n_classes:
             raise ValueError(
                 f"labels must lie in 0..{self.n_classes - 1}, one proxy each, got {int(labels.min())} to "
                 f"{int(labels.max())}; number the training classes anew"
             )
+        # In the library miners choose pairs or triplets, and the loss takes either as its third argument.
         pairs = None if self.miner is None else self.miner(embeddings, labels)
         with warnings.catch_warnings():
             # The library's histogram loss indexes by a list; a test holds its value to a plain loop.
@@ -283,7 +292,9 @@ class BaselineLoss(nn.Module):
 def baseline_loss(
     name: str, n_classes: int | None = None, dim: int | None = None, seed: int = 0, **overrides: float
 ) -> BaselineLoss:
-    """Make one of the :data:`BASELINES`.
+    """Make one of the :data:`BASELINES`: a loss that takes embeddings ``(B, D)`` and labels ``(B,)``.
+
+    Source: Roth et al. 2020, or the paper that ``BASELINES[name].source`` names. Derived in chapter 10.
 
     A batch without what a loss compares (one class only, or one image of each) has the loss that
     pytorch-metric-learning gives it, which is finite and has a finite gradient.
@@ -309,6 +320,7 @@ def baseline_loss(
     for key in overrides:
         check_choice(key, f"hyper-parameter of {name}", config.settings)
     settings = {key: _checked(name, key, overrides.get(key, value)) for key, value in config.settings.items()}
+    # The library's names of the sizes, and ours in messages.
     given = {"num_classes": ("n_classes", n_classes), "embedding_size": ("dim", dim)}
     sizes: dict[str, int] = {}
     for need in config.needs:
@@ -317,7 +329,7 @@ def baseline_loss(
             raise ValueError(f"{argument} must be given for {name}, which has parameters of its own")
         sizes[need] = check_count(value, argument)
     check_seed(seed)
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]):  # proxies are drawn, and the caller's random state is kept
         torch.manual_seed(seed)
         loss = config.loss(**{**config.parts(), **settings, **sizes})
     miner = None if config.miner is None else config.miner(seed)
@@ -327,7 +339,7 @@ def baseline_loss(
 def _checked(name: str, key: str, value: float) -> float:
     """A hyper-parameter of the type of its default and inside its range."""
     default, label = BASELINES[name].settings[key], f"{key} of {name}"
-    if isinstance(default, bool):
+    if isinstance(default, bool):  # before int: a bool is one
         return check_flag(value, label)  # type: ignore[arg-type]
     if isinstance(default, int):
         whole = isinstance(value, float) and value.is_integer()

@@ -24,21 +24,23 @@ GRID = 64
 
 
 class RankMILoss(BaseMetricLossFunction):
-    r"""Minus the estimated divergence between distances of matching and of other pairs ([rankmi] eq. 6).
+    r"""RankMI loss: minus the estimated divergence between distances of matching and of other pairs.
 
     .. math:: \mathcal{L} = -\frac1{|P|} \sum_{P} T(d_{ij}) - \frac1{|N|} \sum_{N} \log(2 - e^{T(d_{ij})})
 
-    Call :meth:`inner_step` before each step of the embedding: it climbs the bound on all pairs i < j of the
-    batch (as section 3.2; the listing of Algorithm 1 forgets to leave i = j out, erratum 3.5) and finds
-    :math:`\beta`. Algorithm 1 begins with the embedding, which is harmless; here the statistics come first.
-    The loss then keeps matching pairs beyond :math:`\beta - \alpha` and others within
-    :math:`\beta + \alpha`, and draws of the latter one for each matching pair. With several updates they
-    share the batch of the embedding step, where the paper takes a batch for each.
+    Source: [rankmi] eq. 6 and Algorithm 1. Derived in chapter 13.
+
+    Call the loss with embeddings ``(B, D)`` and labels ``(B,)``, and :meth:`inner_step` before each step of
+    the embedding: it climbs the bound on all pairs i < j of the batch (section 3.2; the listing of Algorithm
+    1 forgets to leave i = j out, erratum 3.5) and finds :math:`\beta`. Algorithm 1 begins with the embedding,
+    which is harmless; here the statistics come first. The loss then keeps matching pairs beyond :math:`\beta
+    - \alpha` and others within :math:`\beta + \alpha`, and draws one of the latter for each matching pair.
+    Several updates share the batch of the embedding step; the paper takes a batch for each.
 
     The statistics network is no parameter to the outer optimiser: it asks for no gradient outside
     :meth:`inner_step`, which owns an Adam. ``state_dict`` holds the network, beta, the optimiser and the
-    state of the draws. A kind of pair that a batch does not have adds nothing to the loss, and leaves the
-    statistics as they are.
+    state of the draws. If a batch lacks one kind of pair, that kind adds nothing to the loss, and the
+    statistics stay as they are.
 
     Args:
         updates: k, steps of the statistics network on each batch.
@@ -107,6 +109,7 @@ class RankMILoss(BaseMetricLossFunction):
         labels = self._check(embeddings, labels)
         with torch.no_grad():
             distances = self.distance(embeddings.detach())
+        # Algorithm 1, lines 6-8 with erratum 3.5: each pair once, and no image with itself.
         above = torch.ones_like(distances, dtype=torch.bool).triu(1)
         same = labels.unsqueeze(1) == labels
         positive, negative = distances[same & above], distances[~same & above]
@@ -119,21 +122,23 @@ class RankMILoss(BaseMetricLossFunction):
                 self._update(positive, negative, highest)
         finally:
             self.statistics.requires_grad_(False)
-        beta = float(self.beta)
+        beta = float(self.beta)  # the last root is near the next: the search begins there
         self.beta.fill_(find_beta(self.statistics, beta, 0.0, max(highest, beta), distances.device))
 
     def _update(self, positive: Tensor, negative: Tensor, highest: float) -> None:
         with torch.enable_grad():
             values = self.statistics(torch.cat([positive, negative]))
+            # Algorithm 1, line 11: ascent on eq. 6 in the statistics alone; distances carry no gradient.
             loss = -divergence_bound(values[: len(positive)], values[len(positive) :])
             if self.monotonicity and highest > 0:
                 grid = torch.linspace(0, highest, GRID, dtype=positive.dtype, device=positive.device)
+                # Eq. 9 asks for a V that falls; slopes above 0 are charged.
                 slope = self.statistics(grid).diff() * (GRID - 1) / highest
                 loss = loss + self.monotonicity * slope.relu().mean()
             self.optimiser.zero_grad()
             loss.backward()
         self.optimiser.step()
-        self.optimiser.zero_grad()
+        self.optimiser.zero_grad()  # no gradient is left behind for the outer optimiser
 
     def compute_loss(
         self, embeddings: Tensor, labels: Tensor, indices_tuple: None, ref_emb: Tensor, ref_labels: Tensor
@@ -147,6 +152,7 @@ class RankMILoss(BaseMetricLossFunction):
         }
         return {
             name: {
+                # Minus T of eq. 7 for matches, minus log(2 - e^T) for the others; a reducer takes the means.
                 "losses": -score(self.statistics(distances[pairs])) if len(pairs[0]) else 0,
                 "indices": pairs,
                 "reduction_type": kind,
@@ -165,6 +171,7 @@ class RankMILoss(BaseMetricLossFunction):
         if self.sampling == "all":
             anchors, others = allowed.nonzero(as_tuple=True)
             return (first, second), (anchors, others)
+        # One negative for every match of the batch, also for those that the margin left out.
         anchors = same.nonzero(as_tuple=True)[0]
         found, others = draw_negatives(distance_weights(distances, allowed, dim), anchors, self.generator)
         return (first, second), (anchors[found], others)

@@ -20,10 +20,12 @@ def distance_weights(
 
     .. math:: w(d) \propto d^{2 - D} (1 - d^2 / 4)^{(3 - D) / 2}
 
-    at d not below ``nearest``, and 0 beyond ``farthest``. The logarithms are taken relative to the maximum of
-    their own *row*: between a distance of 0.5 and one of 1.4 they fall by 92 at D = 128 and by 370 at D =
-    512. Relative to one maximum for all rows, as in pytorch-metric-learning, a single close pair takes the
-    weights of all other anchors below what float32 can hold.
+    at d not below ``nearest``, and 0 beyond ``farthest``. The logarithms are relative to the maximum of their
+    own *row*: between a distance of 0.5 and one of 1.4 they fall by 92 at D = 128 and by 370 at D = 512. With
+    one maximum for all rows, as in pytorch-metric-learning, a single close pair takes the weights of all
+    other anchors out of the range of float32.
+
+    Source: Wu et al. 2017, section 4. Derived in chapter 10.
 
     Args:
         distances: ``(B, B)`` Euclidean distances of points on the unit sphere.
@@ -46,10 +48,12 @@ def distance_weights(
     """
     _check_bounds(nearest, farthest)
     check_shape(allowed, "allowed", tuple(distances.shape))
+    # log w(d) = (2 - D) log d + (3 - D) / 2 log(1 - d^2 / 4): the inverse density, as logarithms.
     clamped = distances.detach().clamp(nearest, farthest)
     logs = clamped.log().mul_(2 - dim).sub_(clamped.square().mul_(-0.25).log1p_(), alpha=(dim - 3) / 2)
     logs = logs.masked_fill_(~(allowed & (distances < farthest)), -math.inf)
     highest = logs.amax(dim=1, keepdim=True)
+    # A row without a candidate has the maximum -inf, and -inf - -inf is no number.
     return logs.sub_(highest.masked_fill_(highest == -math.inf, 0)).exp_()
 
 
@@ -84,6 +88,7 @@ def draw_negatives(weights: Tensor, anchors: Tensor, generator: torch.Generator)
     line = cumulated.div_(torch.where(total > 0, total, 1.0)).add_(
         torch.arange(n, device=weights.device).unsqueeze(1)
     )
+    # Below 1 by more than the rounding of a row's end, or a draw would fall into the next row.
     drawn = torch.rand(len(anchors), generator=generator, dtype=torch.float64).clamp_(max=1 - 1e-12)
     places = torch.searchsorted(line.flatten(), anchors + drawn.to(weights.device), right=True)
     found = (total.squeeze(1) > 0)[anchors].nonzero().squeeze(1)
@@ -91,10 +96,14 @@ def draw_negatives(weights: Tensor, anchors: Tensor, generator: torch.Generator)
 
 
 class RowDistanceWeightedMiner(BaseMiner):
-    """One negative for each positive pair of the batch, by :func:`distance_weights`.
+    """Miner of one negative for each positive pair, drawn by its distance from the anchor.
 
-    An anchor without a negative within ``farthest`` gives no triplet. The state of the generator is part of
-    ``state_dict``, so that a run that was interrupted goes on with the same draws.
+    Source: Wu et al. 2017, section 4, with one maximum a row (see :func:`distance_weights`). Derived in
+    chapter 10.
+
+    It takes embeddings ``(B, D)`` and labels ``(B,)`` and gives triplets, three tensors ``(T,)`` of anchors,
+    positives and negatives. An anchor without a negative within ``farthest`` gives no triplet. The state of
+    the generator is part of ``state_dict``, so that an interrupted run goes on with the same draws.
 
     Args:
         nearest: see :func:`distance_weights`.

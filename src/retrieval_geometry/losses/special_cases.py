@@ -2,8 +2,8 @@
 
 With :math:`x = d - \\beta` in [rankmi] eq. 13, a matching pair with x > 0 has :math:`T = \\log 2 - x`, and
 another pair with x < 0 has :math:`\\log(2 - e^T) = \\log 2 + x`: the losses are straight lines. Matching
-pairs within beta and others beyond it get no straight line, so the equality holds on margin violators only,
-and beta has to be given, as this V does not cross zero there (erratum 3.4).
+pairs within beta and others beyond it get no straight line. The equality therefore holds on margin violators
+only, and beta is an argument, as this V does not cross zero there (erratum 3.4).
 """
 
 import math
@@ -31,9 +31,10 @@ def fixed_statistic(x: Tensor) -> Tensor:
         V in the shape of x, NaN at 0, where eq. 13 has none.
 
     Example:
-        >>> fixed_statistic(torch.tensor([-1.0, 1.0])) + 0.0
-        tensor([ 0.5413, -0.5413])
+        >>> fixed_statistic(torch.tensor([-1.0, 1.0])).round(decimals=2)
+        tensor([ 0.5400, -0.5400])
     """
+    # log(e^|x| - 1) = |x| + log(1 - e^-|x|): neither overflows at large x nor cancels at small ones.
     inner = x.abs()
     value = inner + torch.log(-torch.expm1(-inner))
     return torch.where(x == 0, math.nan, -x.sign() * value)
@@ -56,7 +57,7 @@ def quadruplet_loss(positive: Tensor, negative: Tensor, margin: float) -> Tensor
         ValueError: an empty sample or one with more than one axis.
 
     Example:
-        >>> quadruplet_loss(torch.tensor([1.0]), torch.tensor([0.5, 2.0]), margin=0.5)
+        >>> quadruplet_loss(torch.tensor([1.0]), torch.tensor([0.5, 2.0]), margin=0.5).round(decimals=3)
         tensor(0.5000)
     """
     _check_samples(positive, negative)
@@ -78,7 +79,7 @@ def quadruplet_as_rankmi(positive: Tensor, negative: Tensor, beta: float) -> Ten
         ValueError: a pair is no margin violator: there the two losses differ.
 
     Example:
-        >>> quadruplet_as_rankmi(torch.tensor([1.0, 1.5]), torch.tensor([0.5]), beta=0.8)
+        >>> quadruplet_as_rankmi(torch.tensor([1.0, 1.5]), torch.tensor([0.5]), beta=0.8).round(decimals=3)
         tensor(0.7500)
     """
     _check_samples(positive, negative)
@@ -87,6 +88,7 @@ def quadruplet_as_rankmi(positive: Tensor, negative: Tensor, beta: float) -> Ten
             f"positive must lie beyond beta={beta:g} and negative within it; the losses agree on margin "
             "violators only, so leave the other pairs out"
         )
+    # Two constants of log 2: eq. 7 has one for each kind of pair.
     bound = divergence_bound(fixed_statistic(positive - beta), fixed_statistic(negative - beta))
     return 2 * math.log(2) - bound
 
@@ -108,13 +110,14 @@ def triplet_loss(distances: Tensor, labels: Tensor, margin: float) -> Tensor:
 
     Example:
         >>> d = torch.tensor([[0.0, 0.5, 0.7], [0.5, 0.0, 0.2], [0.7, 0.2, 0.0]])
-        >>> triplet_loss(d, torch.tensor([0, 0, 1]), margin=0.0)
+        >>> triplet_loss(d, torch.tensor([0, 0, 1]), margin=0.0).round(decimals=3)
         tensor(0.3000)
     """
     labels = check_batch(distances, labels)
     total = distances.new_zeros(())
     for i, row in enumerate(distances):
         matches = (labels == labels[i]) & (torch.arange(len(labels), device=labels.device) != i)
+        # All (j, k) of one anchor i: the inner mean of eq. 11 is a quadruplet loss of its row.
         positive, negative = row[matches], row[labels != labels[i]]
         if len(positive) and len(negative):
             total = total + quadruplet_loss(positive, negative, margin)

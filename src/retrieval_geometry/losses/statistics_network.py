@@ -1,4 +1,4 @@
-"""The statistics network of RankMI: an estimate of how far two distributions of distances are apart."""
+"""The statistics network of RankMI: an estimate of the divergence of two distributions of distances."""
 
 import math
 from collections.abc import Callable
@@ -26,16 +26,22 @@ GRID = 257
 
 
 class StatisticsNetwork(nn.Module):
-    r"""The function V of a distance ([rankmi] eqs. 10 and 14).
+    r"""The function V of a distance.
 
     .. math:: V(d) = \tilde V(d) - d
 
-    with :math:`\tilde V` a perceptron 1-H-...-H-1 with LeakyReLU of slope 0.1 and Xavier weights. The
-    residual lets V fall with the distance from the first step on.
+    Source: [rankmi] eqs. 10 and 14. Derived in chapter 13.
+
+    :math:`\tilde V` is a perceptron 1-H-...-H-1 with LeakyReLU of slope 0.1 and Xavier weights. The residual
+    lets V fall with the distance from the first step on. The network maps distances of any shape, ``(B, B)``
+    say, entry by entry.
 
     Args:
         hidden: H, the width.
         depth: L, the number of H-H layers.
+
+    Raises:
+        ValueError: a width below 1 or a depth below 0; on call, no tensor of real numbers.
 
     Example:
         >>> StatisticsNetwork()(torch.rand(4, 3)).shape
@@ -74,8 +80,8 @@ def positive_score(values: Tensor) -> Tensor:
     r""":math:`T = \log 2 - \log(1 + e^{-V})` ([rankmi] eq. 7), below log 2; 0 where V is 0.
 
     Example:
-        >>> positive_score(torch.tensor([0.0, 100.0]))
-        tensor([0.0000, 0.6931])
+        >>> positive_score(torch.tensor([0.0, 100.0])).round(decimals=2)
+        tensor([0.0000, 0.6900])
     """
     return math.log(2) - softplus(-values)
 
@@ -86,8 +92,8 @@ def negative_score(values: Tensor) -> Tensor:
     Computed from V, it stays finite where T rounds to log 2.
 
     Example:
-        >>> negative_score(torch.tensor([0.0, 100.0]))
-        tensor([  0.0000, -99.3069])
+        >>> negative_score(torch.tensor([0.0, 100.0])).round(decimals=1)
+        tensor([  0.0000, -99.3000])
     """
     return math.log(2) - softplus(values)
 
@@ -109,14 +115,14 @@ def divergence_bound(positive: Tensor, negative: Tensor) -> Tensor:
         A scalar in nats, at most 2 log 2.
 
     Example:
-        >>> divergence_bound(torch.tensor([50.0]), torch.tensor([-50.0]))  # told apart: 2 log 2
-        tensor(1.3863)
+        >>> divergence_bound(torch.tensor([50.0]), torch.tensor([-50.0])).round(decimals=2)  # 2 log 2
+        tensor(1.3900)
     """
     return positive_score(positive).mean() + negative_score(negative).mean()
 
 
 class DivergenceEstimate(NamedTuple):
-    """What :func:`estimate_divergence` found.
+    """The result of :func:`estimate_divergence`. Used in chapter 13.
 
     Attributes:
         value: bound of 2 JSD in nats, on the half of the samples that the network was not trained on.
@@ -137,6 +143,8 @@ def estimate_divergence(
 ) -> DivergenceEstimate:
     """Twice the Jensen-Shannon divergence of two samples of numbers, by training a statistics network.
 
+    Source: [rankmi] eq. 2, erratum 3.2. Derived in chapter 13.
+
     The network climbs :func:`divergence_bound` on every second sample and is judged on the others, so the
     value is a lower bound up to the error of a mean. The samples should be of the order of 1.
 
@@ -147,6 +155,9 @@ def estimate_divergence(
         batch_size: draws from each sample, each step.
         learning_rate: at the start; it falls to 0 along a cosine.
         seed: of the weights and the draws.
+
+    Returns:
+        A :class:`DivergenceEstimate`: the value in nats, from 0 to 2 log 2 but for noise, and the network.
 
     Raises:
         ValueError: a sample with fewer than two numbers or with a NaN, or a setting out of range.
@@ -168,6 +179,7 @@ def estimate_divergence(
         optimiser = torch.optim.Adam(network.parameters(), lr=learning_rate)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
         for _ in range(steps):
+            # Even samples train, odd ones judge: the value below is on numbers that the network never saw.
             batch = [
                 sample[::2][torch.randint(0, (len(sample) + 1) // 2, (batch_size,)).to(sample.device)]
                 for sample in (positive, negative)
@@ -184,7 +196,7 @@ def estimate_divergence(
 def find_beta(
     network: Function, start: float, low: float, high: float, device: torch.device | None = None
 ) -> float:
-    r"""The distance at which a pair costs the same as a match and as none: :math:`V(\beta) = 0`.
+    r"""The distance :math:`\beta` with :math:`V(\beta) = 0`, where a match costs as much as another pair.
 
     Newton's method from the last beta; where it leaves the interval or meets a V that does not fall,
     bisection of the crossing from above to below that is nearest to ``start``. Without a crossing, ``high``
@@ -207,7 +219,7 @@ def find_beta(
     x = min(max(start, low), high)
     for _ in range(NEWTON_STEPS):
         value, slope = _value_and_slope(network, x, device)
-        step = value / slope if slope < 0 else math.inf
+        step = value / slope if slope < 0 else math.inf  # uphill Newton would leave the crossing
         if not low <= x - step <= high:
             break
         x -= step
@@ -228,6 +240,7 @@ def _bisect(network: Function, start: float, low: float, high: float, device: to
     grid = torch.linspace(low, high, GRID, dtype=torch.float64, device=device)
     with torch.no_grad():
         values = network(grid)
+        # From above to below 0: a V that rises again, which eq. 9 forbids, has other roots too.
         falls = ((values[:-1] > 0) & (values[1:] <= 0)).nonzero().flatten().tolist()
         if not falls:
             return high if float(values.mean()) > 0 else low

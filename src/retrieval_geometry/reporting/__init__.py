@@ -1,5 +1,6 @@
-"""Results as files, and what is made of them: tables, figures, claims."""
+"""Results as files, and tables, figures and claims made from them."""
 
+from retrieval_geometry._folders import project_root, recorded_dir, results_dir
 from retrieval_geometry.reporting.claims import (
     Claim,
     ClaimError,
@@ -22,10 +23,7 @@ from retrieval_geometry.reporting.results import (
     WeightsInfo,
     load_all,
     load_recorded,
-    project_root,
-    recorded_dir,
     result_path,
-    results_dir,
 )
 
 __all__ = [

@@ -13,7 +13,7 @@ from retrieval_geometry.reporting.results import Result
 Results = Mapping[str, Result]
 
 REGISTERED_SEED = 0
-"""The expected verdicts are those of runs with this seed; others are judged, but not held to them."""
+"""Seed of the runs whose verdicts are expected; runs with others are judged, but not held to them."""
 
 SMALL_STEPS = 3_750
 """A training with fewer steps is small: half of the 7,500 that profile ``paper`` takes on birds, as long as
@@ -22,14 +22,14 @@ the papers trained. In shorter runs losses still fall, and one that starts slowl
 
 @dataclass(frozen=True)
 class Claim:
-    """One checkable sentence of a paper.
+    """One checkable sentence of a paper. Used in chapter 90.
 
     Args:
         id: stable name, ``<paper>-<subject>``.
         paper: short name of the paper.
         where: section, table or equation of the paper.
-        sentence: what it says, in our words.
-        rule: in words, what makes it reproduced and what contradicted.
+        sentence: the claim, in our words.
+        rule: the conditions under which it is reproduced or contradicted, in words.
         predicate: decides from the results of one profile, by experiment; not called if one is missing.
         needs: experiments whose results it reads; empty for mathematics, which the predicate computes itself.
         expected: the verdict known for each profile; a profile without an entry is reported but not enforced.
@@ -59,16 +59,16 @@ class Claim:
 
 @dataclass(frozen=True)
 class Reach:
-    """How far a verdict reaches: it holds for these data, this network and this budget.
+    """The reach of a verdict: it holds for these data, this network and this budget.
 
     Args:
         data: name of the images.
-        network: what turned them into numbers.
+        network: the extractor of their descriptors or embeddings.
         steps: of the training; None where nothing is trained.
         models: of each method; None where nothing is trained.
-        queries: that were asked.
-        possible: that the protocol allows.
-        groups: how many independent groups the queries come from, in words; empty where none were compared.
+        queries: number of queries.
+        possible: number that the protocol allows.
+        groups: number of independent groups of the queries, in words; empty where none were compared.
         small: whether the budget is small: bundled stand-ins, or fewer steps than :data:`SMALL_STEPS`.
     """
 
@@ -102,7 +102,7 @@ class Reach:
 
 @dataclass(frozen=True)
 class ClaimRow:
-    """A claim's verdict under one profile. ``expected`` is None where nothing is registered.
+    """The verdict of a claim under one profile. Used in chapter 90. ``expected`` is None without an entry.
 
     ``reach`` is None for mathematics, which holds for any data, and where nothing was tested.
     """
@@ -115,12 +115,12 @@ class ClaimRow:
 
     @property
     def verdict(self) -> Verdict:
-        """What was found."""
+        """The verdict of the finding."""
         return self.finding.verdict
 
     @property
     def evidence(self) -> str:
-        """What decided."""
+        """The numbers that decided, in words."""
         return self.finding.evidence
 
     @property
@@ -144,7 +144,9 @@ def needed(claims: Iterable[Claim]) -> list[str]:
 
 
 def check(claim: Claim, results: Results, profile: str) -> ClaimRow:
-    """Judge one claim by the results of one profile.
+    """Verdict on one claim by the results of one profile.
+
+    Source: this package's own. Used in chapter 90.
 
     Raises:
         ValueError: ``profile`` is not the name of one.
@@ -161,7 +163,7 @@ def check(claim: Claim, results: Results, profile: str) -> ClaimRow:
 
 
 def reach_of(finding: Finding, result: Result) -> Reach | None:
-    """How far a finding reaches that was made from a result: by its comparisons where it has any."""
+    """The reach of a finding made from a result: that of its comparisons where it has any."""
     scope = result.scope
     if scope is None or finding.verdict is Verdict.NOT_TESTED:
         return None
@@ -180,7 +182,9 @@ def reach_of(finding: Finding, result: Result) -> Reach | None:
 
 
 def check_all(claims: Iterable[Claim], results: Results, profile: str) -> list[ClaimRow]:
-    """Judge every claim by the results of one profile, in the order given.
+    """Verdicts on all claims by the results of one profile, in the order given.
+
+    Source: this package's own. Used in chapter 90.
 
     Raises:
         ValueError: a result belongs to another profile, or two claims share an id.
@@ -196,9 +200,15 @@ def check_all(claims: Iterable[Claim], results: Results, profile: str) -> list[C
 
 
 def require_expected(rows: Sequence[ClaimRow]) -> None:
-    """Raise ClaimError, naming every claim whose verdict changed without its entry being updated.
+    """Refusal of verdicts that changed without their entries being updated.
 
-    A claim with an entry that was not tested is named as well: nobody knows whether its verdict still holds.
+    Source: this package's own. Used in chapter 90.
+
+    A claim with an entry that was not tested counts as changed: nobody knows whether its verdict still holds.
+
+    Raises:
+        ClaimError: verdicts differ from their entries; every such claim is named.
+        ValueError: ``rows`` is not a list of what :func:`check_all` returns.
     """
     if not isinstance(rows, list | tuple) or not all(isinstance(row, ClaimRow) for row in rows):
         raise ValueError("rows must be a list of what check_all returns")

@@ -1,4 +1,4 @@
-"""What an experiment says beyond its table: one type for each kind, told apart in the file by ``kind``."""
+"""Details of an experiment beyond its table: one type for each kind, told apart in the file by ``kind``."""
 
 from dataclasses import dataclass, field
 from typing import Literal
@@ -17,7 +17,7 @@ class Gallery:
 
 @dataclass(frozen=True)
 class Ranked:
-    """Of rankings: how P@k moves with the choice of two queries a class (value, low, high), and a gallery."""
+    """Details of rankings: P@k over draws of two queries a class (value, low, high), and a gallery."""
 
     draws: dict[str, dict[str, tuple[float, ...]]] = field(default_factory=dict)
     gallery: Gallery | None = None
@@ -26,7 +26,7 @@ class Ranked:
 
 @dataclass(frozen=True)
 class CloseRange:
-    """What a distance does between two halves of one image, a number for each image."""
+    """Distances between two halves of one image, a number for each image."""
 
     variation: tuple[float, ...]
     noise: tuple[float, ...]
@@ -35,7 +35,7 @@ class CloseRange:
 
 @dataclass(frozen=True)
 class Dealt:
-    """Of the robustness experiment: the numbers of every image under each method."""
+    """Details of the robustness experiment: the numbers of every image under each method."""
 
     images: dict[str, CloseRange]
     kind: Literal["dealt"] = "dealt"
@@ -43,7 +43,7 @@ class Dealt:
 
 @dataclass(frozen=True)
 class Tuned:
-    """Of a choice of hyper-parameters: what each value of each loss reached, and the best of them."""
+    """Details of a choice of hyper-parameters: the score of each value of each loss, and the best of them."""
 
     scores: dict[str, dict[str, float]]
     chosen: dict[str, float]
@@ -53,14 +53,14 @@ class Tuned:
 
 @dataclass(frozen=True)
 class Transport:
-    """Losses on measures, asked by the transport distance, for some of the queries and one model each.
+    """Rankings by the transport distance, of losses on measures, for some of the queries and one model each.
 
     Args:
-        queries: how many were asked.
-        sizes: how many of them each group has; groups without any are left out.
-        by_transport: for each such loss and metric the means over groups by the transport distance.
-        by_mean: the same of the same models by the Euclidean distance of mean vectors.
-        others: the same of all models of every loss, for the same queries.
+        queries: number of queries.
+        sizes: number of queries in each group; groups without any are left out.
+        by_transport: means over groups by the transport distance, for each loss on measures and metric.
+        by_mean: means over groups of the same models by the Euclidean distance of mean vectors.
+        others: means over groups of all models of every loss, for the same queries.
     """
 
     queries: int
@@ -72,9 +72,9 @@ class Transport:
 
 @dataclass(frozen=True)
 class Compared:
-    """Of a comparison of losses: their hyper-parameters, and what the transport distance gives.
+    """Details of a comparison of losses: their hyper-parameters, and rankings by the transport distance.
 
-    ``scores`` has what each value of each hyper-parameter reached where the data itself was tuned on.
+    ``scores`` has the score of each value of each hyper-parameter where the data itself was tuned on.
     """
 
     chosen: dict[str, float]
@@ -85,7 +85,7 @@ class Compared:
 
 @dataclass(frozen=True)
 class Ablated:
-    """Of variants of one loss: the hyper-parameter that all have, by name and value."""
+    """Details of variants of one loss: the hyper-parameter that all have, by name and value."""
 
     parameter: str
     value: float
@@ -94,7 +94,7 @@ class Ablated:
 
 @dataclass(frozen=True)
 class Subsets:
-    """Of training on subsets: the margin, the steps of warm-up, and the shares of the images and steps."""
+    """Details of training on subsets: margin, steps of warm-up, and shares of the images and steps."""
 
     margin: float
     warm_up: int
@@ -117,7 +117,7 @@ class Heaps:
 
 @dataclass(frozen=True)
 class Separated:
-    """Of one RankMI model: distances of pairs before and after training, and the learnt loss.
+    """Details of one RankMI model: distances of pairs before and after training, and the learnt loss.
 
     ``statistic``, ``positive_loss`` and ``negative_loss`` are values at the ``edges`` of the bins.
     """
@@ -194,7 +194,7 @@ class CostCurve:
 
 @dataclass(frozen=True)
 class Cost:
-    """Of the benchmarks: rows, curves, versions of the peers, and the rate of a matrix product in flop/s."""
+    """Details of the benchmarks: rows, curves, versions of the peers, and flop/s of a matrix product."""
 
     rows: tuple[CostRow, ...]
     growth: tuple[CostCurve, ...]

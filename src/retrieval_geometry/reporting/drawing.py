@@ -52,7 +52,7 @@ def draw_lines(
     looks = _looks(colours, styles)
     for (name, values), (colour, style, marker) in zip(curves.items(), looks, strict=False):
         places = np.arange(len(values)) if x is None else x
-        look = {"color": colour, "ls": style, "lw": 1.8, "label": name, "ms": 4}
+        look: dict[str, Any] = {"color": colour, "ls": style, "lw": 1.8, "label": name, "ms": 4}
         axes.plot(places, values, marker=marker if marked else "", **(look | options))
 
 
@@ -94,7 +94,14 @@ def draw_pairs(
     for kind, colour, marker, name in kinds:
         shown = np.flatnonzero(kind)
         shown = shown[:: max(1, len(shown) // most) if most else 1]
-        look = {"s": 9, "lw": 0, "alpha": 0.5, "color": colour, "marker": marker, "label": name}
+        look: dict[str, Any] = {
+            "s": 9,
+            "lw": 0,
+            "alpha": 0.5,
+            "color": colour,
+            "marker": marker,
+            "label": name,
+        }
         axes.scatter(x[shown], y[shown], **(look | options))
 
 
@@ -223,7 +230,7 @@ def ellipse(cov: Any, mean: Any = (0.0, 0.0), radius: float = 1.0) -> np.ndarray
 
 
 def draw_picture(axes: "Axes", picture: Any, name: str = "", side: str = "left") -> None:
-    """A picture ``(3, H, W)`` in a frame without ticks, its name at the ``left`` or at the ``bottom``."""
+    """A picture ``(3, H, W)`` in a frame without ticks, with its name at the ``left`` or ``bottom``."""
     axes.imshow(np.moveaxis(np.asarray(picture), 0, -1))
     axes.set(xticks=[], yticks=[], **{"ylabel" if side == "left" else "xlabel": name})
 
@@ -238,7 +245,8 @@ def draw_values(axes: "Axes", table: Any, names: Sequence[str], digits: int = 2,
         digits: decimals of the numbers.
         options: of ``Axes.imshow``, such as ``cmap``.
     """
-    axes.imshow(np.asarray(table), **({"cmap": "cividis", "vmin": 0, "vmax": 1} | options))
+    shading: dict[str, Any] = {"cmap": "cividis", "vmin": 0, "vmax": 1}
+    axes.imshow(np.asarray(table), **(shading | options))
     for (i, j), value in np.ndenumerate(np.asarray(table)):
         look: dict[str, Any] = {
             "ha": "center",

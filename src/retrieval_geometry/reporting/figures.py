@@ -51,7 +51,7 @@ def new_figure(width: float, height: float) -> "Figure":
 def precision_curves(
     result: Result, methods: Sequence[str] | None = None, confidence: float = 0.95
 ) -> "Figure":
-    """Figure 1 again: mean P@k against k, each line labelled at its end, with bands over the classes."""
+    """Mean P@k against k, as Figure 1 of [geometric]: lines labelled at their ends, bands over classes."""
     from retrieval_geometry.evaluation import GroupMeans, mean_interval
 
     entries = [result[name] for name in methods] if methods else list(result.methods)

@@ -1,7 +1,7 @@
-"""What results say about a sentence: comparisons with their intervals, and the rules that make a verdict.
+"""Findings about a sentence: comparisons with their intervals, and the rules that make a verdict.
 
-A rule is a function of comparisons and says in words, in :data:`RULES`, what it asks for. Whatever was looked
-at for a claim enters it, so its intervals must hold *at once*.
+A rule is a function of comparisons, stated in words in :data:`RULES`. Whatever was looked at for a claim
+enters it, so its intervals must hold *at once*.
 """
 
 from collections import Counter
@@ -16,7 +16,7 @@ TIMING_NOISE = 1.5
 
 
 class Verdict(StrEnum):
-    """What the results say about a claim."""
+    """The verdict of results on a claim. Used in chapter 90."""
 
     REPRODUCED = "reproduced"
     CONTRADICTED = "contradicted"
@@ -28,19 +28,24 @@ class Verdict(StrEnum):
 class Comparison:
     """The first method minus the second in one metric; the claim says that this exceeds ``bound``.
 
+    Used in chapter 90.
+
     Args:
-        first: what is said to be better.
-        second: what it is compared with.
-        metric: in which both are measured.
+        first: the method that the claim calls better.
+        second: its rival.
+        metric: the metric of both.
         value: the difference.
         low: lower end of its interval.
         high: upper end.
-        queries: how many were asked.
-        groups: how many independent groups they come from.
-        group_name: what the groups are, in the plural.
+        queries: number of queries.
+        groups: number of their independent groups.
+        group_name: the name of the groups, in the plural.
         models: the fewest models that were trained on either side; None where nothing is trained.
-        at_once: with how many intervals, itself included, this one holds at the same time.
+        at_once: number of intervals, itself included, that hold at the same time.
         bound: 0 for "better"; below 0 for "better, or worse by no more than this".
+
+    Raises:
+        ValueError: the difference, an end of its interval or the bound is no number.
     """
 
     first: str
@@ -122,7 +127,7 @@ Part = Comparison | Ratio | Computed
 
 @dataclass(frozen=True)
 class Finding:
-    """A verdict, all that was looked at for it, and the parts of it that decided."""
+    """A verdict, all comparisons behind it, and those that decided. Used in chapter 90."""
 
     verdict: Verdict
     parts: tuple[Part, ...] = ()
@@ -131,7 +136,7 @@ class Finding:
 
     @property
     def evidence(self) -> str:
-        """What decided, as a sentence, and how many intervals lie where."""
+        """The deciding parts as a sentence, and the number of intervals on each side."""
         said = "; ".join([*map(str, self.decided_by), *([self.remark] if self.remark else [])])
         comparisons = [part for part in self.parts if isinstance(part, Comparison)]
         if any(part.models == 1 for part in self.parts if not isinstance(part, Ratio)):
@@ -145,7 +150,7 @@ class Finding:
 
 
 def not_tested(why: str) -> Finding:
-    """No verdict, and what is missing."""
+    """A finding without verdict, and the missing piece."""
     return Finding(Verdict.NOT_TESTED, remark=why)
 
 
@@ -162,7 +167,7 @@ RULES = {
     f"1/{TIMING_NOISE:g}; between lies the noise of timing.",
     "computed": "A computation: reproduced if it comes out as the sentence says, contradicted if not.",
 }
-"""What a claim is judged by, in words."""
+"""The rules of verdicts, in words."""
 
 
 def every(parts: Sequence[Part]) -> Finding:
@@ -191,7 +196,7 @@ def most(findings: Mapping[str, Finding]) -> Finding:
 
 
 def _favour(part: Part) -> float:
-    """How far a part speaks for the claim; among equal verdicts the least of these decides."""
+    """The favour of a part for the claim; among equal verdicts the least decides."""
     if isinstance(part, Comparison):
         end = {Verdict.REPRODUCED: part.low, Verdict.CONTRADICTED: part.high}.get(part.verdict, part.value)
         return end - part.bound

@@ -30,7 +30,7 @@ class Neighbour:
 
 
 class Images(Protocol):
-    """What a gallery needs of an image set."""
+    """The part of an image set that a gallery reads."""
 
     ids: tuple[str, ...]
 
@@ -68,7 +68,7 @@ def neighbour_rows(query: Neighbour, rows: Mapping[str, Sequence[Neighbour]], si
 def gallery(
     result: Result, images: Images, query: int = 0, methods: Sequence[str] | None = None, k: int = 10
 ) -> "Figure":
-    """Figure 2 again: a query of the recorded gallery and its ``k`` nearest under each method."""
+    """A query of the recorded gallery and its ``k`` nearest under each method, as Figure 2 of [geometric]."""
     recorded = result.details.gallery if isinstance(result.details, Ranked) else None
     if recorded is None:
         raise ValueError(f"{result.experiment} ({result.profile}) has recorded no neighbours for a gallery")

@@ -9,7 +9,7 @@ STAND_IN = "□"
 
 
 def lettering(text: str) -> tuple[str, dict[str, Any]]:
-    """A text, and what matplotlib needs besides to draw it literally.
+    """A text, and the keywords with which matplotlib draws it literally.
 
     Signs that the usual font lacks, such as Chinese ones, come from an installed font that has them; where
     none has, a box stands for the sign. Lines may be parted by newlines.

@@ -1,4 +1,4 @@
-"""What was measured: metrics with their intervals, and which neighbours were right, of whom."""
+"""Measured values: metrics with their intervals, and right neighbours of each query."""
 
 import math
 import numbers
@@ -27,7 +27,13 @@ def is_count(value: Any) -> bool:
 
 @dataclass(frozen=True)
 class Metric:
-    """A value with its interval, computed over ``n`` queries; ``low <= high``, all finite."""
+    """A value with its interval, computed over ``n`` queries; ``low <= high``, all finite.
+
+    Used in chapter 10.
+
+    Raises:
+        ValueError: a value that is not finite, ends in the wrong order, or no query.
+    """
 
     value: float
     low: float
@@ -43,14 +49,18 @@ class Metric:
 
 @dataclass(frozen=True)
 class Relevance:
-    """Which of the ``k`` nearest neighbours of each query share its class, packed into a short string.
+    """The right ones among the ``k`` nearest neighbours of each query, packed into a short string.
 
-    A query takes ``ceil(k / 4)`` hexadecimal digits; the highest of its ``k`` bits is the nearest neighbour.
-    What needs single queries (P@k for any smaller k, paired differences) is computed from it.
+    Used in chapter 4. A query takes ``ceil(k / 4)`` hexadecimal digits; the highest of its ``k`` bits is the
+    nearest neighbour. P@k for any smaller k and paired differences are computed from it.
 
-    >>> packed = Relevance.pack(np.array([[True, False], [True, True]]))
-    >>> packed.bits, packed.unpack().tolist()
-    ('23', [[True, False], [True, True]])
+    Raises:
+        ValueError: a k below 1, or a string that is no whole number of queries.
+
+    Example:
+        >>> packed = Relevance.pack(np.array([[True, False], [True, True]]))
+        >>> packed.bits, packed.unpack().tolist()
+        ('23', [[True, False], [True, True]])
     """
 
     k: int
@@ -91,10 +101,15 @@ class Relevance:
 class Groups:
     """Groups of queries that are not independent of each other: the classes, or the alphabets of characters.
 
+    Used in chapter 90.
+
     Args:
-        name: what they are, in the plural.
-        sizes: how many queries each has.
+        name: of the groups, in the plural.
+        sizes: number of queries in each.
         of_query: the group of every query, where single queries are recorded.
+
+    Raises:
+        ValueError: a group without a query, or groups of other sizes than stated.
     """
 
     name: str

@@ -1,16 +1,17 @@
-"""What ran, on what machine, from which commit: the part of a result that lets another person judge it."""
+"""Provenance: code, machine, libraries and cost of a run, by which another person can judge a result."""
 
 import platform
 import subprocess
-import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from retrieval_geometry import __version__
+from retrieval_geometry._cost import cost_so_far
+from retrieval_geometry._folders import project_root
 from retrieval_geometry.reporting.measured import is_number
-from retrieval_geometry.reporting.results import Provenance, WeightsInfo, project_root
+from retrieval_geometry.reporting.results import Provenance, WeightsInfo
 
 LIBRARIES = (
     "torch",
@@ -28,7 +29,9 @@ LIBRARIES = (
 def collect_provenance(
     seconds: float, threads: int, device: str = "cpu", weights: Sequence[WeightsInfo] = ()
 ) -> Provenance:
-    """Describe this process after a run of ``seconds`` on ``threads`` CPU threads of ``device``.
+    """Provenance of this process after a run of ``seconds`` on ``threads`` CPU threads of ``device``.
+
+    Source: this package's own. Used in chapter 4.
 
     Raises:
         ValueError: ``seconds`` is not a number, or ``weights`` not a list of weights.
@@ -38,6 +41,7 @@ def collect_provenance(
     if not is_number(seconds):
         raise ValueError(f"seconds must be a number, got {seconds!r}")
     commit, dirty = _commit(project_root(Path(__file__).parent))
+    cost = cost_so_far()
     return Provenance(
         package_version=__version__,
         commit=commit,
@@ -47,14 +51,15 @@ def collect_provenance(
         cpu=_cpu_name(),
         threads=threads,
         seconds=round(seconds, 3),
-        peak_memory_mb=_peak_memory_mb(),
+        peak_memory_mb=cost.peak_memory_mb if cost else None,
         weights=tuple(weights),
         finished=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        cost=cost,
     )
 
 
 def library_versions() -> dict[str, str]:
-    """The versions of Python and of the libraries that numbers may hang on."""
+    """The versions of Python and of the libraries that numbers may depend on."""
     found = {"python": platform.python_version()}
     for name in LIBRARIES:
         try:
@@ -88,13 +93,3 @@ def _cpu_name() -> str:
     except OSError:
         pass
     return platform.processor() or platform.machine()
-
-
-def _peak_memory_mb() -> float | None:
-    """Largest resident size of this process so far; None where the system does not say."""
-    try:
-        import resource
-    except ImportError:
-        return None
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return round(peak / (2**20 if sys.platform == "darwin" else 2**10), 1)

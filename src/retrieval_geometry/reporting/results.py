@@ -5,14 +5,15 @@ number on a page can be traced to the run that made it. The module imports no to
 """
 
 import json
-import os
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from retrieval_geometry._cost import Cost
 from retrieval_geometry._files import write_whole
+from retrieval_geometry._folders import project_root, recorded_dir, results_dir
 from retrieval_geometry._sealed import FIELD, json_digest, parse_json
 from retrieval_geometry.reporting._decode import decode
 from retrieval_geometry.reporting.details import Details, Rows
@@ -128,7 +129,8 @@ class Provenance:
     """What ran, on what, and what it cost. ``dirty`` means that the checkout differed from ``commit``.
 
     ``source`` is a digest of the code that the numbers follow from, ``folder`` one of the data folder's name,
-    ``finished`` the date and time at the end, in UTC (empty in older records).
+    ``finished`` the date and time at the end, in UTC (empty in older records). ``seconds`` are those of all
+    parts of the run, ``cost`` is that of the process that finished it.
     """
 
     package_version: str
@@ -144,6 +146,7 @@ class Provenance:
     source: str = ""
     folder: str = ""
     finished: str = ""
+    cost: Cost | None = None
 
 
 @dataclass(frozen=True)
@@ -241,27 +244,6 @@ def _refuse_paths(text: str) -> None:
         raise ValueError(f"a result must hold no path of this machine, but this one contains {what!r}")
 
 
-def project_root(start: str | Path | None = None) -> Path | None:
-    """The folder at or above ``start`` (default: here) with the sources of the book; None outside one."""
-    if start is not None and (not isinstance(start, str | os.PathLike) or "\0" in str(start)):
-        raise ValueError(f"start must be a path, got {start!r}")
-    here = Path(start or Path.cwd()).resolve()
-    for folder in (here, *here.parents):
-        if (folder / "_config.yml").is_file() and (folder / "book" / "chapters").is_dir():
-            return folder
-    return None
-
-
-def results_dir() -> Path:
-    """Where runs on this machine are kept: ``build/results`` of the checkout, else of the current folder."""
-    return (project_root() or Path.cwd()) / "build" / "results"
-
-
-def recorded_dir() -> Path:
-    """Where the recorded runs lie that come with the book: ``book/results``."""
-    return (project_root() or Path.cwd()) / "book" / "results"
-
-
 def result_path(experiment: str, profile: str, folder: Path | None = None) -> Path:
     """The file of a result: ``<folder>/<experiment>-<profile>.json``."""
     return (folder or results_dir()) / f"{experiment}-{profile}.json"
@@ -274,13 +256,24 @@ def load_recorded(experiment: str, profile: str) -> Result:
         NoResultError: there is none; the message says how to make one.
         ResultError: the file is damaged, or holds another result.
     """
-    path = result_path(experiment, profile, recorded_dir())
-    if path.is_file():
-        return _read_as(experiment, profile, path)
+    found = recorded_run(experiment, profile)
+    if found is not None:
+        return found
+    output = f"book/results/{result_path(experiment, profile).name}"
     raise NoResultError(
         f"no recorded run of experiment {experiment!r} with profile {profile!r}",
-        f"run `retrieval-geometry run {experiment} --profile {profile} --output book/results/{path.name}`",
+        f"run `retrieval-geometry run {experiment} --profile {profile} --output {output}`",
     )
+
+
+def recorded_run(experiment: str, profile: str) -> Result | None:
+    """The same, or None where there is none.
+
+    Raises:
+        ResultError: the file is damaged, or holds another result.
+    """
+    path = result_path(experiment, profile, recorded_dir())
+    return _read_as(experiment, profile, path) if path.is_file() else None
 
 
 def load_all(experiments: Sequence[str], profile: str) -> dict[str, Result]:
@@ -311,6 +304,8 @@ def _read_as(experiment: str, profile: str, path: Path) -> Result:
 def _remedy(path: Path) -> str:
     """What to do about a bad file: a recorded run is in git, and takes data and hours to make."""
     if path.resolve().parent == recorded_dir().resolve():
+        if project_root() is None:
+            return "install the package again"
         return f"take it back with `git checkout -- book/results/{path.name}`, or run and record it again"
     return "run its experiment again"
 

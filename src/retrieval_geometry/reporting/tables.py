@@ -67,6 +67,12 @@ def format_seconds(seconds: float | None) -> str:
     return f"{_two_digits(seconds / 1e-9)} ns"
 
 
+def format_power(value: float) -> str:
+    """A number as its first digit and its power of ten: ``6e-8``, ``1e6``."""
+    digit, power = f"{float(value):.0e}".split("e")
+    return f"{digit}e{int(power)}"
+
+
 def retrieval_table(
     results: Sequence[Result],
     paper: PaperNumbers | None = None,
@@ -75,14 +81,14 @@ def retrieval_table(
     names: Sequence[str] | None = None,
     digits: int = 2,
 ) -> str:
-    """Table 1 again: for each metric the paper's number, then ours with its interval, best in bold.
+    """Results as Table 1 of [geometric]: the paper's number, then ours with its interval, best in bold.
 
     Args:
         results: one or more results, each giving a column per metric.
         paper: the paper's numbers; methods it lacks get a dash. None: no column for them.
         metrics: which metrics, by their name in the result.
         methods: which methods, in this order; all of the first result by default.
-        names: what to call each result in the header; its profile by default.
+        names: of the results in the header; their profiles by default.
         digits: decimals of our numbers.
     """
     methods = methods or [entry.method for entry in results[0].methods]
@@ -130,7 +136,7 @@ def search_note(result: Result, method: str) -> str | None:
 
 
 def claims_table(rows: Sequence[ClaimRow]) -> str:
-    """One line for each claim: what the paper says, our verdict, by which rule, what decided, its reach."""
+    """One line for each claim: the paper's sentence, our verdict, its rule, its evidence and its reach."""
     cells = [
         [f"{row.claim.sentence} ({row.claim.where})", row.marked, f"{row.claim.rule} {_because(row)}"]
         for row in rows
@@ -147,7 +153,7 @@ def verdicts_table(runs: Mapping[str, Sequence[ClaimRow]]) -> str:
 
 
 def evidence_list(runs: Mapping[str, Sequence[ClaimRow]]) -> str:
-    """For each claim its rule and, by run, what decided and how far that reaches: a definition list."""
+    """Rule of each claim and, by run, the evidence and its reach: a definition list."""
     items = []
     for same in zip(*runs.values(), strict=True):
         claim = same[0].claim
@@ -176,7 +182,7 @@ def result_csv(result: Result) -> str:
 
 
 def provenance_table(result: Result) -> str:
-    """What made a result: data, commit, machine, versions and cost, one fact a line."""
+    """Provenance of a result: data, commit, machine, versions and cost, one fact a line."""
     made, data = result.provenance, result.dataset
     state = " with local changes" if made.dirty else ""
     facts = [
@@ -216,7 +222,7 @@ def _our_cell(result: Result, methods: Sequence[str], method: str, metric: str, 
 
 
 def method_label(results: Sequence[Result], method: str) -> str:
-    """What to call a method: its label in the first result that has it."""
+    """The label of a method, from the first result that has it."""
     return next((entry.label for result in results if (entry := result.get(method))), method)
 
 

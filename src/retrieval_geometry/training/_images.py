@@ -26,7 +26,7 @@ class PreparedImages:
 
     @property
     def n_bytes(self) -> int:
-        """What all of them take in memory."""
+        """The memory that all of them take."""
         return len(self._images) * 3 * (self._network.input_size + 2 * self._margin) ** 2
 
     def hold(self) -> Tensor:

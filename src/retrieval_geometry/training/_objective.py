@@ -1,6 +1,6 @@
-"""What defines an objective, so that a checkpoint goes on with the same one only.
+"""The settings of an objective: a checkpoint goes on only with an objective of the same settings.
 
-The rule: what hangs on the module and is left by training as it was is a setting. That is the class of each
+The rule: whatever hangs on the module and does not change in training is a setting. That is the class of each
 part; its attributes, private ones too, down to numbers, texts and tensors; its buffers; the shapes of its
 parameters; the defaults of an optimiser; the seed of a generator; functions by name, and lambdas and local
 functions by their code and what they enclose as well. Values of parameters and what ``get_extra_state`` gives
@@ -47,7 +47,7 @@ def describe(objective: nn.Module) -> Description:
 
 
 def unchanged(start: Mapping[str, Any], now: Mapping[str, Any]) -> Description:
-    """What is described alike at the start and now: the settings."""
+    """The settings: whatever has the same description at the start and now."""
     return {path: value for path, value in start.items() if path in now and now[path] == value}
 
 
@@ -115,7 +115,7 @@ Parts = list[tuple[str, Any]]
 
 
 def _opened(value: Any) -> tuple[str, Parts]:
-    """What a composed value is, and its parts by name."""
+    """The kind of a composed value, and its parts by name."""
     kind = _name(type(value))
     if isinstance(value, nn.Module):
         return kind + (f" of {', '.join(value._modules)}" if value._modules else ""), _of_module(value)

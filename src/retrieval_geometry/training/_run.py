@@ -1,12 +1,11 @@
-"""One training run: its parts, a step of it, and what of it a checkpoint holds."""
+"""One training run: its parts, its steps, and its state for a checkpoint."""
 
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from tqdm import tqdm
@@ -20,8 +19,11 @@ from retrieval_geometry.training._state import digest, seed_step, step_generator
 from retrieval_geometry.training.config import Augmentation, TrainingConfig
 from retrieval_geometry.training.embedding import trunk_features
 
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
 FREE_SETTINGS = ("steps", "checkpoint_every", "accelerator")
-"""A run may go on with others of these."""
+"""Settings that may change when a run goes on from a checkpoint."""
 
 
 class NonFiniteLossError(ArithmeticError):
@@ -45,7 +47,7 @@ class Run:
 
     def __init__(
         self,
-        fabric: Fabric,
+        fabric: "Fabric",
         network: EmbeddingNetwork,
         objective: nn.Module,
         images: ImageSet,
@@ -77,7 +79,7 @@ class Run:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What a checkpoint must share with a run that goes on from it."""
+        """The settings that a checkpoint shares with a run that goes on from it."""
         return self._settings | unchanged(self._start, describe(self.objective))
 
     def batches(self, first: int, stop: int) -> Iterator[tuple[int, Tensor]]:
@@ -96,13 +98,14 @@ class Run:
 
     def step(self, step: int, batch: Tensor) -> float:
         """Make one update of the network; returns the loss before it."""
+        # The order of Algorithm 1 of [rankmi], but for its statistics, which come before the embedding here.
         indices = self._sampler.batch(step)
         ids = tuple(self._ids[i] for i in indices.tolist())
         seed_step(self.config.seed, step)
         with self.fabric.autocast():
             compute = self.network if self._features is None else self.network.project
             share = compute(batch.to(self.fabric.device))
-        embeddings = self._gathered(share.float())
+        embeddings = self._gathered(share.float())  # losses compare all pairs of the whole batch
         if not embeddings.detach().isfinite().all():
             raise NonFiniteLossError("embeddings", step, ids)
         labels = self._labels[indices].to(self.fabric.device)
@@ -117,6 +120,7 @@ class Run:
         self.fabric.backward(loss)
         if not self._gradients_are_shared():
             raise NonFiniteLossError("gradients", step, ids)
+        # Rates follow from the step alone: a resumed run needs no scheduler's state.
         for group, rate in zip(self._optimizer.param_groups, self._rates, strict=True):
             group["lr"] = rate * self.config.lr_scale(step)
         self._optimizer.step()
@@ -193,8 +197,10 @@ class Run:
         return {**settings, "network": self.network.identity, "images": content}
 
 
-def start_fabric(config: TrainingConfig) -> Fabric:
+def start_fabric(config: TrainingConfig) -> "Fabric":
     """One process, or the processes that ``torchrun`` has started."""
+    from lightning_fabric import Fabric  # slow to import
+
     world = int(os.environ.get("WORLD_SIZE", "1"))
     local = int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if world > 1 else 1
     fabric = Fabric(
@@ -209,7 +215,7 @@ def start_fabric(config: TrainingConfig) -> Fabric:
 
 
 def _accelerator(name: str) -> str:
-    """What ``"auto"`` stands for; fabric would take an Apple GPU first, which has no float64."""
+    """The accelerator behind ``"auto"``; fabric would take an Apple GPU first, which has no float64."""
     return ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
 
 

@@ -46,7 +46,7 @@ def step_generator(seed: int, step: int) -> torch.Generator:
 
 
 def digest(parts: Any) -> str:
-    """Hash what has a stable ``repr``."""
+    """Hash a value with a stable ``repr``."""
     return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 
@@ -93,7 +93,7 @@ def read_checkpoint(path: Path, settings: Mapping[str, Any]) -> dict[str, Any] |
 def _differing(stored: Mapping[str, Any], settings: Mapping[str, Any]) -> list[str]:
     """Names of the settings that differ, without the parts of an object that is another one altogether.
 
-    What the objective has besides has changed before, or came up in training: it is no setting.
+    Other entries of the objective changed before, or came up in training: they are no settings.
     """
     names = [
         name

@@ -1,4 +1,4 @@
-"""What a training run is asked to do."""
+"""Settings of a training run."""
 
 from dataclasses import dataclass
 
@@ -13,13 +13,17 @@ PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Random changes of the images of a batch; by default there are none.
+    """Random changes of the images of a batch; by default there are none. Used in chapter 10.
 
     Attributes:
-        shift: images are moved by up to so many pixels in each direction. What comes into view is the image
-            itself where it is larger than the network's input, otherwise its edge repeated. 16 pixels at an
-            input size of 224 are the usual random crop out of 256.
+        shift: largest move of an image in each direction, in pixels. The image itself comes into view where
+        it
+            is larger than the network's input, otherwise its edge repeated. 16 pixels at an input size of 224
+            are the usual random crop out of 256.
         flip: mirror every second image, at random, left to right.
+
+    Raises:
+        ValueError: a shift below 0 or no whole number, or a flip that is no truth value.
     """
 
     shift: int = 0
@@ -32,8 +36,8 @@ class Augmentation:
     def apply(self, images: Tensor, generator: torch.Generator, share: slice, batch_size: int) -> Tensor:
         """Change ``(B, 3, S + 2 shift, S + 2 shift)``, a share of a batch, into ``(B, 3, S, S)``.
 
-        The numbers are drawn for the whole batch: what happens to an image does not depend on how the batch
-        is shared out.
+        The numbers are drawn for the whole batch: the change of an image does not depend on how the batch is
+        shared out.
         """
         corners = torch.randint(0, 2 * self.shift + 1, (batch_size, 2), generator=generator)[share]
         mirrored = (torch.rand(batch_size, generator=generator) < 0.5)[share]
@@ -47,6 +51,8 @@ class Augmentation:
 @dataclass(frozen=True)
 class TrainingConfig:
     """Settings of a training run.
+
+    Used in chapters 10 and 11.
 
     Attributes:
         steps: updates of the network.
@@ -112,10 +118,10 @@ class TrainingConfig:
         check_choice(self.accelerator, "accelerator", ("auto", "cpu", "cuda", "mps"))
 
     def lr_scale(self, step: int) -> float:
-        """What the learning rates are multiplied with at a step.
+        """The factor of all learning rates at a step.
 
         Example:
-            >>> TrainingConfig(steps=9, lr_drops=(3, 6)).lr_scale(4)
+            >>> round(TrainingConfig(steps=9, lr_drops=(3, 6)).lr_scale(4), 6)
             0.1
         """
         return 0.1 ** sum(step >= drop for drop in self.lr_drops)

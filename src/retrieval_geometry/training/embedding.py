@@ -12,7 +12,9 @@ from retrieval_geometry.training._images import PreparedImages
 
 
 def stack_images(images: ImageSet, network: EmbeddingNetwork) -> Tensor:
-    """Read all images as the network takes them, uint8 ``(n, 3, S, S)``: for embedding them repeatedly.
+    """All images as the network takes them, uint8 ``(n, 3, S, S)``: for embedding them repeatedly.
+
+    Source: this package's own. Used in chapters 10 and 13.
 
     Raises:
         ValueError: there are no images, or one cannot be used.
@@ -27,14 +29,16 @@ def embed(
     batch_size: int = 256,
     cache: str | os.PathLike[str] | None = None,
 ) -> Tensor:
-    """Embed all images of a set, in evaluation mode, on the network's device.
+    """Embeddings of all images of a set, in evaluation mode, on the network's device.
+
+    Source: this package's own. Used in chapter 10.
 
     Args:
         network: its mode is left as it was.
-        images: a set, or what :func:`stack_images` makes of it.
+        images: a set, or the tensor that :func:`stack_images` makes of it.
         batch_size: images at a time; it changes the speed, not the result.
-        cache: a folder that keeps what a frozen trunk gives, under a hash of the images and of its weights;
-            without a frozen trunk, and for stacked images, it is not used.
+        cache: a folder that keeps the features of a frozen trunk, under a hash of the images and of its
+            weights; without a frozen trunk, and for stacked images, it is not used.
 
     Returns:
         ``(n, dim)`` or ``(n, places, dim)`` float32, in main memory.
@@ -71,7 +75,7 @@ def embed(
 def trunk_features(
     network: EmbeddingNetwork, images: ImageSet, batch_size: int, cache: str | os.PathLike[str] | None
 ) -> Tensor:
-    """Compute what the head works on, ``(n, places, channels)``, once for all steps of a frozen trunk."""
+    """Features of a frozen trunk ``(n, places, channels)``, the input of the head, once for all steps."""
     return extract_descriptors(images, network.trunk, batch_size, progress=False, cache=cache)
 
 

@@ -25,7 +25,7 @@ Validate = Callable[[EmbeddingNetwork], float]
 
 @dataclass
 class History:
-    """What happened in a run.
+    """Losses and validations of a training run. Used in chapter 10.
 
     Attributes:
         losses: the objective at each step.
@@ -60,12 +60,14 @@ def train(
 ) -> History:
     """Train a network, in place, to a small value of ``objective(embeddings, labels)``.
 
+    Source: this package's own; with an ``inner_step`` [rankmi] Algorithm 1. Used in chapter 10.
+
     Step t embeds a batch that depends on the seed and on t alone (:class:`MPerClassBatches`, then the
     augmentation). If the objective has ``inner_step(embeddings, labels)`` it is called first, with detached
     embeddings, and the objective's parameters are its own affair; otherwise they are trained as well, at
-    ``objective_lr``. Labels count the classes of ``images`` from 0 in ascending order. What the objective
-    draws at random comes from torch's or numpy's global state, set anew at each step, or from a generator
-    that is in its ``state_dict``.
+    ``objective_lr``. Labels count the classes of ``images`` from 0 in ascending order. Random draws of the
+    objective come from torch's or numpy's global state, set anew at each step, or from a generator that is in
+    its ``state_dict``.
 
     Several processes: start the script with ``torchrun``. Each embeds its share of the batch; the embeddings
     are gathered, all compute the same loss on the whole batch, and the gradients are summed. The result is
@@ -75,19 +77,19 @@ def train(
     A frozen trunk without augmentation is run once over the images; then the head alone is trained.
 
     Args:
-        network: what is trained; it is left on the device of the training, in training mode.
+        network: trained in place, and left on the device of the training, in training mode.
         objective: a module in the manner of pytorch-metric-learning.
-        images: what is learnt from.
+        images: the training images.
         config: the settings.
         validate: gives the network a value, the larger the better, every ``validate_every`` steps and after
             the last; the network is in evaluation mode meanwhile. The weights of the best value are those
             that the network has in the end.
         checkpoint: a file that holds the run every ``checkpoint_every`` steps and at its end. If it exists
             the run goes on from it; more steps may be asked for then.
-        cache: a folder that keeps what a frozen trunk gives.
-        weights: ``(n,)``, how often each image is drawn, relative to the others of its class: for a coreset
-            its weights, so that the gradient is on average that of the images that it stands for. All images
-            of a class are drawn alike by default.
+        cache: a folder that keeps the features of a frozen trunk.
+        weights: ``(n,)``, the frequency of each image relative to the others of its class: for a coreset its
+            weights, so that the gradient is on average that of the images that it stands for. By default all
+            images of a class are drawn alike.
 
     Raises:
         ValueError: images, weights, batch and processes do not go together, an objective that is no scalar or
@@ -124,7 +126,7 @@ def train(
 
 
 class _Record:
-    """What has happened in a run so far, on disk and in memory."""
+    """The history of a run so far, on disk and in memory."""
 
     def __init__(self, run: Run, validate: Validate | None, path: Path | None) -> None:
         self._run, self._validate, self._path = run, validate, path

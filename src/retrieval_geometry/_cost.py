@@ -1,0 +1,37 @@
+"""What a process has cost: time by the clock, time of processors, memory."""
+
+import sys
+import time
+from dataclasses import dataclass
+
+STARTED = time.perf_counter()  # jobs of a build load this module before any library
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a job took.
+
+    Args:
+        seconds: by the clock, from the start of its process on.
+        processor_seconds: of its process and of those that it started.
+        peak_memory_mb: the most that one of these processes held.
+    """
+
+    seconds: float
+    processor_seconds: float
+    peak_memory_mb: float
+
+
+def cost_so_far() -> Cost | None:
+    """The cost of this process and of the ended ones that it started; None where the system does not say."""
+    try:
+        import resource
+    except ImportError:
+        return None
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    units_per_mb = 2**20 if sys.platform == "darwin" else 2**10
+    return Cost(
+        round(time.perf_counter() - STARTED, 1),
+        round(sum(each.ru_utime + each.ru_stime for each in used), 1),
+        round(max(each.ru_maxrss for each in used) / units_per_mb, 1),
+    )

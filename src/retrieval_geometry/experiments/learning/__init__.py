@@ -1,0 +1,1 @@
+"""What several papers on learning a metric have in common: data, methods, one budget, and the comparison."""

@@ -1,0 +1,229 @@
+"""The comparison of losses: all under one budget and one rule for their hyper-parameters."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from retrieval_geometry.distances import pairwise_sinkhorn_divergence
+from retrieval_geometry.evaluation import GroupMeans
+from retrieval_geometry.evaluation.retrieval import average_precision, recall_at_k
+from retrieval_geometry.experiments.checkpoints import Checkpoints
+from retrieval_geometry.experiments.context import RunContext
+from retrieval_geometry.experiments.learning.chosen import chosen_values
+from retrieval_geometry.experiments.learning.data import (
+    LearningSetting,
+    learning_setting,
+    photographs,
+    products,
+)
+from retrieval_geometry.experiments.learning.methods import METHODS, TEN_LOSSES, LearningMethod
+from retrieval_geometry.experiments.learning.run import (
+    LearningRun,
+    as_vectors,
+    checkpoints_of,
+    learning_result,
+    measure,
+    measure_trunk,
+    rows_of,
+    run_name,
+    run_once,
+    run_seeds,
+    summarize,
+    total_seconds,
+    train_one,
+    values_of,
+)
+from retrieval_geometry.experiments.learning.tuning import tune
+from retrieval_geometry.features import EmbeddingNetwork
+from retrieval_geometry.reporting.details import Compared, Rows, Transport
+from retrieval_geometry.reporting.results import Result
+from retrieval_geometry.training import embed
+
+QUICK_METHODS = (*(method.name for method in TEN_LOSSES), "rankmi")
+ASKED = 150
+"""Queries that are ranked by transport distances: each is compared with every other test image."""
+
+ASKED_BY_TRANSPORT = ("w-triplet", "w-contrastive")
+"""Losses that are asked by the distance they are trained with as well."""
+
+BOTH_WAYS = ("R@1", "AP@R")
+"""Metrics of those queries."""
+
+
+def run_bench(context: RunContext) -> Result:
+    """[wasserstein-dml] Table 1 and [rankmi] Tables 1 to 3: losses under one budget, on unseen classes.
+
+    ``quick``: eleven losses on glyphs; ``real``: seventeen on Omniglot; ``paper``: on CUB-200-2011.
+    Hyper-parameters are those that the recorded run of ``learning-tuning`` chose on glyphs.
+    """
+    return _bench("learning-bench", context, learning_setting(context), _asked(context), chosen_values())
+
+
+def train_part(context: RunContext, number: int, of: int) -> None:
+    """Train a share of the methods of :func:`run_bench`, number ``number`` of ``of``, and keep them."""
+    setting, chosen = learning_setting(context), chosen_values()
+    for method in _asked(context)[number - 1 :: of]:
+        _train(method, chosen[method.name], setting, context.seed, f"part {number} of {of}:")
+
+
+def _asked(context: RunContext) -> list[LearningMethod]:
+    return [METHODS[name] for name in (QUICK_METHODS if context.profile == "quick" else METHODS)]
+
+
+def run_products(context: RunContext) -> Result:
+    """All losses on photographs of products (Grocery Store), with a head on frozen features."""
+    return _head_bench("learning-products", context, products)
+
+
+def run_photographs(context: RunContext) -> Result:
+    """All losses on small photographs (Tiny ImageNet), with a head on frozen features."""
+    return _head_bench("learning-photographs", context, photographs)
+
+
+def _head_bench(
+    experiment: str, context: RunContext, make: Callable[[RunContext], LearningSetting]
+) -> Result:
+    """Heads train in seconds: each loss is tuned on the data itself, and stands beside the trunk alone."""
+    if context.profile != "real":
+        raise ValueError(
+            f"profile must be real for {experiment}, got {context.profile!r}: its data is not bundled"
+        )
+    setting = make(context)
+    tuning = tune(setting, context.seed)
+    result = _bench(experiment, context, setting, list(METHODS.values()), tuning.chosen)
+    tuned = sum(run.seconds for runs in tuning.runs.values() for run in runs.values())
+    return replace(
+        result,
+        details=replace(result.told(Compared), scores=tuning.scores),
+        provenance=replace(result.provenance, seconds=round(result.provenance.seconds + tuned, 3)),
+    )
+
+
+def _bench(
+    experiment: str,
+    context: RunContext,
+    setting: LearningSetting,
+    methods: Sequence[LearningMethod],
+    chosen: Mapping[str, float],
+) -> Result:
+    started = time.perf_counter()
+    by_transport, runs = {}, {}
+    for i, method in enumerate(methods, 1):
+        progress = f"[{i}/{len(methods)}]"
+        asked, runs[method.name] = _train(method, chosen[method.name], setting, context.seed, progress)
+        if asked is not None:
+            by_transport[method.name] = asked
+    entries = [
+        summarize(
+            method.name,
+            method.label,
+            runs[method.name],
+            setting.groups,
+            [f"{method.tuned} = {chosen[method.name]:g}"],
+        )
+        for method in methods
+    ]
+    if setting.trunk.get("freeze_trunk"):
+        alone = [measure_trunk(setting)]
+        words = "the trunk alone, nothing learnt"
+        entries.append(summarize("trunk", words, alone, setting.groups, trained=False))
+    details = Compared(
+        {method.name: chosen[method.name] for method in methods},
+        transport_retrieval(setting, by_transport, runs),
+    )
+    seconds = total_seconds(started, runs.values())
+    return learning_result(experiment, context, setting, entries, details, seconds)
+
+
+def _train(
+    method: LearningMethod, value: float, setting: LearningSetting, seed: int, progress: str
+) -> tuple[LearningRun | None, list[LearningRun]]:
+    """All models of a method; and the first of them by transport distances, where those are asked."""
+    checkpoints, asked = checkpoints_of(setting), None
+    if method.name in ASKED_BY_TRANSPORT:
+        work = partial(_transport_run, method, value, setting, seed, checkpoints)
+        asked = run_once(f"{run_name(method, value, seed)}-transport", work, checkpoints, progress)
+    return asked, run_seeds(method, value, setting, seed, checkpoints, progress)
+
+
+def transport_retrieval(
+    setting: LearningSetting,
+    by_transport: Mapping[str, LearningRun],
+    runs: Mapping[str, Sequence[LearningRun]],
+) -> Transport:
+    """The two Wasserstein losses at test time: transport distances against Euclidean ones of the means.
+
+    For some queries, evenly spread, and one model of each loss; of the paper's ten losses all models are kept
+    for the same queries.
+    """
+    asked = asked_of(setting)
+    members = torch.tensor(setting.groups.of_query)[asked]
+
+    def rows(values: Tensor) -> Rows:
+        return rows_of(GroupMeans.of(values, members))
+
+    def of(way: str) -> dict[str, dict[str, Rows]]:
+        return {
+            name: {metric: rows(values_of([run], f"{metric} {way}")) for metric in BOTH_WAYS}
+            for name, run in by_transport.items()
+        }
+
+    others = {
+        method.name: {metric: rows(values_of(runs[method.name], metric)[:, asked]) for metric in BOTH_WAYS}
+        for method in TEN_LOSSES
+        if method.name in runs
+    }
+    sizes = tuple(members.unique(return_counts=True)[1].tolist())
+    return Transport(len(asked), sizes, of("transport"), of("Euclidean"), others)
+
+
+def _transport_run(
+    method: LearningMethod, value: float, setting: LearningSetting, seed: int, checkpoints: Checkpoints
+) -> LearningRun:
+    trained = train_one(method, value, setting, seed)
+    # The model is that of the comparison: what it reaches by mean vectors is kept for it.
+    shared = checkpoints.made_by(method.make).made_by(measure)
+    shared.put(run_name(method, value, seed), measure(trained, setting))
+    by_way = rank_both_ways(trained.network, setting)
+    values = {
+        f"{metric} {way}": tuple(round(v, 5) for v in of_queries.tolist())
+        for way, metrics in by_way.items()
+        for metric, of_queries in metrics.items()
+    }
+    return LearningRun({"R@1": values["R@1 transport"], **values}, (), round(trained.seconds, 2))
+
+
+def asked_of(setting: LearningSetting) -> Tensor:
+    """The queries that are ranked by transport distances, evenly spread."""
+    n_queries = len(setting.split.query)
+    return torch.arange(0, n_queries, max(1, n_queries // ASKED))[:ASKED]
+
+
+def rank_both_ways(network: EmbeddingNetwork, setting: LearningSetting) -> dict[str, dict[str, Tensor]]:
+    """R@1 and AP@R of some queries by the Sinkhorn divergence of local features, and by their means."""
+    query, gallery = setting.split.query, setting.split.gallery
+    features = embed(network, query, cache=setting.descriptors)
+    others = features if gallery is None else embed(network, gallery, cache=setting.descriptors)
+    labels = query.labels if gallery is None else gallery.labels
+    asked = asked_of(setting)
+    own, other = as_vectors(features[asked]), as_vectors(others)
+    distances = {
+        "transport": pairwise_sinkhorn_divergence(features[asked], others),
+        "Euclidean": torch.cdist(own, other),
+    }
+    found = {}
+    for way, values in distances.items():
+        if gallery is None:
+            values = values.index_put((torch.arange(len(asked)), asked), values.new_tensor(torch.inf))
+        ranked = labels[values.sort(dim=1, stable=True).indices]
+        if gallery is None:
+            ranked = ranked[:, :-1]
+        found[way] = {
+            "R@1": recall_at_k(ranked, query.labels[asked], 1),
+            "AP@R": average_precision(ranked, query.labels[asked]),
+        }
+    return found

@@ -1,0 +1,289 @@
+"""Train one model and measure it; several of them make a row of a table."""
+
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from retrieval_geometry.datasets import ImageSet
+from retrieval_geometry.evaluation import (
+    GroupMeans,
+    Interval,
+    evaluate_embeddings,
+    mean_interval,
+    seed_interval,
+)
+from retrieval_geometry.experiments.checkpoints import Checkpoints
+from retrieval_geometry.experiments.context import RunContext
+from retrieval_geometry.experiments.learning.data import LearningSetting
+from retrieval_geometry.experiments.learning.methods import LearningMethod
+from retrieval_geometry.features import EmbeddingNetwork, extract_descriptors, load_embedding_network
+from retrieval_geometry.reporting.details import Details, Rows
+from retrieval_geometry.reporting.measured import Groups, Metric
+from retrieval_geometry.reporting.provenance import collect_provenance
+from retrieval_geometry.reporting.results import (
+    DatasetInfo,
+    MethodResult,
+    Models,
+    Provenance,
+    Result,
+    Scope,
+    WeightsInfo,
+)
+from retrieval_geometry.training import embed, stack_images, train
+
+RETRIEVAL = ("R@1", "R@2", "R@4", "R@8", "AP@R", "AP@8 (hits)")
+CLUSTERING = ("NMI", "F1")
+GROUPED = ("R@1", "R@4", "AP@R")
+"""Metrics whose means over groups of queries a result keeps, so that differences can be asked for."""
+STANDARDIZED = 256
+"""Training images that the head is set by before training."""
+
+
+@dataclass(frozen=True)
+class LearningRun:
+    """What one trained model reached.
+
+    Args:
+        values: for each retrieval metric its value for every query; for each clustering metric its values.
+        losses: the objective at the first step and then ten times along the run.
+        seconds: of the training.
+    """
+
+    values: dict[str, tuple[float, ...]]
+    losses: tuple[float, ...]
+    seconds: float
+
+    def mean(self, metric: str) -> float:
+        """The mean over queries, or over starts of the clustering."""
+        return float(np.mean(self.values[metric]))
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained network with its objective; what is needed to look at it more closely."""
+
+    network: EmbeddingNetwork
+    objective: nn.Module
+    losses: list[float]
+    seconds: float
+
+
+def train_one(
+    method: LearningMethod,
+    value: float,
+    setting: LearningSetting,
+    seed: int,
+    images: ImageSet | None = None,
+    network: EmbeddingNetwork | None = None,
+    weights: Tensor | None = None,
+) -> Trained:
+    """Train a model of a method: on the training images and from nothing, unless others are given."""
+    images = setting.split.train if images is None else images
+    network = new_network(method, setting, seed) if network is None else network
+    objective = method.make(len(images.labels.unique()), setting.dim, seed, value)
+    config = replace(setting.config, seed=seed)
+    if method.objective_lr is not None:
+        config = replace(config, objective_lr=method.objective_lr)
+    started = time.perf_counter()
+    history = train(network, objective, images, config, cache=setting.descriptors, weights=weights)
+    return Trained(network, objective, history.losses, time.perf_counter() - started)
+
+
+def new_network(method: LearningMethod, setting: LearningSetting, seed: int) -> EmbeddingNetwork:
+    """The network of a method before it is trained: embeddings of the training images spread evenly."""
+    network = load_embedding_network(
+        **setting.trunk, dim=setting.dim, seed=seed, output=method.output, normalize=method.normalize
+    )
+    train_set = setting.split.train
+    some = train_set.subset(torch.arange(0, len(train_set), max(1, len(train_set) // STANDARDIZED)))
+    network.standardize_head(stack_images(some, network))
+    return network
+
+
+def as_vectors(embeddings: Tensor) -> Tensor:
+    """One vector of length one for each image: of local features their mean."""
+    return functional.normalize(embeddings.mean(dim=1) if embeddings.ndim == 3 else embeddings, dim=1)
+
+
+def measure(trained: Trained, setting: LearningSetting, clustering: bool = True) -> LearningRun:
+    """Retrieve and cluster the test classes by Euclidean distance of unit vectors."""
+    losses = trained.losses[:: max(1, len(trained.losses) // 10)]
+    return LearningRun(
+        _values(partial(embed, trained.network, cache=setting.descriptors), setting, clustering),
+        tuple(round(loss, 6) for loss in losses),
+        round(trained.seconds, 2),
+    )
+
+
+def measure_trunk(setting: LearningSetting) -> LearningRun:
+    """The same for the averaged features of the trunk, before anything is learnt."""
+    trunk = load_embedding_network(**setting.trunk, dim=setting.dim).trunk
+
+    def describe(images: ImageSet) -> Tensor:
+        return extract_descriptors(images, trunk, progress=False, cache=setting.descriptors)
+
+    return LearningRun(_values(describe, setting, clustering=True), (), 0.0)
+
+
+def _values(
+    embedder: Callable[[ImageSet], Tensor], setting: LearningSetting, clustering: bool
+) -> dict[str, tuple[float, ...]]:
+    query, gallery = setting.split.query, setting.split.gallery
+    found = evaluate_embeddings(
+        as_vectors(embedder(query)),
+        query.labels,
+        None if gallery is None else as_vectors(embedder(gallery)),
+        None if gallery is None else gallery.labels,
+        conventions=("R", "hits"),
+        clustering=clustering,
+    )
+    names = (*RETRIEVAL, *CLUSTERING) if clustering else RETRIEVAL
+    return {name: tuple(round(value, 5) for value in found[name].values.tolist()) for name in names}
+
+
+def run_once(
+    name: str, work: Callable[[], LearningRun], checkpoints: Checkpoints, progress: str
+) -> LearningRun:
+    """Do the work unless an interrupted run has done it, and say what it reached."""
+    checkpoints = checkpoints.made_by(work)
+    found = checkpoints.get(name, LearningRun)
+    if found is None:
+        found = work()
+        checkpoints.put(name, found)
+    print(f"{progress} {name}: R@1 {found.mean('R@1'):.3f}", file=sys.stderr, flush=True)
+    return found
+
+
+def run_name(method: LearningMethod, value: float, seed: int) -> str:
+    """What the model of a method is remembered by."""
+    return f"{method.name}-{value:g}-seed{seed}"
+
+
+def run_seeds(
+    method: LearningMethod,
+    value: float,
+    setting: LearningSetting,
+    seed: int,
+    checkpoints: Checkpoints,
+    progress: str = "",
+) -> list[LearningRun]:
+    """As many models as the setting asks for, with seeds from ``seed`` on."""
+
+    def one(seed: int) -> LearningRun:
+        return measure(train_one(method, value, setting, seed), setting)
+
+    checkpoints = checkpoints.made_by(method.make)
+    return [
+        run_once(run_name(method, value, s), partial(one, s), checkpoints, progress)
+        for s in range(seed, seed + setting.seeds)
+    ]
+
+
+def values_of(runs: Sequence[LearningRun], metric: str) -> Tensor:
+    """Values ``(S, n)`` of all models for all queries."""
+    return torch.tensor([run.values[metric] for run in runs], dtype=torch.float64)
+
+
+def summarize(
+    name: str,
+    label: str,
+    runs: Sequence[LearningRun],
+    groups: Groups,
+    notes: Sequence[str] = (),
+    trained: bool = True,
+) -> MethodResult:
+    """Means over models and queries, with intervals over models and, for retrieval, groups of queries."""
+    metrics = {}
+    for metric in runs[0].values:
+        if metric in CLUSTERING:
+            means = [run.mean(metric) for run in runs]
+            interval = seed_interval(means) if len(means) > 1 else Interval(means[0], means[0], means[0])
+            metrics[metric] = Metric(*interval, n=len(means))
+        else:
+            grouped = GroupMeans.of(values_of(runs, metric), groups.of_query)
+            value, low, high = (round(end, 6) for end in mean_interval(grouped))
+            metrics[metric] = Metric(value, low, high, grouped.n)
+    models = Models(
+        means={metric: tuple(round(run.mean(metric), 5) for run in runs) for metric in runs[0].values},
+        by_group={
+            metric: rows_of(GroupMeans.of(values_of(runs, metric), groups.of_query))
+            for metric in GROUPED
+            if metric in runs[0].values
+        },
+        losses=runs[0].losses,
+        trained=trained,
+    )
+    seconds = round(float(np.mean([run.seconds for run in runs])), 2) if trained else None
+    return MethodResult(name, label, metrics, notes=tuple(notes), seconds_training=seconds, models=models)
+
+
+def rows_of(means: GroupMeans) -> Rows:
+    """Means over groups as a result keeps them: five digits."""
+    return tuple(tuple(round(mean, 5) for mean in row) for row in means.values.tolist())
+
+
+def checkpoints_of(setting: LearningSetting) -> Checkpoints:
+    """Where the models of a setting are remembered; all experiments with that setting share them."""
+    return Checkpoints(setting.cache, train_one, learning=setting.identity)
+
+
+def total_seconds(started: float, runs: Iterable[Sequence[LearningRun]]) -> float:
+    """Seconds since ``started``, or those of all trainings: some may have been done by an interrupted run."""
+    trained = sum(run.seconds for group in runs for run in group)
+    return max(time.perf_counter() - started, trained)
+
+
+def learning_result(
+    experiment: str,
+    context: RunContext,
+    setting: LearningSetting,
+    methods: Sequence[MethodResult],
+    details: Details,
+    seconds: float,
+) -> Result:
+    """A result with what this setting says of itself."""
+    images = setting.split
+    sides = [side for side in (images.train, images.query, images.gallery) if side is not None]
+    config = setting.config
+    network = load_embedding_network(**setting.trunk, dim=setting.dim)
+    return Result(
+        experiment=experiment,
+        profile=context.profile,
+        seed=context.seed,
+        dataset=DatasetInfo(
+            setting.name,
+            sum(len(side) for side in sides),
+            len(torch.cat([images.train.labels, images.query.labels]).unique()),
+            images.query.sha256,
+            setting.licence,
+        ),
+        settings={
+            "protocol": setting.protocol,
+            "training images": len(images.train),
+            "queries": len(images.query),
+            "network": network.trunk.name,
+            "embedding": setting.dim,
+            "models a method": setting.seeds,
+            "steps": config.steps,
+            "batch": f"{config.batch_size // config.per_class} classes of {config.per_class} images",
+            "learning rate": config.lr,
+        },
+        methods=tuple(methods),
+        scope=Scope(network.trunk.name, len(images.query), len(images.query), config.steps, setting.seeds),
+        groups=replace(setting.groups, of_query=()),
+        details=details,
+        provenance=_provenance(network, seconds, config.accelerator),
+    )
+
+
+def _provenance(network: EmbeddingNetwork, seconds: float, device: str) -> Provenance:
+    sha256 = network.trunk.weights_sha256
+    weights = [WeightsInfo(network.trunk.weights, sha256)] if sha256 else []
+    return collect_provenance(seconds, torch.get_num_threads(), device, weights)

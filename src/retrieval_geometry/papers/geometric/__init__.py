@@ -1,0 +1,1 @@
+"""[geometric]: images as distributions of deep features, ranked by distances between distributions."""

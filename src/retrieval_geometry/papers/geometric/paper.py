@@ -1,0 +1,32 @@
+"""What [geometric] is called, and which experiments it has."""
+
+from retrieval_geometry.experiments.registry import Experiment, Paper
+
+PAPER = Paper(
+    "geometric",
+    "Differential Geometric Retrieval of Deep Features",
+    chapter=2,
+    package=__package__,
+    experiments=(
+        Experiment(
+            "geometric-table1",
+            f"{__package__}.experiments:run_table1",
+            "Table 1 and Figures 1 and 2: seven methods and the controls",
+        ),
+        Experiment(
+            "geometric-rectified",
+            f"{__package__}.experiments:run_rectified",
+            "Table 1 behind the last ReLU (real and paper only)",
+        ),
+        Experiment(
+            "geometric-layers",
+            f"{__package__}.layers:run_layers",
+            "descriptors of several layers, the paper's future work",
+        ),
+        Experiment(
+            "geometric-robustness",
+            f"{__package__}.robustness:run_robustness",
+            "how much each distance varies for one image",
+        ),
+    ),
+)

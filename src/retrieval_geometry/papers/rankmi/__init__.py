@@ -1,0 +1,1 @@
+"""[rankmi]: a ranking loss that maximises mutual information between images and their classes."""

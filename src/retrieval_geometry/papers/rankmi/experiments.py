@@ -1,0 +1,134 @@
+"""Experiments of [rankmi]: what its choices do, and what it learns of distances."""
+
+import time
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from retrieval_geometry.experiments.context import RunContext
+from retrieval_geometry.experiments.learning.chosen import chosen_values
+from retrieval_geometry.experiments.learning.data import LearningSetting, learning_setting
+from retrieval_geometry.experiments.learning.methods import RANKMI, LearningMethod
+from retrieval_geometry.experiments.learning.run import (
+    as_vectors,
+    checkpoints_of,
+    learning_result,
+    new_network,
+    run_seeds,
+    summarize,
+    total_seconds,
+    train_one,
+)
+from retrieval_geometry.features import EmbeddingNetwork
+from retrieval_geometry.losses import RankMILoss
+from retrieval_geometry.losses.statistics_network import negative_score, positive_score
+from retrieval_geometry.reporting.details import Ablated, Heaps, Separated
+from retrieval_geometry.reporting.results import Result
+from retrieval_geometry.training import embed
+
+ABLATION_SEEDS = 2
+BINS = 60
+LOOKED_AT = 1_000
+"""Test images whose pairs are counted in the figures of distances."""
+
+
+def _variant(name: str, **settings: Any) -> LearningMethod:
+    def make(n_classes: int, dim: int, seed: int, updates: float) -> nn.Module:
+        return RankMILoss(**{"updates": int(updates), "seed": seed, **settings})
+
+    return replace(RANKMI, name=f"rankmi-{name}", make=make)
+
+
+def variants() -> dict[str, tuple[LearningMethod, str, dict[str, int]]]:
+    """RankMI with one thing changed: the method, what is changed in words, and changes of the budget."""
+    everything = float("inf")
+
+    def with_(name: str, words: str, **settings: Any) -> tuple[LearningMethod, str, dict[str, int]]:
+        return _variant(name, **settings), words, {}
+
+    def budget(name: str, words: str, **changes: int) -> tuple[LearningMethod, str, dict[str, int]]:
+        return replace(RANKMI, name=f"rankmi-{name}"), words, changes
+
+    return {
+        "base": (RANKMI, "as in the comparison", {}),
+        "updates-3": with_("updates-3", "k = 3 statistics updates", updates=3),
+        "depth-4": with_("depth-4", "statistics network with 4 inner layers", depth=4),
+        "hidden-32": with_("hidden-32", "statistics network 32 wide", hidden=32),
+        "dim-8": budget("dim-8", "embedding of 8 dimensions", dim=8),
+        "dim-128": budget("dim-128", "embedding of 128 dimensions", dim=128),
+        "batch-32": budget("batch-32", "batches of 32 images", batch_size=32),
+        "batch-96": budget("batch-96", "batches of 96 images", batch_size=96),
+        "all-pairs": with_("all-pairs", "all pairs, no sampling", sampling="all", margin=everything),
+        "monotone": with_("monotone", "penalty on rising V", monotonicity=1.0),
+    }
+
+
+def run_ablations(context: RunContext) -> Result:
+    """RankMI with one choice changed at a time (the paper's supplement)."""
+    setting = replace(learning_setting(context), seeds=ABLATION_SEEDS)
+    updates = chosen_values()["rankmi"]
+    started = time.perf_counter()
+    runs, entries = {}, []
+    for name, (method, words, changes) in variants().items():
+        changed = _changed(setting, changes)
+        runs[name] = run_seeds(method, updates, changed, context.seed, checkpoints_of(changed), "ablation")
+        entries.append(summarize(name, words, runs[name], setting.groups))
+    details = Ablated("updates", updates)
+    seconds = total_seconds(started, runs.values())
+    return learning_result("rankmi-ablations", context, setting, entries, details, seconds)
+
+
+def _changed(setting: LearningSetting, changes: dict[str, int]) -> LearningSetting:
+    config = replace(setting.config, batch_size=changes.get("batch_size", setting.config.batch_size))
+    return replace(setting, config=config, dim=changes.get("dim", setting.dim))
+
+
+def run_distances(context: RunContext) -> Result:
+    """[rankmi] Figures 1 and 3: distances of pairs before and after training, and the learnt loss."""
+    setting = learning_setting(context)
+    updates = chosen_values()["rankmi"]
+    started = time.perf_counter()
+    untrained = new_network(RANKMI, setting, context.seed)
+    trained = train_one(RANKMI, updates, setting, context.seed)
+    objective = trained.objective
+    assert isinstance(objective, RankMILoss)
+    grid = torch.linspace(0, 2, BINS + 1)
+    with torch.no_grad():
+        learnt = objective.statistics(grid)
+    details = Separated(
+        updates=int(updates),
+        edges=tuple(round(edge, 4) for edge in grid.tolist()),
+        before=_histograms(untrained, setting),
+        after=_histograms(trained.network, setting),
+        statistic=_numbers(learnt),
+        positive_loss=_numbers(-positive_score(learnt)),
+        negative_loss=_numbers(-negative_score(learnt)),
+        beta=round(float(objective.beta), 5),
+        margin=float(objective.margin),
+        losses=_numbers(torch.tensor(trained.losses)),
+    )
+    seconds = time.perf_counter() - started
+    alone = replace(setting, seeds=1)
+    return learning_result("rankmi-distances", context, alone, (), details, seconds)
+
+
+def _numbers(values: Tensor) -> tuple[float, ...]:
+    return tuple(round(value, 5) for value in values.tolist())
+
+
+def _histograms(network: EmbeddingNetwork, setting: LearningSetting) -> Heaps:
+    """Shares of the distances of matching and of other pairs of test images, in bins of [0, 2]."""
+    query = setting.split.query
+    step = max(1, len(query) // LOOKED_AT)
+    some = query.subset(torch.arange(0, len(query), step))
+    vectors = as_vectors(embed(network, some))
+    distances = torch.cdist(vectors, vectors)
+    matching = some.labels[:, None] == some.labels
+    upper = torch.ones_like(matching).triu(1)
+    found = {}
+    for name, pairs in (("matching", matching & upper), ("other", ~matching & upper)):
+        counts = torch.histc(distances[pairs], BINS, min=0, max=2)
+        found[name] = _numbers(counts / counts.sum())
+    return Heaps(**found)

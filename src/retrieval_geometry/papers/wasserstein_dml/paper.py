@@ -1,0 +1,26 @@
+"""What [wasserstein-dml] is called, and which experiments it has."""
+
+from retrieval_geometry.experiments.registry import Experiment, Paper
+
+PAPER = Paper(
+    "wasserstein-dml",
+    "An Optimal Transport Approach to Deep Metric Learning",
+    chapter=11,
+    package=__package__,
+    experiments=(
+        Experiment(
+            "wasserstein-ablations",
+            f"{__package__}.experiments:run_ablations",
+            "W-triplet with one choice changed at a time",
+            needs=("learning-bench",),
+            trains=True,
+        ),
+        Experiment(
+            "wasserstein-coresets",
+            f"{__package__}.experiments:run_coresets",
+            "W-triplet on subsets, for a share of the steps",
+            needs=("learning-bench",),
+            trains=True,
+        ),
+    ),
+)

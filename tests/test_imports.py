@@ -1,0 +1,48 @@
+"""Who imports what: a command answers at once, and pays only for the libraries that it needs."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = ("faiss", "lightning_fabric", "matplotlib", "numba", "ot", "pytorch_metric_learning", "sklearn")
+HEAVY += ("scipy.optimize", "scipy.stats", "torchvision")
+
+
+def _imported(code: str) -> set[str]:
+    """The names in ``sys.modules`` of a new process after it has run some code."""
+    report = f"import sys\ntry:\n {code}\nexcept SystemExit: pass\nprint('modules', *sys.modules)"
+    run = subprocess.run([sys.executable, "-c", report], capture_output=True, text=True, check=True)
+    return set(run.stdout.splitlines()[-1].split())
+
+
+@pytest.mark.parametrize(
+    "code",
+    ["import retrieval_geometry", "from retrieval_geometry import cli; cli.main(['--help'])"],
+    ids=["package", "help"],
+)
+def test_the_package_and_its_help_need_the_standard_library_alone(code: str) -> None:
+    others = {name.split(".")[0] for name in _imported(code)} - sys.stdlib_module_names
+    bare = {name.split(".")[0] for name in _imported("pass")}  # what the environment imports at start-up
+    assert others - bare == {"retrieval_geometry"}
+
+
+@pytest.mark.parametrize(
+    ("module", "needs"),
+    [
+        ("experiments.own_pictures", set()),
+        ("distances", set()),
+        ("image_models", set()),
+        ("features", set()),
+        ("datasets", set()),
+        ("coresets", set()),
+        ("evaluation", {"faiss"}),
+        ("losses", {"pytorch_metric_learning", "scipy.stats", "scipy.optimize"}),
+    ],
+)
+def test_a_module_loads_no_library_before_it_is_used(module: str, needs: set[str]) -> None:
+    imported = _imported(f"import retrieval_geometry.{module}")
+    assert "torch" in imported
+    assert imported.intersection(HEAVY) <= needs
