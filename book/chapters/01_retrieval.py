@@ -159,7 +159,8 @@ from retrieval_geometry.papers.geometric.data import load_setting
 
 setting = load_setting(page.context)
 backbone = load_backbone(**setting.backbone, device=device)
-x = extract_descriptors(images, backbone, progress=False, cache=page.context.descriptors)
+cache = page.context.descriptors
+x = extract_descriptors(images, backbone, progress=False, cache=cache)
 means = x.mean(dim=1)
 distance = torch.cdist(means, means)
 x.shape, distance.shape
