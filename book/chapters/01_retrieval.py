@@ -24,16 +24,6 @@
 #
 # **The question.** Two methods reach 0.62 and 0.53 on the same benchmark. Is the first one better?
 
-# %% tags=["remove-cell"]
-# Outside the book's environment, on Colab say: fetch the project and install it.
-import importlib.util
-
-if importlib.util.find_spec("retrieval_geometry") is None:
-    get_ipython().run_line_magic(  # noqa: F821
-        "pip",
-        "install --quiet git+https://github.com/retrieval-geometry/geometry-of-image-retrieval",
-    )
-
 # %% tags=["parameters"]
 profile = "quick"
 data_root = "data"
@@ -95,31 +85,30 @@ seed = 0
 # %%
 import numpy as np
 import torch
-from IPython.display import Markdown
-from myst_nb import glue
 from torch.testing import assert_close
 from torchvision.utils import make_grid
 
 from retrieval_geometry.datasets import PHOTOGRAPHS, photo_textures
+from retrieval_geometry.page import Page
+from retrieval_geometry.reporting.drawing import draw_intervals
+from retrieval_geometry.reporting.figures import OKABE_ITO, new_figure
+from retrieval_geometry.reporting.tables import format_interval
 
+page = Page("01", profile=profile, data_root=data_root, device=device, seed=seed)
 images = photo_textures(patch=96)
 class_sizes = torch.bincount(images.labels)
 len(images), images.load(0).shape, images.ids[:3]
 
-# %% tags=["remove-cell"]
-glue("c01-images", len(images), display=False)
-glue("c01-classes", len(images.classes), display=False)
-glue("c01-class-min", int(class_sizes.min()), display=False)
-glue("c01-class-max", int(class_sizes.max()), display=False)
+# %%
+page.say(images=len(images), classes=len(images.classes))
+page.say(class_min=class_sizes.min(), class_max=class_sizes.max())
 
 # %% [markdown]
 # An `ImageSet` is a list of names and labels; pixels are read when they are asked for. There are
-# {glue:text}`c01-images` patches in {glue:text}`c01-classes` classes of {glue:text}`c01-class-min` to
-# {glue:text}`c01-class-max`. {numref}`fig-01-patches` shows four of each class.
+# {glue:text}`01-images` patches in {glue:text}`01-classes` classes of {glue:text}`01-class-min` to
+# {glue:text}`01-class-max`. {numref}`fig-01-patches` shows four of each class.
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Photo textures: four patches of each of the photographs. Some photographs are one texture (brick, grass, gravel). Others show several things at once (astronaut, camera, coffee), and these will be hard.", "name": "fig-01-patches"}, "image": {"alt": "Eighteen rows of four small square patches, each row labelled with the name of its photograph: brick, grass and gravel look alike within a row, astronaut and coffee do not."}}
-from retrieval_geometry.reporting.figures import OKABE_ITO, new_figure
-
+# %% mystnb={"figure": {"caption": "Photo textures: four patches of each of the photographs. Some photographs are one texture (brick, grass, gravel). Others show several things at once (astronaut, camera, coffee), and these will be hard.", "name": "fig-01-patches"}, "image": {"alt": "Eighteen rows of four small square patches, each row labelled with the name of its photograph: brick, grass and gravel look alike within a row, astronaut and coffee do not."}}
 figure = new_figure(7.5, 5.2)
 for label, axes in enumerate(figure.subplots(6, 3).ravel()):
     members = (images.labels == label).nonzero()[:, 0]
@@ -142,18 +131,13 @@ figure
 # ```
 # ````
 
-# %% tags=["remove-cell"]
-from retrieval_geometry.reporting.tables import markdown_table
-
-rows = [
-    [photo.name, photo.subject, photo.author, photo.licence, str(int(count))]
-    for photo, count in zip(PHOTOGRAPHS, class_sizes, strict=True)
-]
-table = markdown_table(
-    ["Class", "Shows", "Author or source", "Licence", "Patches"], rows
-)
-table = table.replace("| ---: | ---: | ---: | ---: |", "| :--- | :--- | :--- | ---: |")
-glue("tab-01-photographs", Markdown(table), display=False)
+# %%
+rows = []
+for photo, count in zip(PHOTOGRAPHS, class_sizes, strict=True):
+    facts = [photo.name, photo.subject, photo.author, photo.licence]
+    rows.append([*facts, str(int(count))])
+header = ["Class", "Shows", "Author or source", "Licence", "Patches"]
+page.table("photographs", header, rows, words=4)
 
 # %% [markdown]
 # What this set can tell us is limited, and it is fair to say so before the first number. Two patches of one
@@ -170,24 +154,22 @@ glue("tab-01-photographs", Markdown(table), display=False)
 # compare the averages by Euclidean distance.
 
 # %%
-from retrieval_geometry.experiments import RunContext
-from retrieval_geometry.papers.geometric.data import load_setting
 from retrieval_geometry.features import extract_descriptors, load_backbone
+from retrieval_geometry.papers.geometric.data import load_setting
 
-context = RunContext(profile, data_root, device, seed)
-setting = load_setting(context)
+setting = load_setting(page.context)
 backbone = load_backbone(**setting.backbone, device=device)
-x = extract_descriptors(images, backbone, progress=False, cache=context.descriptors)
+cache = page.context.descriptors
+x = extract_descriptors(images, backbone, progress=False, cache=cache)
 means = x.mean(dim=1)
 distance = torch.cdist(means, means)
 x.shape, distance.shape
 
-# %% tags=["remove-cell"]
-glue("c01-descriptors", x.shape[1], display=False)
-glue("c01-dim", x.shape[2], display=False)
+# %%
+page.say(descriptors=x.shape[1], dim=x.shape[2])
 
 # %% [markdown]
-# Each image has become {glue:text}`c01-descriptors` descriptors of {glue:text}`c01-dim` dimensions, and the
+# Each image has become {glue:text}`01-descriptors` descriptors of {glue:text}`01-dim` dimensions, and the
 # database a table of all distances. The protocol is *leave one out*: every patch asks once, and the database
 # is all the other patches. So the query must not find itself. We put its own distance to infinity, sort, and
 # drop the last column.
@@ -208,7 +190,7 @@ ranked.shape
 # {numref}`fig-01-ranking` shows the head of six of these rankings. Averages of descriptors already find a
 # good deal, and fail where one would expect.
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Six queries (left column) and their ten nearest patches by the mean descriptor. Errors have a thick dashed frame.", "name": "fig-01-ranking"}, "image": {"alt": "Six rows of patches, a query followed by its ten nearest neighbours; the rows of brick and retina have no errors, the rows of astronaut and camera several."}}
+# %% mystnb={"figure": {"caption": "Six queries (left column) and their ten nearest patches by the mean descriptor. Errors have a thick dashed frame.", "name": "fig-01-ranking"}, "image": {"alt": "Six rows of patches, a query followed by its ten nearest neighbours; the rows of brick and retina have no errors, the rows of astronaut and camera several."}}
 shown = ["brick/05", "retina/11", "flower/10", "coffee/13", "astronaut/07", "camera/20"]
 figure = new_figure(7.5, 4.3)
 for name, row in zip(shown, figure.subplots(6, 11), strict=True):
@@ -217,9 +199,8 @@ for name, row in zip(shown, figure.subplots(6, 11), strict=True):
         axes.imshow(images.load(i).permute(1, 2, 0).numpy())
         axes.set(xticks=[], yticks=[])
         wrong = images.labels[i] != images.labels[query]
-        axes.spines[:].set(
-            lw=3 if wrong else 0, color=OKABE_ITO[1], ls="--", capstyle="butt"
-        )
+        axes.spines[:].set(lw=3 if wrong else 0, color=OKABE_ITO[1], ls="--")
+        axes.spines[:].set_capstyle("butt")
     row[0].set_ylabel(name.split("/")[0], fontsize=9)
 figure
 
@@ -273,22 +254,17 @@ assert_close(recall_at_k(ranked, images.labels, k=1), top1)
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Precision at 10 of the mean descriptor, class by class: each small dot is a query, the large one their mean. The dashed line is what a random order would give.", "name": "fig-01-classes"}, "image": {"alt": "Dot plot of eighteen classes sorted by mean precision at ten; brick, retina and grass near one, astronaut, chelsea and camera lowest, all above the line of random order."}}
 by_class = [p10[images.labels == label].numpy() for label in range(len(images.classes))]
 order = np.argsort([values.mean() for values in by_class])
+random_order = (class_sizes[images.labels].double().mean() - 1) / (len(images) - 1)
+rng = np.random.default_rng(seed)
 figure = new_figure(7.0, 4.6)
 axes = figure.subplots()
-rng = np.random.default_rng(seed)
 for row, label in enumerate(order):
-    values = by_class[label]
-    jitter = rng.uniform(-0.28, 0.28, len(values))
-    axes.plot(values, row + jitter, ".", color=OKABE_ITO[5], ms=4)
-    axes.plot(values.mean(), row, "o", color=OKABE_ITO[0], ms=7)
-axes.axvline(
-    (class_sizes[images.labels].double().mean() - 1) / (len(images) - 1),
-    color="black",
-    ls="--",
-)
+    jitter = rng.uniform(-0.28, 0.28, len(by_class[label]))
+    axes.plot(by_class[label], row + jitter, ".", color=OKABE_ITO[5], ms=4)
+    axes.plot(by_class[label].mean(), row, "o", color=OKABE_ITO[0], ms=7)
+axes.axvline(random_order, color="black", ls="--")
 axes.set_yticks(range(len(order)), [images.classes[label] for label in order])
 axes.set(xlabel="precision at 10", xlim=(-0.02, 1.02))
-axes.spines[["top", "right"]].set_visible(False)
 figure
 
 # %% [markdown]
@@ -332,26 +308,18 @@ for name in CONVENTIONS:
         ours = mean_average_precision(ranked, images.labels, name, k=k)
         our_ap[name].append(ours)
 
-# %% tags=["remove-cell"]
+# %%
 rows = []
-for name in CONVENTIONS:
-    cut = name not in ("full", "R")
-    cells = [f"{value:.3f}" if cut else "–" for value in our_ap[name][:2]] + [
-        f"{our_ap[name][2]:.3f}"
-    ]
-    rows.append([name, f"{toy_ap[name]:.3f}", *cells])
-header = [
-    "Convention",
-    "toy ranking, k = 10",
-    "ours, k = 1",
-    "ours, k = 5",
-    "ours, k = 10",
-]
-glue("tab-01-conventions", Markdown(markdown_table(header, rows)), display=False)
-glue("c01-toy-low", min(toy_ap.values()), display=False)
-glue("c01-toy-high", max(toy_ap.values()), display=False)
-glue("c01-hits-1", our_ap["hits"][0], display=False)
-glue("c01-hits-10", our_ap["hits"][2], display=False)
+for name, (first, fifth, tenth) in our_ap.items():
+    cells = [f"{value:.3f}" for value in (toy_ap[name], first, fifth, tenth)]
+    if name in ("full", "R"):
+        cells[1:3] = "–", "–"
+    rows.append([name, *cells])
+header = ["Convention", "toy ranking, k = 10"]
+header += ["ours, k = 1", "ours, k = 5", "ours, k = 10"]
+page.table("conventions", header, rows)
+page.say(toy_low=min(toy_ap.values()), toy_high=max(toy_ap.values()))
+page.say(hits_1=our_ap["hits"][0], hits_10=our_ap["hits"][2])
 
 # %% [markdown]
 # ````{table} One toy ranking, and one retrieval, under six conventions; "full" and "R" do not depend on k
@@ -362,7 +330,7 @@ glue("c01-hits-10", our_ap["hits"][2], display=False)
 # ```
 # ````
 #
-# The toy ranking scores between {glue:text}`c01-toy-low:.2f` and {glue:text}`c01-toy-high:.2f`, and nothing
+# The toy ranking scores between {glue:text}`01-toy-low:.2f` and {glue:text}`01-toy-high:.2f`, and nothing
 # about it has changed but the formula. Note one row in particular: "hits" is blind to everything it does not
 # find. A ranking with a single relevant image, at rank 1, scores a perfect 1.
 #
@@ -392,7 +360,7 @@ assert_close(full.tolist(), [naive_average_precision(r) for r in relevant])
 # nearest image is relevant. So Top-1 can be compared without any guess, and we lean on it. For the other two
 # columns we have hints only. The curves of its Figure 1 are called precision. And its numbers fall steeply
 # from Top-1 to Top-10, as precision does, and "k", and more slowly "ranks"; on our data "hits" goes from
-# {glue:text}`c01-hits-1:.2f` at 1 to {glue:text}`c01-hits-10:.2f` at 10. This book reports plain precision,
+# {glue:text}`01-hits-1:.2f` at 1 to {glue:text}`01-hits-10:.2f` at 10. This book reports plain precision,
 # says so, and shows the others where they matter.
 #
 # ## One item too many
@@ -470,8 +438,8 @@ print(f"1.96 standard errors are {1.96 * standard_error:.3f}")
 
 of_classes = bootstrap_interval(top1, groups=images.labels)  # whole classes are drawn
 
-# %% tags=["remove-cell"]
-glue("c01-class-ratio", of_classes.width / interval.width, display=False)
+# %%
+page.say(class_ratio=of_classes.width / interval.width)
 
 # %% [markdown]
 # Two things this interval does *not* cover. It takes the database as fixed; another database would move the
@@ -479,7 +447,7 @@ glue("c01-class-ratio", of_classes.width / interval.width, display=False)
 # other. If we care about *these* classes only, the difference between easy and hard classes is no source of
 # noise, because each class gets its share of the queries, and the truth lies nearer to the score than the
 # interval says ({numref}`ex-01-5`). If we care about photographs in general, the classes are what was drawn, and the
-# interval is too narrow: drawing whole classes again makes it {glue:text}`c01-class-ratio:.1f` times as wide.
+# interval is too narrow: drawing whole classes again makes it {glue:text}`01-class-ratio:.1f` times as wide.
 # [Chapter 10](10_learning_a_metric) measures how often either kind of interval holds the truth.
 #
 # ## Ninety-four queries
@@ -505,71 +473,53 @@ for name, percent in TOP1.items():
     answers = [1] * hits[name] + [0] * (N_QUERIES - hits[name])
     paper[name] = bootstrap_interval(answers)
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Top-1 of the paper's Table 1 with the 95 % bootstrap interval that 94 queries allow.", "name": "fig-01-paper"}, "image": {"alt": "Seven methods with horizontal intervals about 0.2 wide; the intervals of neighbouring methods overlap heavily, and that of GMM-Wasserstein reaches all others, the two lowest only just."}}
+# %% mystnb={"figure": {"caption": "Top-1 of the paper's Table 1 with the 95 % bootstrap interval that 94 queries allow.", "name": "fig-01-paper"}, "image": {"alt": "Seven methods with horizontal intervals about 0.2 wide; the intervals of neighbouring methods overlap heavily, and that of GMM-Wasserstein reaches all others, the two lowest only just."}}
 figure = new_figure(7.0, 2.9)
 axes = figure.subplots()
-for row, one in enumerate(paper.values()):
-    error = [[one.value - one.low], [one.high - one.value]]
-    axes.errorbar(one.value, row, xerr=error, fmt="o", color=OKABE_ITO[0], capsize=3)
-axes.set_yticks(range(len(paper)), list(paper))
-axes.invert_yaxis()
+draw_intervals(axes, list(paper.values()), names=list(paper), ms=6)
 axes.set_xlabel("Top-1 of 94 queries")
 axes.grid(axis="x", color="#dddddd", lw=0.6)
-axes.spines[["top", "right"]].set_visible(False)
 figure
 
-# %% tags=["remove-cell"]
-best, second = paper["GMM-Wasserstein"], paper["GMM-Normal KL"]
-missed = 101 - len({round(100 * count / N_QUERIES) for count in range(N_QUERIES + 1)})
-glue("c01-missed", missed, display=False)
-glue(
-    "c01-paper-width",
-    float(np.mean([one.width for one in paper.values()])),
-    display=False,
-)
-glue("c01-se-94", float(np.sqrt(0.53 * 0.47 / N_QUERIES)), display=False)
-glue("c01-best-low", best.low, display=False)
-glue("c01-best-high", best.high, display=False)
-glue("c01-second-low", second.low, display=False)
-glue("c01-second-high", second.high, display=False)
+# %%
+possible = {round(100 * count / N_QUERIES) for count in range(N_QUERIES + 1)}
+widths = [one.width for one in paper.values()]
+page.say(missed=101 - len(possible), se_94=np.sqrt(0.53 * 0.47 / N_QUERIES))
+page.say(best=paper["GMM-Wasserstein"], second=paper["GMM-Normal KL"])
+page.say(paper_width=np.mean(widths))
 
 # %% [markdown]
-# The counts exist: every printed number is a multiple of 1/94, rounded. (The check has little power. The grid
-# of 1/94 misses only {glue:text}`c01-missed` of the 101 numbers from 0.00 to 1.00.) The standard error is
-# about {glue:text}`c01-se-94:.2f`. The paper's best method has [{glue:text}`c01-best-low:.2f`,
-# {glue:text}`c01-best-high:.2f`], its fellow with the KL divergence [{glue:text}`c01-second-low:.2f`,
-# {glue:text}`c01-second-high:.2f`].
+# The counts exist: every printed number is a multiple of 1/94, rounded. (The check has little power. The grid of 1/94
+# misses only {glue:text}`01-missed` of the 101 numbers from 0.00 to 1.00.) The standard error is about
+# {glue:text}`01-se-94:.2f`. The paper's best method has {glue:text}`01-best`, its fellow with the KL divergence
+# {glue:text}`01-second`.
 #
 # To see what that means, suppose the printed values were the exact truth, and let each method answer 94 fresh
 # queries. {numref}`fig-01-overlap` shows what could come out.
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "If the true Top-1 were 0.62 (blue, solid) and 0.53 (orange, dashed): the probability of each result that 94 independent queries can give.", "name": "fig-01-overlap"}, "image": {"alt": "Two bell-shaped step curves centred on 0.53 and 0.62, each about 0.2 wide, overlapping over half of their width."}}
+# %%
 from scipy.stats import binom
 
 counts = np.arange(N_QUERIES + 1)
 better, worse = (binom.pmf(counts, N_QUERIES, p) for p in (0.62, 0.53))
-upset = float(sum(worse[k] * better[: k + 1].sum() for k in counts))
+upset = sum(worse[k] * better[: k + 1].sum() for k in counts)
+page.say(upset=100 * upset)
+
+# %% mystnb={"figure": {"caption": "If the true Top-1 were 0.62 (blue, solid) and 0.53 (orange, dashed): the probability of each result that 94 independent queries can give.", "name": "fig-01-overlap"}, "image": {"alt": "Two bell-shaped step curves centred on 0.53 and 0.62, each about 0.2 wide, overlapping over half of their width."}}
 figure = new_figure(7.0, 2.8)
 axes = figure.subplots()
-axes.fill_between(
-    counts / N_QUERIES, better, step="mid", color=OKABE_ITO[0], alpha=0.25
-)
-axes.step(counts / N_QUERIES, better, where="mid", color=OKABE_ITO[0])
-axes.fill_between(counts / N_QUERIES, worse, step="mid", color=OKABE_ITO[1], alpha=0.25)
-axes.step(counts / N_QUERIES, worse, where="mid", color=OKABE_ITO[1], ls="--")
-axes.set(
-    xlabel="Top-1 in an experiment with 94 queries",
-    ylabel="probability",
-    xlim=(0.3, 0.85),
-)
-axes.spines[["top", "right"]].set_visible(False)
+shares = counts / N_QUERIES
+for chances, colour, style in zip(
+    (better, worse), OKABE_ITO, ("-", "--"), strict=False
+):
+    axes.fill_between(shares, chances, step="mid", color=colour, alpha=0.25)
+    axes.step(shares, chances, where="mid", color=colour, ls=style)
+axes.set(xlabel="Top-1 in an experiment with 94 queries", ylabel="probability")
+axes.set_xlim(0.3, 0.85)
 figure
 
-# %% tags=["remove-cell"]
-glue("c01-upset", 100 * upset, display=False)
-
 # %% [markdown]
-# With independent queries the better method would fail to come out ahead in {glue:text}`c01-upset:.0f` % of
+# With independent queries the better method would fail to come out ahead in {glue:text}`01-upset:.0f` % of
 # the experiments. That is for a gap of 0.09, three times as wide as the gap between the two Wasserstein rows.
 #
 # ## The same queries for both: paired differences
@@ -600,21 +550,16 @@ paired = paired_bootstrap_difference(top1, other_top1)
 widths = [bootstrap_interval(values).width for values in (top1, other_top1)]
 unpaired_width = float(np.hypot(*widths))
 
-# %% tags=["remove-cell"]
-glue("c01-other", float(other_top1.mean()), display=False)
-glue("c01-correlation", correlation, display=False)
-glue("c01-paired-width", paired.width, display=False)
-glue("c01-unpaired-width", unpaired_width, display=False)
-glue("c01-gap", paired.value, display=False)
-glue("c01-gap-low", paired.low, display=False)
-glue("c01-gap-high", paired.high, display=False)
+# %%
+page.say(other=other_top1.mean(), correlation=correlation)
+page.say(gap=format_interval(paired, 3))
+page.say(paired_width=paired.width, unpaired_width=unpaired_width)
 
 # %% [markdown]
-# The spread alone reaches {glue:text}`c01-other:.2f`. Its answers correlate with those of the mean with
-# $\rho =$ {glue:text}`c01-correlation:.2f`. The difference of the two is {glue:text}`c01-gap:.3f`
-# [{glue:text}`c01-gap-low:.3f`, {glue:text}`c01-gap-high:.3f`]: the paired interval is
-# {glue:text}`c01-paired-width:.3f` wide, where two separate ones would have suggested
-# {glue:text}`c01-unpaired-width:.3f`.
+# The spread alone reaches {glue:text}`01-other:.2f`. Its answers correlate with those of the mean with
+# $\rho =$ {glue:text}`01-correlation:.2f`. The difference of the two is {glue:text}`01-gap`: the paired interval is
+# {glue:text}`01-paired-width:.3f` wide, where two separate ones would have suggested
+# {glue:text}`01-unpaired-width:.3f`.
 #
 # Now back to the paper. For all pairs of its seven methods we divide the gap by the standard error
 # {eq}`eq-01-paired`, once with $\rho = 0$ and once with $\rho = 0.5$, as for two methods that have much in
@@ -629,6 +574,7 @@ def gap_over_error(a, b, rho):
     return abs(p - q) / np.sqrt(variance)
 
 
+# %%
 names = list(hits)
 pairs = np.triu_indices(len(names), 1)
 ratios, beyond = {}, {}
@@ -638,44 +584,35 @@ for rho in (0.0, 0.5):
     beyond[rho] = int((ratios[rho][pairs] > 1.96).sum())
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Gaps in Top-1 between the methods of Table 1, in standard errors. Below the diagonal: independent answers. Above: answers that correlate with 0.5. Bold on blue: outside the noise of 94 queries.", "name": "fig-01-gaps"}, "image": {"alt": "Seven by seven matrix of ratios; only gaps between methods at the top and those at the bottom of the table exceed 1.96."}}
+both = np.where(np.tri(len(names), dtype=bool), ratios[0.0], ratios[0.5])
+short = [name.replace("-", "-\n", 1).replace(" ", "\n") for name in names]
 figure = new_figure(7.4, 3.6)
 axes = figure.subplots()
-n = len(names)
-both = np.where(np.tri(n, dtype=bool), ratios[0.0], ratios[0.5])
-axes.imshow(
-    np.where(both > 1.96, 1.0, 0.0), cmap="Blues", vmin=0, vmax=4, aspect="auto"
-)
-for i, j in np.argwhere(~np.eye(n, dtype=bool)):
+axes.imshow(both > 1.96, cmap="Blues", vmin=0, vmax=4, aspect="auto")
+for i, j in np.argwhere(~np.eye(len(names), dtype=bool)):
     weight = "bold" if both[i, j] > 1.96 else "normal"
     axes.text(j, i, f"{both[i, j]:.1f}", ha="center", va="center", weight=weight)
-axes.set_yticks(range(n), names)
-axes.set_xticks(
-    range(n),
-    [name.replace("-", "-\n", 1).replace(" ", "\n") for name in names],
-    fontsize=9,
-)
+axes.set_yticks(range(len(names)), names)
+axes.set_xticks(range(len(names)), short, fontsize=9)
 axes.spines[:].set_visible(False)
 figure
 
-# %% tags=["remove-cell"]
-glue("c01-pairs", len(pairs[0]), display=False)
-glue("c01-beyond-0", beyond[0.0], display=False)
-glue("c01-beyond-5", beyond[0.5], display=False)
+# %%
 z = gap_over_error("GMM-Wasserstein", "GMM-Normal KL", 0.0)
-glue("c01-rho-needed", float(1 - (z / 1.96) ** 2), display=False)
-glue("c01-p10-noise", float(p10.std() / top1.std()), display=False)
+page.say(pairs=len(pairs[0]), beyond_0=beyond[0.0], beyond_5=beyond[0.5])
+page.say(rho_needed=1 - (z / 1.96) ** 2, p10_noise=p10.std() / top1.std())
 
 # %% [markdown]
 # {numref}`fig-01-gaps` has all gaps.
-# Of the {glue:text}`c01-pairs` gaps, {glue:text}`c01-beyond-0` are outside the noise if the answers are
-# independent, and {glue:text}`c01-beyond-5` if they correlate with 0.5. Among so many comparisons of equal
+# Of the {glue:text}`01-pairs` gaps, {glue:text}`01-beyond-0` are outside the noise if the answers are
+# independent, and {glue:text}`01-beyond-5` if they correlate with 0.5. Among so many comparisons of equal
 # methods one would be found "significant" at this level by chance alone. What survives is coarse: the
 # Wasserstein rows are above the bottom of the table. Wasserstein against normal KL, the comparison on which
 # the paper's conclusion rests, would need answers that correlate with more than
-# {glue:text}`c01-rho-needed:.2f`; whether GMM or SMT is the better model, no plausible correlation can tell.
+# {glue:text}`01-rho-needed:.2f`; whether GMM or SMT is the better model, no plausible correlation can tell.
 # The other two columns average over several neighbours of each query. That helps little, because the
 # neighbours of a query succeed and fail together (on our data the standard deviation of P@10 over queries is
-# {glue:text}`c01-p10-noise:.2f` of that of P@1), and the gaps are narrower there as well. None of this is a
+# {glue:text}`01-p10-noise:.2f` of that of P@1), and the gaps are narrower there as well. None of this is a
 # reproach to the methods. It is what 94 queries can carry.
 #
 # ## The luck of the draw
@@ -688,62 +625,53 @@ glue("c01-p10-noise", float(p10.std() / top1.std()), display=False)
 # %%
 from retrieval_geometry.evaluation import query_draw_interval
 
-drawn = query_draw_interval(top1, images.labels, per_class=2)
-drawn_other = query_draw_interval(other_top1, images.labels, per_class=2)
-everyone = bootstrap_interval(top1)
-for name, one in (("mean", drawn), ("spread", drawn_other)):
-    print(f"two of each class, {name:7}{one.value:.3f} ", end="")
-    print(f"[{one.low:.3f}, {one.high:.3f}]")
-print(f"all queries, mean{everyone.value:14.3f} ", end="")
-print(f"[{everyone.low:.3f}, {everyone.high:.3f}]")
+two_a_class = {
+    name: query_draw_interval(values, images.labels, per_class=2)
+    for name, values in (("mean", top1), ("spread", other_top1))
+}
+intervals = {f"two of each class, {name}": one for name, one in two_a_class.items()}
+intervals["all queries, mean"] = bootstrap_interval(top1)
+for name, one in intervals.items():
+    print(f"{name:27}{one.value:.3f} [{one.low:.3f}, {one.high:.3f}]")
+
+# %%
+rng = np.random.default_rng(seed)
+classes = range(len(images.classes))
+members = [(images.labels == label).nonzero()[:, 0].numpy() for label in classes]
+
+
+def draw_two():
+    return np.concatenate([rng.choice(group, 2, replace=False) for group in members])
+
+
+draws = np.array([draw_two() for _ in range(2000)])
+by_mean = top1.numpy()[draws].mean(axis=1)
+by_spread = other_top1.numpy()[draws].mean(axis=1)
+page.say(n_drawn=len(draws[0]), not_ahead=100 * (by_mean <= by_spread).mean())
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Top-1 that an experiment with two queries per class would have reported, over 2,000 draws of the queries. Blue, solid: mean of the descriptors. Orange, dashed: their spread.", "name": "fig-01-draws"}, "image": {"alt": "Two overlapping histograms of Top-1, the one of the spread lying a little lower; both about 0.2 wide."}}
-rng = np.random.default_rng(seed)
-members = [
-    (images.labels == label).nonzero()[:, 0].numpy()
-    for label in range(len(images.classes))
-]
-draws = np.array(
-    [
-        np.concatenate([rng.choice(group, 2, replace=False) for group in members])
-        for _ in range(2000)
-    ]
-)
-edges = np.arange(0.5, 37) / 36
 figure = new_figure(7.0, 2.8)
 axes = figure.subplots()
-for values, colour, style in (
-    (top1, OKABE_ITO[0], "-"),
-    (other_top1, OKABE_ITO[1], "--"),
-):
-    reported = values.numpy()[draws].mean(axis=1)
+edges = np.arange(0.5, 37) / 36
+both_ways = zip((by_mean, by_spread), OKABE_ITO, ("-", "--"), strict=False)
+for reported, colour, style in both_ways:
     axes.hist(reported, edges, histtype="stepfilled", color=colour, alpha=0.25)
     axes.hist(reported, edges, histtype="step", color=colour, ls=style, lw=1.5)
-axes.set(
-    xlabel="Top-1 of a draw with two queries per class",
-    ylabel="draws",
-    xlim=(0.55, 1.02),
-)
-axes.spines[["top", "right"]].set_visible(False)
+axes.set(xlabel="Top-1 of a draw with two queries per class", ylabel="draws")
+axes.set_xlim(0.55, 1.02)
 figure
 
-# %% tags=["remove-cell"]
-a, b = (values.numpy()[draws].mean(axis=1) for values in (top1, other_top1))
-glue("c01-n-drawn", draws.shape[1], display=False)
-glue("c01-not-ahead", 100 * float((a <= b).mean()), display=False)
-glue(
-    "c01-needed",
-    int(np.ceil((1.96 / 0.03) ** 2 * (0.62 * 0.38 + 0.59 * 0.41) / 100) * 100),
-    display=False,
-)
+# %%
+variance = 0.62 * 0.38 + 0.59 * 0.41  # of the difference of two answers
+page.say(needed=int(np.ceil((1.96 / 0.03) ** 2 * variance / 100) * 100))
 
 # %% [markdown]
-# With {glue:text}`c01-n-drawn` queries the method that is worse over all queries comes out level or ahead in
-# {glue:text}`c01-not-ahead:.0f` % of the draws. An author who happens on one of these would publish the
+# With {glue:text}`01-n-drawn` queries the method that is worse over all queries comes out level or ahead in
+# {glue:text}`01-not-ahead:.0f` % of the draws. An author who happens on one of these would publish the
 # opposite ranking in good faith.
 #
 # The remedy costs nothing but computing time: ask with every image there is. To tell 0.62 from 0.59 by
-# independent answers takes about {glue:text}`c01-needed` queries ({numref}`ex-01-4`); the test split of DTD holds
+# independent answers takes about {glue:text}`01-needed` queries ({numref}`ex-01-4`); the test split of DTD holds
 # 1,880. So the experiments of this book ask with all queries that the protocol allows, put an interval around
 # every score, and call a claim about two methods *inconclusive* where the paired interval straddles zero. For
 # a verdict the interval is over classes, and all comparisons that a claim looks at share the risk
@@ -754,7 +682,7 @@ glue(
 # {numref}`tab-01-first` is the first retrieval in the form that every result of this book has. Later chapters
 # must beat its first row.
 
-# %% tags=["remove-cell"]
+# %%
 cosine = torch.nn.functional.normalize(means, dim=1)
 entries = {
     "mean, Euclidean": ranked,
@@ -768,24 +696,16 @@ columns = {
     "R@10": lambda r: recall_at_k(r, images.labels, 10),
     "MAP@R": lambda r: average_precision(r, images.labels, "R"),
 }
+
+# %%
 rows = []
 for name, one in entries.items():
-    cells = [bootstrap_interval(metric(one), seed=seed) for metric in columns.values()]
-    rows.append(
-        [
-            name,
-            *[f"{cell.value:.2f} [{cell.low:.2f}, {cell.high:.2f}]" for cell in cells],
-        ]
-    )
-glue(
-    "tab-01-first", Markdown(markdown_table(["Method", *columns], rows)), display=False
-)
-cosine_gain = paired_bootstrap_difference(
-    precision_at_k(entries["mean, cosine"], images.labels, 1), top1, seed=seed
-)
-glue("c01-cosine", cosine_gain.value, display=False)
-glue("c01-cosine-low", cosine_gain.low, display=False)
-glue("c01-cosine-high", cosine_gain.high, display=False)
+    found = [bootstrap_interval(metric(one), seed=seed) for metric in columns.values()]
+    rows.append([name, *map(format_interval, found)])
+page.table("first", ["Method", *columns], rows)
+by_cosine = columns["P@1"](entries["mean, cosine"])
+cosine_gain = paired_bootstrap_difference(by_cosine, top1, seed=seed)
+page.say(cosine=format_interval(cosine_gain, 3))
 
 # %% [markdown]
 # ````{table} Photo textures, every patch against all others: value and 95 % bootstrap interval over queries
@@ -802,11 +722,11 @@ glue("c01-cosine-high", cosine_gain.high, display=False)
 #   set it is a serious control, which the paper lacks: a geometry that does not beat it has not earned its
 #   cost.
 # - Dividing out the length of the mean, that is taking the cosine, changes Top-1 by
-#   {glue:text}`c01-cosine:.3f` [{glue:text}`c01-cosine-low:.3f`, {glue:text}`c01-cosine-high:.3f`]. This is a
+#   {glue:text}`01-cosine`. This is a
 #   step that papers may not even mention.
 # - "MAP on the top 10" has at least four readings. They agree at $k = 1$ and nowhere else.
-# - 94 queries leave a standard error of about {glue:text}`c01-se-94:.2f`, and intervals
-#   {glue:text}`c01-paper-width:.2f` wide. Most gaps in the paper's Table 1 are smaller than what they allow
+# - 94 queries leave a standard error of about {glue:text}`01-se-94:.2f`, and intervals
+#   {glue:text}`01-paper-width:.2f` wide. Most gaps in the paper's Table 1 are smaller than what they allow
 #   one to see.
 # - Whether this data set is easy because of texture, or because of shared light and focus, it cannot say
 #   itself.

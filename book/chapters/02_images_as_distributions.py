@@ -26,16 +26,6 @@
 # **The question.** An image gives a hundred and some points in a space of about as many dimensions, or
 # several times as many. What can be known of a distribution from so little?
 
-# %% tags=["remove-cell"]
-# Outside the book's environment, on Colab say: fetch the project and install it.
-import importlib.util
-
-if importlib.util.find_spec("retrieval_geometry") is None:
-    get_ipython().run_line_magic(  # noqa: F821
-        "pip",
-        "install --quiet git+https://github.com/retrieval-geometry/geometry-of-image-retrieval",
-    )
-
 # %% tags=["parameters"]
 profile = "quick"
 data_root = "data"
@@ -69,14 +59,17 @@ seed = 0
 # %%
 import numpy as np
 import torch
-from IPython.display import Markdown
-from matplotlib.patches import Ellipse
-from myst_nb import glue
 from torch.testing import assert_close
 
 from retrieval_geometry.datasets import photo_textures
 from retrieval_geometry.features import extract_descriptors, load_backbone
+from retrieval_geometry.page import Page
+from retrieval_geometry.reporting.drawing import draw_lines, ellipse
+from retrieval_geometry.reporting.figures import OKABE_ITO, new_figure
+from retrieval_geometry.reporting.tables import format_interval
 
+# %%
+page = Page("02", profile=profile, data_root=data_root, device=device, seed=seed)
 images = photo_textures()
 scattering = load_backbone("scattering", device=device)
 patch = images.load(images.ids.index("motorcycle/10"))
@@ -84,8 +77,6 @@ maps = scattering.feature_map(scattering.prepare(patch)[None].to(device))
 maps.shape
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "The patch motorcycle/10, and for each scale (rows) and direction (columns) a wavelet, its real part, with the response of the patch to it. Bright is strong; each response is scaled on its own.", "name": "fig-02-filters"}, "image": {"alt": "A photograph of a wheel with a red fairing, and a grid of three rows by four columns of wavelets, each beside a coarse 12 by 12 map that is bright where the patch has edges in the wavelet's direction."}}
-from retrieval_geometry.reporting.figures import OKABE_ITO, new_figure
-
 figure = new_figure(7.5, 2.5)
 grid = figure.add_gridspec(3, 12)
 axes = figure.add_subplot(grid[:, :4])
@@ -96,9 +87,8 @@ middle = waves.shape[-1] // 2
 for number in range(12):
     row, column = divmod(number, 4)
     wave = waves[number, middle - 12 : middle + 12, middle - 12 : middle + 12]
-    for side, (picture, colours) in enumerate(
-        [(wave, "gray"), (maps[0, 3 + number].cpu(), "viridis")]
-    ):
+    response = maps[0, 3 + number].cpu()
+    for side, (picture, colours) in enumerate([(wave, "gray"), (response, "viridis")]):
         axes = figure.add_subplot(grid[row, 4 + 2 * column + side])
         axes.imshow(picture.numpy(), cmap=colours)
         axes.axis("off")
@@ -119,15 +109,13 @@ one = x[names.index("motorcycle/10")]
 assert_close(one, maps[0].flatten(1).T.cpu().double(), atol=1e-4, rtol=1e-4)
 x.shape
 
-# %% tags=["remove-cell"]
+# %%
 n_points, dim = one.shape
-glue("c02-images", len(x), display=False)
-glue("c02-points", n_points, display=False)
-glue("c02-dim", dim, display=False)
+page.say(images=len(x), points=n_points, dim=dim)
 
 # %% [markdown]
-# These are the {glue:text}`c02-images` patches used below, two from each photograph in colour. Each is a
-# cloud of {glue:text}`c02-points` points in {glue:text}`c02-dim` dimensions. (Ten of the set's photographs
+# These are the {glue:text}`02-images` patches used below, two from each photograph in colour. Each is a
+# cloud of {glue:text}`02-points` points in {glue:text}`02-dim` dimensions. (Ten of the set's photographs
 # are in colour. The others return below, for a reason that will be plain then.)
 #
 # ## A cloud
@@ -154,39 +142,26 @@ variances, directions = torch.linalg.eigh(gaussian.cov[0])
 plane = directions[:, -2:].flip(1)
 shadow = (one - gaussian.mean[0]) @ plane
 share = float(variances[-2:].sum() / variances.sum())
+page.say(share=100 * share)
 
 
-# %% tags=["remove-cell"]
+# %%
 def colours_of(points):
     """Colour each descriptor by its three leading principal components."""
-    leading = (points - points.mean(0)) @ torch.linalg.svd(points - points.mean(0)).Vh[
-        :3
-    ].T
+    centred = points - points.mean(0)
+    leading = centred @ torch.linalg.svd(centred).Vh[:3].T
     low, high = leading.quantile(0.02, dim=0), leading.quantile(0.98, dim=0)
     return ((leading - low) / (high - low)).clamp(0, 1).numpy()
 
 
-def ellipse(axes, mean, cov, radius=2.0, **style):
-    """Draw the curve where a Gaussian in the plane is ``radius`` standard deviations from its mean."""
-    values, vectors = np.linalg.eigh(np.asarray(cov))
-    width, height = 2 * radius * np.sqrt(np.maximum(values[::-1], 0))
-    angle = np.degrees(np.arctan2(vectors[1, 1], vectors[0, 1]))
-    axes.add_patch(
-        Ellipse(np.asarray(mean), width, height, angle=angle, fill=False, **style)
-    )
-
-
-glue("c02-share", 100 * share, display=False)
-
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "A patch, its descriptors as a map, and its descriptors as a cloud: each place and its point have one colour. The ellipse is the shadow of the fitted Gaussian at two standard deviations.", "name": "fig-02-cloud"}, "image": {"alt": "Left a photograph of a motorcycle wheel; in the middle a 12 by 12 mosaic in false colours following its parts; right a scatter of points of the same colours inside an ellipse, the points forming several groups."}}
+# %% mystnb={"figure": {"caption": "A patch, its descriptors as a map, and its descriptors as a cloud: each place and its point have one colour. The ellipse is the shadow of the fitted Gaussian at two standard deviations.", "name": "fig-02-cloud"}, "image": {"alt": "Left a photograph of a motorcycle wheel; in the middle a 12 by 12 mosaic in false colours following its parts; right a scatter of points of the same colours inside an ellipse, the points forming several groups."}}
 figure = new_figure(7.5, 2.6)
 left, middle, right = figure.subplots(1, 3)
 left.imshow(patch.permute(1, 2, 0).numpy())
 middle.imshow(colours_of(one).reshape(12, 12, 3))
-right.scatter(
-    *shadow.T.numpy(), c=colours_of(one), s=18, edgecolor="black", linewidth=0.3
-)
-ellipse(right, [0, 0], plane.T @ gaussian.cov[0] @ plane, color="black", lw=1.5)
+right.scatter(*shadow.T, c=colours_of(one), s=18, edgecolor="black", linewidth=0.3)
+outline = ellipse(plane.T @ gaussian.cov[0] @ plane, radius=2.0)
+right.plot(*outline, color="black", lw=1.5)
 right.set(xlabel="first principal direction", ylabel="second")
 right.set_aspect("equal", "datalim")
 for axes in (left, middle):
@@ -194,7 +169,7 @@ for axes in (left, middle):
 figure
 
 # %% [markdown]
-# The plane of {numref}`fig-02-cloud` holds {glue:text}`c02-share:.0f` % of the variance, so it is a fair
+# The plane of {numref}`fig-02-cloud` holds {glue:text}`02-share:.0f` % of the variance, so it is a fair
 # picture of the cloud. The parts of the image are groups of points, and the groups lie along an arc. The
 # ellipse knows nothing of that: it covers a middle in which there are hardly any points.
 #
@@ -266,13 +241,12 @@ factor.shape
 # what a network has learnt; in the others it is the network of the experiments.
 
 # %%
-from retrieval_geometry.experiments import RunContext
 from retrieval_geometry.papers.geometric.data import load_setting
 
 if profile == "quick":
     network = load_backbone("squeezenet1_1", weights="random", device=device)
 else:
-    backbone = load_setting(RunContext(profile, data_root, device, seed)).backbone
+    backbone = load_setting(page.context).backbone
     network = load_backbone(**backbone, device=device)
 positions = [images.ids.index(name) for name in ("motorcycle/10", "brick/03")]
 pair = images.subset(positions)
@@ -288,6 +262,7 @@ def rank(points):
     return int((values > 1e-12 * values[0]).sum())
 
 
+# %%
 generator = torch.Generator().manual_seed(seed)
 order = torch.randperm(len(deep), generator=generator)
 counts = [2, 8, 16, 32, 48, 64, 80, 96, 120, 144, len(deep)]
@@ -298,32 +273,28 @@ for name, points in ranks.items():
     ranks[name] = [rank(mixed[:n]) for n in counts if n <= len(points)]
     assert all(r <= n - 1 for r, n in zip(ranks[name], counts, strict=False))
 
-# %% tags=["remove-cell"]
-glue("c02-rank-colour", ranks["scattering, colour"][-1], display=False)
-glue("c02-rank-grey", ranks["scattering, grey"][-1], display=False)
-glue("c02-rank-deep", ranks[network.name][-1], display=False)
-glue("c02-deep-points", deep.shape[0], display=False)
-glue("c02-deep-dim", deep.shape[1], display=False)
-glue("c02-grey-constant", int((grey.std(dim=0) < 1e-6).sum()), display=False)
+# %%
+page.say(rank_colour=ranks["scattering, colour"][-1])
+page.say(rank_grey=ranks["scattering, grey"][-1], rank_deep=ranks[network.name][-1])
+page.say(deep_points=deep.shape[0], deep_dim=deep.shape[1])
+page.say(grey_constant=int((grey.std(dim=0) < 1e-6).sum()))
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Rank of the covariance against the number of descriptors it is made of. The dashed line is the bound N - 1.", "name": "fig-02-rank"}, "image": {"alt": "Three curves that follow the line of rank N minus one: the scattering of a colour patch until it levels off, that of a grey patch levelling off earlier, the network to the end."}}
+# %% mystnb={"figure": {"caption": "Rank of the covariance against the number of descriptors it is made of. The dashed line is the bound N - 1.", "name": "fig-02-rank"}, "image": {"alt": "Three curves that follow the line of rank N minus one: the scattering of a colour patch until it levels off, that of a grey patch levelling off earlier, the network to the end."}}
 figure = new_figure(7.0, 3.0)
 axes = figure.subplots()
-axes.plot(
-    [1, len(deep)], [0, len(deep) - 1], color="grey", ls="--", lw=1, label="N - 1"
-)
+bound = {"color": "grey", "ls": "--", "lw": 1, "label": "N - 1"}
+axes.plot([1, len(deep)], [0, len(deep) - 1], **bound)
 for (name, found), colour, marker in zip(ranks.items(), OKABE_ITO, "os^", strict=False):
     axes.plot(counts[: len(found)], found, marker=marker, color=colour, label=name)
 axes.set(xlabel="descriptors N", ylabel="rank of the covariance")
 axes.legend(frameon=False)
-axes.spines[["top", "right"]].set_visible(False)
 figure
 
 # %% [markdown]
-# The network's {glue:text}`c02-deep-points` descriptors of {glue:text}`c02-deep-dim` dimensions give rank
-# {glue:text}`c02-rank-deep`, as the lemma says. The scattering of a colour patch reaches its full
-# {glue:text}`c02-rank-colour`. The grey brick stops at {glue:text}`c02-rank-grey`: it has no colour,
-# {glue:text}`c02-grey-constant` of its dimensions are zero at every place, and more descriptors cannot change
+# The network's {glue:text}`02-deep-points` descriptors of {glue:text}`02-deep-dim` dimensions give rank
+# {glue:text}`02-rank-deep`, as the lemma says. The scattering of a colour patch reaches its full
+# {glue:text}`02-rank-colour`. The grey brick stops at {glue:text}`02-rank-grey`: it has no colour,
+# {glue:text}`02-grey-constant` of its dimensions are zero at every place, and more descriptors cannot change
 # that. So a covariance can be singular for a reason of the image, too, and every method of this book has to
 # live with both.
 #
@@ -455,30 +426,24 @@ assert (np.diff(likelihoods) >= -1e-9).all()
 # ## Sixty-four components on a hundred and some points
 #
 # How many parameters does a mixture have? $K - 1$ weights, $K D$ means, $K D$ variances: $K (2D + 1) - 1$
-# numbers, to be learnt from $N D$. For the paper that is {glue:text}`c02-paper-parameters` parameters from
-# {glue:text}`c02-paper-numbers` numbers; for ours, with $K = 64$, {glue:text}`c02-parameters-64` from
-# {glue:text}`c02-numbers`. The ratio is what makes one uneasy: some two points per component.
+# numbers, to be learnt from $N D$. For the paper that is {glue:text}`02-paper-parameters` parameters from
+# {glue:text}`02-paper-numbers` numbers; for ours, with $K = 64$, {glue:text}`02-parameters-64` from
+# {glue:text}`02-numbers`. The ratio is what makes one uneasy: some two points per component.
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "The cloud of the previous figure with mixtures of 3, 8 and 64 diagonal components, as they appear in the plane (two standard deviations). Of the 64 many have shrunk to a point: orange crosses mark components with fewer than two descriptors.", "name": "fig-02-mixtures"}, "image": {"alt": "Three scatter plots of one cloud; with three and eight components the ellipses cover groups of points, with 64 most ellipses are tiny and many points carry an orange cross."}}
+# %% mystnb={"figure": {"caption": "The cloud of the previous figure with mixtures of 3, 8 and 64 diagonal components, as they appear in the plane (two standard deviations). Of the 64 many have shrunk to a point: orange crosses mark components with fewer than two descriptors.", "name": "fig-02-mixtures"}, "image": {"alt": "Three scatter plots of one cloud; with three and eight components the ellipses cover groups of points, with 64 most ellipses are tiny and many points carry an orange cross."}}
 figure = new_figure(7.5, 2.9)
-for axes, k in zip(
-    figure.subplots(1, 3, sharex=True, sharey=True), (3, 8, 64), strict=True
-):
+grid = figure.subplots(1, 3, sharex=True, sharey=True)
+for axes, k in zip(grid, (3, 8, 64), strict=True):
     model = fit_mixture(one[None], k, torch.Generator().manual_seed(seed))
-    axes.scatter(
-        *shadow.T.numpy(), c=colours_of(one), s=14, edgecolor="black", linewidth=0.2
-    )
-    for weight, mean, variance in zip(
-        model.weights[0], model.means[0], model.variances[0], strict=True
-    ):
+    axes.scatter(*shadow.T, c=colours_of(one), s=14, edgecolor="black", linewidth=0.2)
+    parts = zip(model.weights[0], model.means[0], model.variances[0], strict=True)
+    for weight, mean, variance in parts:
         centre = (mean - gaussian.mean[0]) @ plane
-        ellipse(
-            axes, centre, plane.T @ torch.diag(variance) @ plane, color="black", lw=1
-        )
+        outline = ellipse(plane.T @ torch.diag(variance) @ plane, centre, radius=2.0)
+        axes.plot(*outline, color="black", lw=1)
         if weight * len(one) < 1.99:
-            axes.plot(*centre.numpy(), "x", color=OKABE_ITO[1], ms=6, mew=1.5)
-    axes.set_xlabel(f"K = {k}")
-    axes.set(xticks=[], yticks=[], aspect="equal")
+            axes.plot(*centre, "x", color=OKABE_ITO[1], ms=6, mew=1.5)
+    axes.set(xticks=[], yticks=[], aspect="equal", xlabel=f"K = {k}")
 figure
 
 # %% [markdown]
@@ -502,6 +467,7 @@ def log_likelihood(gaussian, points):
     return -0.5 * z.square().sum(dim=1).mean(dim=1) - volume - constant
 
 
+# %%
 deal = torch.randperm(n_points, generator=torch.Generator().manual_seed(seed))
 train, test = x[:, deal[: 2 * n_points // 3]], x[:, deal[2 * n_points // 3 :]]
 
@@ -517,40 +483,26 @@ for k in (1, 2, 4, 8, 16, 32, 64):
         "collapsed": float(log_likelihood(model.collapse(), test).mean()),
     }
 
-# %% tags=["remove-cell"]
-rows = [
-    [
-        str(k),
-        f"{k * (2 * dim + 1) - 1:,}",
-        f"{score['few']:.1f}",
-        *[
-            f"{score[column]:.0f}".replace("-", "−")
-            for column in ("train", "test", "collapsed")
-        ],
-    ]
-    for k, score in scores.items()
-]
-from retrieval_geometry.reporting.tables import markdown_table
 
-header = [
-    "K",
-    "parameters",
-    "with fewer than two points",
-    "training",
-    "test",
-    "test, collapsed",
-]
-glue("tab-02-mixtures", Markdown(markdown_table(header, rows)), display=False)
+# %%
+def n_parameters(k, dim):
+    return k * (2 * dim + 1) - 1
+
+
+rows = []
+for k, score in scores.items():
+    nats = [f"{score[column]:.0f}" for column in ("train", "test", "collapsed")]
+    rows.append([str(k), f"{n_parameters(k, dim):,}", f"{score['few']:.1f}", *nats])
+header = ["K", "parameters", "with fewer than two points"]
+page.table("mixtures", [*header, "training", "test", "test, collapsed"], rows)
+
+# %%
 best_k = max(scores, key=lambda k: scores[k]["test"])
-glue("c02-best-k", best_k, display=False)
-glue("c02-few-64", scores[64]["few"], display=False)
-glue("c02-parameters-64", f"{64 * (2 * dim + 1) - 1:,}", display=False)
-glue("c02-numbers", f"{n_points * dim:,}", display=False)
-glue("c02-paper-parameters", f"{64 * (2 * 512 + 1) - 1:,}", display=False)
-glue("c02-paper-numbers", f"{169 * 512:,}", display=False)
-glue("c02-train-points", train.shape[1], display=False)
-glue("c02-collapsed-64", scores[64]["collapsed"], display=False)
-glue("c02-test-best", scores[best_k]["test"], display=False)
+page.say(best_k=best_k, test_best=scores[best_k]["test"])
+page.say(few_64=scores[64]["few"], collapsed_64=scores[64]["collapsed"])
+page.say(parameters_64=f"{n_parameters(64, dim):,}", numbers=f"{n_points * dim:,}")
+page.say(paper_parameters=f"{n_parameters(64, 512):,}", paper_numbers=f"{169 * 512:,}")
+page.say(train_points=train.shape[1])
 
 # %% [markdown]
 # ````{table} Mixtures fitted to two thirds of the descriptors: components with fewer than two points, and mean log-likelihood of a descriptor in nats (mean over the patches)
@@ -562,13 +514,13 @@ glue("c02-test-best", scores[best_k]["test"], display=False)
 # ````
 #
 # {numref}`tab-02-mixtures` is a textbook picture of overfitting. The training likelihood rises with every
-# component. The test likelihood peaks at $K =$ {glue:text}`c02-best-k` and then falls off a cliff: at
-# $K = 64$ on average {glue:text}`c02-few-64:.0f` components stand on fewer than two of the
-# {glue:text}`c02-train-points` points, and a new point, which lies beside all of these needles, is called all
+# component. The test likelihood peaks at $K =$ {glue:text}`02-best-k` and then falls off a cliff: at
+# $K = 64$ on average {glue:text}`02-few-64:.0f` components stand on fewer than two of the
+# {glue:text}`02-train-points` points, and a new point, which lies beside all of these needles, is called all
 # but impossible. As a *density*, the mixture with 64 components is useless.
 #
 # The last column is the surprise. Collapsed to one Gaussian, the same 64 needles score
-# {glue:text}`c02-collapsed-64:.0f`, far above the best of the mixtures ({glue:text}`c02-test-best:.0f`). Why?
+# {glue:text}`02-collapsed-64:.0f`, far above the best of the mixtures ({glue:text}`02-test-best:.0f`). Why?
 #
 # ## Collapsing a mixture
 #
@@ -644,7 +596,7 @@ collapsed = model.collapse()
 assert_close(collapsed.mean[0], one.mean(dim=0))
 assert_close(collapsed.cov[0], naive_cov - inside, atol=1e-6, rtol=1e-5)
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "How far the collapsed mixture is from the sample covariance, relative to its size, against the number of components: median over the patches, and the range of the middle half.", "name": "fig-02-detour"}, "image": {"alt": "A falling curve on a logarithmic axis, from nearly one for a single component to a few percent for 64 and nearly nothing for as many components as points."}}
+# %%
 samples = fit_gaussian(x).cov
 components = (1, 2, 4, 8, 16, 32, 64, n_points)
 gaps = []
@@ -652,24 +604,22 @@ for k in components:
     cov = fit_mixture(x, k, torch.Generator().manual_seed(seed)).collapse().cov
     gaps.append((cov - samples).flatten(1).norm(dim=1) / samples.flatten(1).norm(dim=1))
 low, median, high = np.quantile(torch.stack(gaps).numpy(), [0.25, 0.5, 0.75], axis=1)
+page.say(gap_64=100 * median[components.index(64)])
+
+# %% mystnb={"figure": {"caption": "How far the collapsed mixture is from the sample covariance, relative to its size, against the number of components: median over the patches, and the range of the middle half.", "name": "fig-02-detour"}, "image": {"alt": "A falling curve on a logarithmic axis, from nearly one for a single component to a few percent for 64 and nearly nothing for as many components as points."}}
 figure = new_figure(7.0, 2.8)
 axes = figure.subplots()
 axes.fill_between(components, low, high, color=OKABE_ITO[0], alpha=0.2, lw=0)
 axes.plot(components, median, "o-", color=OKABE_ITO[0])
-axes.set(
-    xscale="log", yscale="log", xlabel="components K", ylabel="relative distance to S"
-)
+axes.set(xscale="log", yscale="log")
+axes.set(xlabel="components K", ylabel="relative distance to S")
 axes.set_xticks(components, components)
 axes.minorticks_off()
-axes.spines[["top", "right"]].set_visible(False)
 figure
-
-# %% tags=["remove-cell"]
-glue("c02-gap-64", 100 * float(median[components.index(64)]), display=False)
 
 # %% [markdown]
 # {numref}`fig-02-detour` turns the dial. At $K = 64$ the collapsed covariance differs from the sample
-# covariance by {glue:text}`c02-gap-64:.1f` % (Frobenius norm, median). Keep that in mind when Table 1 of the
+# covariance by {glue:text}`02-gap-64:.1f` % (Frobenius norm, median). Keep that in mind when Table 1 of the
 # paper lists "GMM-Normal KL" and "GMM-Wasserstein": with diagonal components at least, these two do not
 # compare mixtures. They compare sample covariances with a slightly raised diagonal. Only the variational KL
 # looks at the mixture itself, that is, at the needles.
@@ -787,6 +737,7 @@ theta = 0.5 * torch.atan2(-2 * m, a - b)
 angles = torch.linspace(-torch.pi / 2, torch.pi / 2, 181, dtype=torch.float64)
 
 
+# %%
 def after_rotation(angle):
     """The two variances after a rotation by the angle."""
     c, s = angle.cos(), angle.sin()
@@ -799,38 +750,23 @@ first, second = after_rotation(theta)
 assert_close(first * second, a * b * (1 - rho**2))
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "The first rotation. Left: the two most correlated dimensions of the patch and the rotated axes. Right: the product of the two variances at each angle, relative to the start; the dot is the angle of the formula, the dashed line one minus the squared correlation.", "name": "fig-02-givens"}, "image": {"alt": "Left an elongated cloud of points with two perpendicular arrows along its axes; right a periodic curve on a logarithmic scale with a sharp minimum marked by a dot on a dashed line."}}
-figure = new_figure(7.2, 3.0)
-left, right = figure.subplots(1, 2)
-points = deviations[:, [i, j]].numpy()
-left.plot(*points.T, ".", color=OKABE_ITO[5])
+turned = (after_rotation(angle) for angle in angles)
+products = [float(new_a * new_b / (a * b)) for new_a, new_b in turned]
 axis_i = np.array([theta.cos(), -theta.sin()]) * 2 * float(first.sqrt())
 axis_j = np.array([theta.sin(), theta.cos()]) * 2 * float(second.sqrt())
+figure = new_figure(7.2, 3.0)
+left, right = figure.subplots(1, 2)
+left.plot(*deviations[:, [i, j]].T, ".", color=OKABE_ITO[5])
 for axis in (axis_i, axis_j):
-    left.annotate(
-        "",
-        axis,
-        (0, 0),
-        arrowprops={"arrowstyle": "-|>", "lw": 2, "color": OKABE_ITO[1]},
-    )
+    arrow = {"arrowstyle": "-|>", "lw": 2, "color": OKABE_ITO[1]}
+    left.annotate("", axis, (0, 0), arrowprops=arrow)
 left.set(xlabel=f"dimension {i}", ylabel=f"dimension {j}")
 left.set_aspect("equal", "datalim")
-start = float(a * b)
-products = [
-    float(new_a * new_b) / start for new_a, new_b in map(after_rotation, angles)
-]
-right.plot(np.degrees(angles.numpy()), products, color=OKABE_ITO[0])
+right.plot(np.degrees(angles), products, color=OKABE_ITO[0])
 right.axhline(1 - float(rho) ** 2, color="black", ls="--", lw=1)
-right.plot(
-    np.degrees(float(theta)), float(first * second) / start, "o", color=OKABE_ITO[1]
-)
-right.set(
-    yscale="log",
-    xlabel="angle in degrees",
-    ylabel="product of variances",
-    xticks=range(-90, 91, 45),
-)
-for axes in (left, right):
-    axes.spines[["top", "right"]].set_visible(False)
+right.plot(np.degrees(theta), first * second / (a * b), "o", color=OKABE_ITO[1])
+right.set(yscale="log", xlabel="angle in degrees", ylabel="product of variances")
+right.set_xticks(range(-90, 91, 45))
 figure
 
 # %% [markdown]
@@ -872,30 +808,28 @@ assert_close(fixed.gaussian.cov[0], naive, atol=1e-8, rtol=1e-6)
 smt = fit_smt(x)
 smt.held_out.shape, smt.order[:6].tolist(), smt.shrinkage[:6].tolist()
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Mean log-likelihood of held-out descriptors against the number of rotations, for five patches. Dots mark the order that is chosen.", "name": "fig-02-order"}, "image": {"alt": "Five curves that rise steeply over the first hundred rotations, have a broad maximum marked by a dot, and fall slowly afterwards."}}
+# %% mystnb={"figure": {"caption": "Mean log-likelihood of held-out descriptors against the number of rotations, for five patches. Dots mark the order that is chosen.", "name": "fig-02-order"}, "image": {"alt": "Five curves that rise steeply over the first hundred rotations, have a broad maximum marked by a dot, and fall slowly afterwards."}}
 figure = new_figure(7.0, 3.2)
 axes = figure.subplots()
 styles = ["-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1))]
-for name, colour, style in zip(names[1::4], OKABE_ITO, styles, strict=False):
-    curve, order = smt.held_out[names.index(name)], int(smt.order[names.index(name)])
-    axes.plot(curve, color=colour, ls=style, label=name)
-    axes.plot(order, curve[order], "o", color=colour, ms=7)
+curves = {name: smt.held_out[names.index(name)] for name in names[1::4]}
+draw_lines(axes, None, curves, styles=styles)
+for name, colour in zip(names[1::4], OKABE_ITO, strict=False):
+    order = int(smt.order[names.index(name)])
+    axes.plot(order, smt.held_out[names.index(name), order], "o", color=colour, ms=7)
 axes.set(xlabel="rotations K", ylabel="nats per held-out descriptor")
 axes.legend(frameon=False, fontsize=9, ncols=2, loc="lower right")
-axes.spines[["top", "right"]].set_visible(False)
 figure
 
-# %% tags=["remove-cell"]
-glue("c02-order-low", int(smt.order.min()), display=False)
-glue("c02-order-high", int(smt.order.max()), display=False)
-glue("c02-alpha-low", float(smt.shrinkage.min()), display=False)
-glue("c02-alpha-high", float(smt.shrinkage.max()), display=False)
-glue("c02-eigenvectors", dim * (dim - 1) // 2, display=False)
+# %%
+page.say(order_low=smt.order.min(), order_high=smt.order.max())
+page.say(alpha_low=smt.shrinkage.min(), alpha_high=smt.shrinkage.max())
+page.say(eigenvectors=dim * (dim - 1) // 2)
 
 # %% [markdown]
-# {numref}`fig-02-order` shows that the maximum is broad, and far from the end: {glue:text}`c02-order-low` to
-# {glue:text}`c02-order-high` rotations for our patches. A full set of eigenvectors has $D(D-1)/2 =$
-# {glue:text}`c02-eigenvectors` degrees of freedom, so a few hundred rotations are a strong restriction.
+# {numref}`fig-02-order` shows that the maximum is broad, and far from the end: {glue:text}`02-order-low` to
+# {glue:text}`02-order-high` rotations for our patches. A full set of eigenvectors has $D(D-1)/2 =$
+# {glue:text}`02-eigenvectors` degrees of freedom, so a few hundred rotations are a strong restriction.
 #
 # The last step of the paper mixes the result with the sample covariance,
 #
@@ -906,7 +840,7 @@ glue("c02-eigenvectors", dim * (dim - 1) // 2, display=False)
 #
 # again by cross-validation. Mind the direction: in [geometric] eq. 6 $\alpha = 1$ is the structured estimate,
 # while in {eq}`eq-02-shrinkage` $s = 0$ is the sample. Our patches choose $\alpha$ between
-# {glue:text}`c02-alpha-low:.2f` and {glue:text}`c02-alpha-high:.2f`. That the sample covariance is given so
+# {glue:text}`02-alpha-low:.2f` and {glue:text}`02-alpha-high:.2f`. That the sample covariance is given so
 # much weight means that the greedy rotations leave something out that the data do support.
 #
 # ## What the estimates believe
@@ -932,19 +866,16 @@ for name, estimate in estimates.items():
     seen = ((other - estimate.mean[0]) @ vectors).square().mean(dim=0)
     beliefs[name] = (values.flip(0).clamp(min=1e-12), seen.flip(0))
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Spectra of four estimates from half of a patch's descriptors (lines), and the variance of the other half along the same eigenvectors (dots). An estimate is right where its dots lie on its line. Zero eigenvalues of the sample covariance are drawn at the bottom.", "name": "fig-02-spectra"}, "image": {"alt": "Four panels on a logarithmic scale. The line of the sample covariance drops to the bottom before its last directions while the dots stay orders of magnitude above; shrinkage, SMT and shrunk SMT stay close to their dots."}}
+# %% mystnb={"figure": {"caption": "Spectra of four estimates from half of a patch's descriptors (lines), and the variance of the other half along the same eigenvectors (dots). An estimate is right where its dots lie on its line. Zero eigenvalues of the sample covariance are drawn at the bottom.", "name": "fig-02-spectra"}, "image": {"alt": "Four panels on a logarithmic scale. The line of the sample covariance drops to the bottom before its last directions while the dots stay orders of magnitude above; shrinkage, SMT and shrunk SMT stay close to their dots."}}
 figure = new_figure(7.4, 4.4)
-for axes, (name, (values, seen)), colour in zip(
-    figure.subplots(2, 2, sharex=True, sharey=True).ravel(),
-    beliefs.items(),
-    OKABE_ITO,
-    strict=False,
-):
-    axes.plot(range(1, dim + 1), seen, ".", color="#888888", ms=5)
-    axes.plot(range(1, dim + 1), values, color=colour, lw=2)
+grid = figure.subplots(2, 2, sharex=True, sharey=True).ravel()
+places = range(1, dim + 1)
+panels = zip(grid, beliefs.items(), OKABE_ITO, strict=False)
+for axes, (name, (values, seen)), colour in panels:
+    axes.plot(places, seen, ".", color="#888888", ms=5)
+    axes.plot(places, values, color=colour, lw=2)
     axes.text(0.97, 0.93, name, transform=axes.transAxes, ha="right", va="top")
     axes.set(yscale="log", ylim=(3e-9, 10))
-    axes.spines[["top", "right"]].set_visible(False)
 figure.supxlabel("eigenvalue, by size", fontsize=10)
 figure.supylabel("variance", fontsize=10)
 figure
@@ -972,43 +903,25 @@ for k in (8, 16, 64):
     model = fit_mixture(train, k, torch.Generator().manual_seed(seed))
     candidates[f"mixture of {k}, collapsed"] = model.collapse()
 
-# %% tags=["remove-cell"]
+# %%
 from retrieval_geometry.evaluation import (
     bootstrap_interval,
     paired_bootstrap_difference,
 )
 
 best = log_likelihood(candidates["SMT, shrunk"], test)
-rows, differences = [], {}
+rows, less = [], {}
 for name, candidate in candidates.items():
-    singular = bool((torch.linalg.cholesky_ex(candidate.cov).info != 0).any())
-    values = None if singular else log_likelihood(candidate, test)
-    if singular:
+    if (torch.linalg.cholesky_ex(candidate.cov).info != 0).any():
         rows.append([name, "not defined: singular", "–"])
         continue
-    mean, difference = (
-        bootstrap_interval(values),
-        paired_bootstrap_difference(values, best),
-    )
-    differences[name] = difference
-    cells = [
-        f"{cell.value:.1f} [{cell.low:.1f}, {cell.high:.1f}]"
-        for cell in (mean, difference)
-    ]
-    rows.append([name, *(cell.replace("-", "−") for cell in cells)])
+    values = log_likelihood(candidate, test)
+    less[name] = format_interval(paired_bootstrap_difference(values, best), 1)
+    rows.append([name, format_interval(bootstrap_interval(values), 1), less[name]])
 rows[list(candidates).index("SMT, shrunk")][2] = "–"
-header = ["Covariance", "nats per descriptor", "less SMT, shrunk"]
-glue("tab-02-estimates", Markdown(markdown_table(header, rows)), display=False)
-one_percent, sixty_four = (
-    differences["shrunk, s = 0.01"],
-    differences["mixture of 64, collapsed"],
-)
-glue("c02-one-percent", one_percent.value, display=False)
-glue("c02-one-percent-low", one_percent.low, display=False)
-glue("c02-one-percent-high", one_percent.high, display=False)
-glue("c02-sixty-four", sixty_four.value, display=False)
-glue("c02-sixty-four-low", sixty_four.low, display=False)
-glue("c02-sixty-four-high", sixty_four.high, display=False)
+page.table("estimates", ["Covariance", "nats per descriptor", "less SMT, shrunk"], rows)
+page.say(one_percent=less["shrunk, s = 0.01"])
+page.say(sixty_four=less["mixture of 64, collapsed"])
 
 # %% [markdown]
 # ````{table} Log-likelihood of held-out descriptors under Gaussians with different covariances, and the paired difference to the SMT with cross-validated order and shrinkage
@@ -1025,16 +938,14 @@ glue("c02-sixty-four-high", sixty_four.high, display=False)
 #   paper, and also when an image lacks something, such as colour. Every distance that needs an inverse
 #   depends on how that is repaired. The choice is part of the method.
 # - As a density, a mixture of 64 components on so few points is useless: it describes the points it has seen
-#   and nothing else. Of the numbers tried, {glue:text}`c02-best-k` components would have been the best
+#   and nothing else. Of the numbers tried, {glue:text}`02-best-k` components would have been the best
 #   choice.
 # - Collapsed to one Gaussian, it is close to the sample covariance with a raised diagonal
 #   ({prf:ref}`prop-02-detour`). The EM is a detour there.
 # - The SMT with both of its parameters cross-validated has the best mean in {numref}`tab-02-estimates`.
 #   Shrinkage by one percent, which is one line of code, the best of three values tried, and the same for all
-#   images, comes out at {glue:text}`c02-one-percent:.1f` [{glue:text}`c02-one-percent-low:.1f`,
-#   {glue:text}`c02-one-percent-high:.1f`] nats against it, and the collapsed mixture of 64 at
-#   {glue:text}`c02-sixty-four:.1f` [{glue:text}`c02-sixty-four-low:.1f`,
-#   {glue:text}`c02-sixty-four-high:.1f`]. The great step is from no repair to some repair; what separates the
+#   images, comes out at {glue:text}`02-one-percent` nats against it, and the collapsed mixture of 64 at
+#   {glue:text}`02-sixty-four`. The great step is from no repair to some repair; what separates the
 #   good repairs is small beside it.
 # - A better likelihood is not yet a better retrieval. What is good for that, only the experiment can say.
 

@@ -23,16 +23,6 @@
 #
 # **The question.** Does the Wasserstein distance win?
 
-# %% tags=["remove-cell"]
-# Outside the book's environment, on Colab say: fetch the project and install it.
-import importlib.util
-
-if importlib.util.find_spec("retrieval_geometry") is None:
-    get_ipython().run_line_magic(  # noqa: F821
-        "pip",
-        "install --quiet git+https://github.com/retrieval-geometry/geometry-of-image-retrieval",
-    )
-
 # %% tags=["parameters"]
 profile = "quick"
 data_root = "data"
@@ -57,25 +47,25 @@ seed = 0
 # a small file that holds every number below, with the data, the versions and the machine that made it.
 
 # %%
-from IPython.display import Markdown
-from myst_nb import glue
-from retrieval_geometry.experiments import RunContext, load_or_run
 from retrieval_geometry.papers.geometric.claims import CLAIMS
 from retrieval_geometry.papers.geometric.printed import TABLE1
+from retrieval_geometry.page import Page
 from retrieval_geometry.reporting import figures, tables
-from retrieval_geometry.reporting.results import load_recorded
+from retrieval_geometry.reporting.tables import format_interval
 
-settings = {"profile": profile, "data_root": data_root, "device": device, "seed": seed}
-result = load_or_run("geometric-table1", **settings)
-recorded = load_recorded("geometric-table1", "real")
-rectified = load_recorded("geometric-rectified", "real")
+page = Page("04", profile=profile, data_root=data_root, device=device, seed=seed)
+result = page.load_or_run("geometric-table1")
+recorded = page.load_recorded("geometric-table1", "real")
+rectified = page.load_recorded("geometric-rectified", "real")
+both = [result, recorded]
+seven = list(TABLE1)
 
-# %% tags=["remove-cell"]
+# %%
+facts = ("queries", "database", "descriptors", "dimensions", "protocol")
 for name, run in (("here", result), ("dtd", recorded)):
-    for key in ("queries", "database", "descriptors", "dimensions", "protocol"):
-        glue(f"04-{name}-{key}", run.settings[key], display=False)
-    glue(f"04-{name}-classes", run.dataset.classes, display=False)
-glue("04-here-backbone", result.settings["backbone"], display=False)
+    page.say(**{f"{name}-{fact}": run.settings[fact] for fact in facts})
+    page.say(**{f"{name}-classes": run.dataset.classes})
+page.say(here_backbone=result.settings["backbone"])
 
 # %% [markdown]
 # This build ranked {glue:text}`04-here-queries` queries against {glue:text}`04-here-database` images of
@@ -99,15 +89,10 @@ glue("04-here-backbone", result.settings["backbone"], display=False)
 # The data differ, so the *levels* are not comparable. What can be compared is the *order* of the rows, which is what
 # the paper's conclusion is about.
 
-# %% tags=["hide-input", "remove-output"]
-table = tables.retrieval_table(
-    [result, recorded],
-    TABLE1,
-    metrics=("P@1",),
-    methods=list(TABLE1),
-    names=("this build", "DTD, recorded"),
-)
-glue("tab-04-table1", Markdown(table), display=False)
+# %%
+names = ("this build", "DTD, recorded")
+table = tables.retrieval_table(both, TABLE1, ("P@1",), seven, names)
+page.markdown("table1", table, results=both)
 
 # %% [markdown]
 # ````{table} Precision of the nearest image (Top-1) for the paper's seven methods: the paper's own numbers, this build's, and those of the recorded run on DTD images. Brackets are 95 % intervals over classes; the best of each column is bold.
@@ -120,15 +105,10 @@ glue("tab-04-table1", Markdown(table), display=False)
 #
 # {numref}`tab-04-top510` has the five and the ten nearest images.
 
-# %% tags=["hide-input", "remove-output"]
-deeper = tables.retrieval_table(
-    [result, recorded],
-    TABLE1,
-    metrics=("P@5", "P@10"),
-    methods=list(TABLE1),
-    names=("here", "DTD"),
-)
-glue("tab-04-top510", Markdown(deeper), display=False)
+# %%
+here_and_dtd = ("here", "DTD")
+deeper = tables.retrieval_table(both, TABLE1, ("P@5", "P@10"), seven, here_and_dtd)
+page.markdown("top510", deeper, results=both)
 
 # %% [markdown]
 # ````{table} Precision of the five and the ten nearest images: paper, this build, recorded run on DTD images.
@@ -141,25 +121,21 @@ glue("tab-04-top510", Markdown(deeper), display=False)
 #
 # A picture shows the order faster. In {numref}`fig-04-dots` the open diamond is the paper's number.
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Top-1 precision of the paper's seven methods: printed (diamonds), on the images of this build, and on DTD images (recorded run), with 95 % intervals over classes.", "name": "fig-04-dots"}, "image": {"alt": "Dot plot of Top-1 precision of seven methods in the paper, in this build and in the recorded run, with intervals."}}
-figures.metric_dots(
-    [result, recorded],
-    "P@1",
-    TABLE1,
-    list(TABLE1),
-    ("this build", "DTD, recorded"),
-    "Top-1 precision",
-)
+# %% mystnb={"figure": {"caption": "Top-1 precision of the paper's seven methods: printed (diamonds), on the images of this build, and on DTD images (recorded run), with 95 % intervals over classes.", "name": "fig-04-dots"}, "image": {"alt": "Dot plot of Top-1 precision of seven methods in the paper, in this build and in the recorded run, with intervals."}}
+page.figure_from("dots", *both)
+figures.metric_dots(both, "P@1", TABLE1, seven, names, "Top-1 precision")
 
 # %% [markdown]
 # Figure 1 of the paper draws precision against the number of neighbours that are looked at. {numref}`fig-04-curves`
 # is ours, for this build; {numref}`fig-04-curves-real` for the recorded run.
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Precision against the number of neighbours, this build. Bands are 95 % intervals over classes.", "name": "fig-04-curves"}, "image": {"alt": "Seven falling curves of precision at k for k from 1 to 10 with bands, for the images of this build."}}
-figures.precision_curves(result, list(TABLE1))
+# %% mystnb={"figure": {"caption": "Precision against the number of neighbours, this build. Bands are 95 % intervals over classes.", "name": "fig-04-curves"}, "image": {"alt": "Seven falling curves of precision at k for k from 1 to 10 with bands, for the images of this build."}}
+page.figure_from("curves", result)
+figures.precision_curves(result, seven)
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Precision against the number of neighbours, recorded run on DTD images.", "name": "fig-04-curves-real"}, "image": {"alt": "Seven falling curves of precision at k for k from 1 to 10 with bands, for DTD images."}}
-figures.precision_curves(recorded, list(TABLE1))
+# %% mystnb={"figure": {"caption": "Precision against the number of neighbours, recorded run on DTD images.", "name": "fig-04-curves-real"}, "image": {"alt": "Seven falling curves of precision at k for k from 1 to 10 with bands, for DTD images."}}
+page.figure_from("curves-real", recorded)
+figures.precision_curves(recorded, seven)
 
 # %% [markdown]
 # ## What is retrieved
@@ -168,12 +144,13 @@ figures.precision_curves(recorded, list(TABLE1))
 # blue frame marks a patch of the query's photograph, a dashed orange frame one of another. (The licence of DTD does
 # not let us show its images.)
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "One query and its ten nearest images under each method, in order. Blue, solid: same class; orange, dashed, crossed: another class.", "name": "fig-04-gallery"}, "image": {"alt": "Seven rows of ten retrieved patches each, framed by whether they belong to the query's class."}}
+# %% mystnb={"figure": {"caption": "One query and its ten nearest images under each method, in order. Blue, solid: same class; orange, dashed, crossed: another class.", "name": "fig-04-gallery"}, "image": {"alt": "Seven rows of ten retrieved patches each, framed by whether they belong to the query's class."}}
 from retrieval_geometry.papers.geometric.data import load_setting
 from retrieval_geometry.reporting.gallery import gallery
 
-images = load_setting(RunContext(profile, data_root, device, seed)).images
-gallery(result, images, query=2, methods=list(TABLE1))
+images = load_setting(page.context).images
+page.figure_from("gallery", result)
+gallery(result, images, query=2, methods=seven)
 
 # %% [markdown]
 # ## Differences, not tables
@@ -186,36 +163,18 @@ gallery(result, images, query=2, methods=list(TABLE1))
 # means that the Wasserstein distance is better on these data, wholly below zero that it is worse. Who looks at eight
 # differences will find a large one by luck; the intervals of a column are so wide that all eight hold *at once*.
 
-# %% tags=["hide-input", "remove-output"]
+# %%
 from retrieval_geometry.experiments.comparisons import against_each, compare
 
-
-def interval(found):
-    return f"{found.value:+.2f} [{found.low:+.2f}, {found.high:+.2f}]"
-
-
-def lead(run, other, k=1, method="gmm-wasserstein"):
-    """Precision of a method minus that of another: one comparison, which was named before looking."""
-    return interval(compare(run, [(method, other, f"P@{k}")])[0])
-
-
-others = [
-    name
-    for name in (*TABLE1, "mean-euclidean", "sample-wasserstein")
-    if name != "gmm-wasserstein"
-]
-leads = [
-    against_each(run, "gmm-wasserstein", others, ["P@1"]) for run in (result, recorded)
-]
-rows = [
-    [result[name].label, *(interval(found[name]["P@1"]) for found in leads)]
-    for name in others
-]
-glue(
-    "tab-04-differences",
-    Markdown(tables.markdown_table(["minus", "here", "DTD"], rows)),
-    display=False,
-)
+winner = "gmm-wasserstein"
+others = [*seven, "mean-euclidean", "sample-wasserstein"]
+others.remove(winner)
+leads = [against_each(run, winner, others, ["P@1"]) for run in both]
+rows = []
+for name in others:
+    found = [format_interval(lead[name]["P@1"], signed=True) for lead in leads]
+    rows.append([result[name].label, *found])
+page.table("differences", ["minus", "here", "DTD"], rows, results=both)
 
 # %% [markdown]
 # ````{table} Top-1 precision of GMM-Wasserstein minus that of other methods, with intervals over classes: all of a column hold at once with 95 %.
@@ -234,16 +193,11 @@ glue(
 # Zero-mean SMT is what the paper printed. Fewer components test its guess that the variational KL suffers from bad
 # conditioning. Stein's divergence and Sinkhorn's algorithm are its own proposals for later.
 
-# %% tags=["hide-input", "remove-output"]
-control_names = [entry.method for entry in result.methods if entry.method not in TABLE1]
-controls = tables.retrieval_table(
-    [result, recorded],
-    {},
-    metrics=("P@1", "P@10"),
-    methods=control_names,
-    names=("here", "DTD"),
-)
-glue("tab-04-controls", Markdown(controls), display=False)
+# %%
+controls = [entry.method for entry in result.methods if entry.method not in TABLE1]
+metrics = ("P@1", "P@10")
+table = tables.retrieval_table(both, {}, metrics, controls, here_and_dtd)
+page.markdown("controls", table, results=both)
 
 # %% [markdown]
 # ````{table} The controls: Top-1 and Top-10 precision in this build and in the recorded run.
@@ -257,20 +211,17 @@ glue("tab-04-controls", Markdown(controls), display=False)
 # %% [markdown]
 # ## Before or behind the ReLU?
 #
-# "The last convolutional layer" leaves one thing open. A ReLU follows it, and sets all negative numbers to zero. Are the
-# descriptors taken before, or behind? It sounds like a detail. {numref}`tab-04-rectified` has both.
+# "The last convolutional layer" leaves one thing open. A ReLU follows it, and sets all negative numbers to zero. Are
+# the descriptors taken before, or behind? It sounds like a detail. {numref}`tab-04-rectified` has both.
 
-# %% tags=["hide-input", "remove-output"]
-both = [recorded, rectified]
-either = ("before", "behind")
-rows = [*TABLE1, "mean-euclidean", "mean-cosine", "sample-wasserstein"]
-rows.remove("sift-bow-euclidean")
-table = tables.retrieval_table(
-    both, {}, metrics=("P@1", "P@10"), methods=rows, names=either
-)
-glue("tab-04-rectified", Markdown(table), display=False)
-for name, run in zip(either, both, strict=True):
-    glue(f"04-smt-{name}", run["smt-normal-kl"].notes[0], display=False)
+# %%
+either = {"before": recorded, "behind": rectified}
+deep = [*seven, "mean-euclidean", "mean-cosine", "sample-wasserstein"]
+deep.remove("sift-bow-euclidean")
+table = tables.retrieval_table([*either.values()], {}, metrics, deep, list(either))
+page.markdown("rectified", table, results=[*either.values()])
+for name, run in either.items():
+    page.say(**{f"smt-{name}": run["smt-normal-kl"].notes[0]})
 
 # %% [markdown]
 # ````{table} Precision on DTD images with descriptors from before and from behind the last ReLU. Two recorded runs.
@@ -294,28 +245,22 @@ generator = torch.Generator().manual_seed(seed)
 mixing = torch.randn(8, 64, generator=generator).double() / 8**0.5
 hidden, noise = (torch.randn(4, 169, n, generator=generator).double() for n in (8, 64))
 drawn = hidden @ mixing + 0.5 * noise
-rows = []
-for name, x in {
+descriptors = {
     "before": drawn,
     "behind, threshold 0": drawn.relu(),
     "behind, threshold 1.6": (drawn - 1.6).relu(),
-}.items():
+}
+
+# %%
+rows = []
+for name, x in descriptors.items():
     fit = fit_smt(x)
     zeros, order = (x == 0).double().mean(), fit.order.double().mean()
     first = (fit.held_out[:, 1] - fit.held_out[:, 0]).mean()
-    rows.append(
-        [
-            name,
-            f"{zeros:.0%}",
-            f"{order:.0f}",
-            f"{fit.shrinkage.mean():.2f}",
-            f"{first:+.1f}",
-        ]
-    )
-
-# %% tags=["remove-cell"]
+    shown = [f"{zeros:.0%}", f"{order:.0f}", f"{fit.shrinkage.mean():.2f}"]
+    rows.append([name, *shown, f"{first:+.1f}"])
 header = ["ReLU", "zeros", "rotations", "alpha", "first rotation, nats"]
-glue("tab-04-relu", Markdown(tables.markdown_table(header, rows)), display=False)
+page.table("relu", header, rows)
 
 # %% [markdown]
 # ````{table} SMT of correlated normal descriptors before and behind a ReLU: share of zeros, chosen rotations and shrinkage, and what the first rotation does to the log-likelihood of a held-out descriptor. Means over four draws.
@@ -327,50 +272,34 @@ glue("tab-04-relu", Markdown(tables.markdown_table(header, rows)), display=False
 # ````
 #
 # Where most numbers are zero, two channels that are silent but for the same one or two descriptors look perfectly
-# correlated, so they are what the greedy search rotates first. One of the two new axes then has hardly any variance left, and
-# the first held-out descriptor off that axis is, to the model, all but impossible ({numref}`tab-04-relu`). Rotations make held-out descriptors less
-# likely, and cross-validation stops before the first. A covariance is a fair summary of numbers that scatter to
-# both sides of a mean. It is a poor one of numbers that are mostly zero.
+# correlated, so they are what the greedy search rotates first. One of the two new axes then has hardly any variance
+# left, and the first held-out descriptor off that axis is, to the model, all but impossible ({numref}`tab-04-relu`).
+# Rotations make held-out descriptors less likely, and cross-validation stops before the first. A covariance is a fair
+# summary of numbers that scatter to both sides of a mean. It is a poor one of numbers that are mostly zero.
 
 # %% [markdown]
 # ## What a comparison costs
 #
 # The paper's Wasserstein distances took 5 and 9 seconds a pair. {numref}`tab-04-time` has the time column of Table 1
 # beside ours: processor time of many pairs at once, divided by their number, in one thread on the processor named in
-# {numref}`tab-04-provenance` and {numref}`tab-04-provenance-real`. No pair is approximated. In DTD's {glue:text}`04-dtd-dimensions` dimensions a
-# Wasserstein or a Riemannian distance still takes tens of milliseconds, but a search rarely needs it: lower bounds
-# rule out most pairs before ({numref}`tab-04-bounds`), and the ranking is that of all pairs, bit by bit.
+# {numref}`tab-04-provenance` and {numref}`tab-04-provenance-real`. No pair is approximated. In DTD's
+# {glue:text}`04-dtd-dimensions` dimensions a Wasserstein or a Riemannian distance still takes tens of milliseconds, but
+# a search rarely needs it: lower bounds rule out most pairs before ({numref}`tab-04-bounds`), and the ranking is that
+# of all pairs, bit by bit.
 
-# %% tags=["hide-input", "remove-output"]
-times = tables.time_table(
-    [result, recorded], TABLE1, methods=list(TABLE1), names=("here", "DTD")
-)
-glue("tab-04-time", Markdown(times), display=False)
-glue("tab-04-provenance", Markdown(tables.provenance_table(result)), display=False)
-glue(
-    "tab-04-provenance-real", Markdown(tables.provenance_table(recorded)), display=False
-)
+# %%
+times = tables.time_table(both, TABLE1, seven, here_and_dtd)
+page.markdown("time", times, results=both)
+page.markdown("provenance", tables.provenance_table(result))
+page.markdown("provenance-real", tables.provenance_table(recorded))
 
-
-def search_note(run, name):
-    """What the exact search of a method needed, from the notes of the result."""
-    return next(
-        (
-            note.split(": ")[1]
-            for note in run[name].notes
-            if note.startswith("exact search")
-        ),
-        "all pairs",
-    )
-
-
-searched = [name for name in TABLE1 if search_note(result, name) != "all pairs"]
-rows = [
-    [result[name].label, *(search_note(run, name) for run in (result, recorded))]
-    for name in searched
-]
-table = tables.markdown_table(["Method", "here", "DTD"], rows).replace("---:", ":---")
-glue("tab-04-bounds", Markdown(table), display=False)
+# %%
+searched = [name for name in seven if tables.search_note(result, name)]
+rows = []
+for name in searched:
+    notes = [tables.search_note(run, name) or "all pairs" for run in both]
+    rows.append([result[name].label, *notes])
+page.table("bounds", ["Method", *here_and_dtd], rows, words=3, results=both)
 
 # %% [markdown]
 # ````{table} Time of one comparison in the paper and here, and of modelling one image.
@@ -409,20 +338,15 @@ glue("tab-04-bounds", Markdown(table), display=False)
 # ## Two of the paper's hypotheses
 #
 # **Several layers.** The last layer keeps little of colour, says the paper, so descriptors of several layers "should
-# undoubtedly" retrieve better. {numref}`tab-04-layers` and {numref}`tab-04-layers-real` take the layers as independent, as the paper does: the squared
-# distances add.
+# undoubtedly" retrieve better. {numref}`tab-04-layers` and {numref}`tab-04-layers-real` take the layers as independent,
+# as the paper does: the squared distances add.
 
-# %% tags=["hide-input", "remove-output"]
-layers, layers_real = (
-    load_or_run("geometric-layers", **settings),
-    load_recorded("geometric-layers", "real"),
-)
-for key, run in (("tab-04-layers", layers), ("tab-04-layers-real", layers_real)):
-    glue(
-        key,
-        Markdown(tables.retrieval_table([run], {}, ("P@1", "P@10"), names=("ours",))),
-        display=False,
-    )
+# %%
+layers = page.load_or_run("geometric-layers")
+layers_real = page.load_recorded("geometric-layers", "real")
+for name, run in {"layers": layers, "layers-real": layers_real}.items():
+    table = tables.retrieval_table([run], {}, metrics, names=("ours",))
+    page.markdown(f"{name}", table, results=[run])
 
 # %% [markdown]
 # ````{table} One layer and all layers, this build (orders of the scattering transform stand for layers).
@@ -445,26 +369,14 @@ for key, run in (("tab-04-layers", layers), ("tab-04-layers-real", layers_real))
 # that are close. So we deal the descriptors of one image at random into two halves, many times, and ask how much the
 # distance between the halves varies relative to its mean ({numref}`tab-04-robust`).
 
-# %% tags=["hide-input", "remove-output"]
-robust, robust_real = (
-    load_or_run("geometric-robustness", **settings),
-    load_recorded("geometric-robustness", "real"),
-)
-rows = [
-    [
-        entry.label,
-        *(
-            tables.format_metric(run[entry.method].metrics["variation"])
-            for run in (robust, robust_real)
-        ),
-    ]
-    for entry in robust.methods
-]
-glue(
-    "tab-04-robust",
-    Markdown(tables.markdown_table(["Distance", "here", "DTD"], rows)),
-    display=False,
-)
+# %%
+robust = page.load_or_run("geometric-robustness")
+robust_real = page.load_recorded("geometric-robustness", "real")
+rows = []
+for entry in robust.methods:
+    spread = [run[entry.method].metrics["variation"] for run in (robust, robust_real)]
+    rows.append([entry.label, *map(tables.format_metric, spread)])
+page.table("robust", ["Distance", *here_and_dtd], rows, results=[robust, robust_real])
 
 # %% [markdown]
 # ````{table} Spread of each distance between two random halves of one image's descriptors, relative to its mean.
@@ -482,69 +394,72 @@ glue(
 # predicate over results. Each claim has its rule: what must be so for *reproduced*, and what for *contradicted*;
 # everything else is *inconclusive*. Whatever a rule looks at enters the width of its intervals, so that a verdict is
 # not luck. A dagger (†) marks a small budget (the bundled photographs and the scattering that stand in for the paper's
-# images and network), an asterisk (\*) that fewer queries were asked than could be. A marked verdict holds for that budget alone.
+# images and network), an asterisk (\*) that fewer queries were asked than could be. A marked verdict holds for that
+# budget alone.
 
-# %% tags=["hide-input", "remove-output"]
+# %%
 from retrieval_geometry.reporting.claims import check_all
 
 decided = [claim for claim in CLAIMS if claim.needs]
+here = {run.experiment: run for run in (result, layers, robust)}
+dtd = {run.experiment: run for run in (recorded, layers_real, robust_real)}
 verdicts = {
-    "here": check_all(
-        decided, {run.experiment: run for run in (result, layers, robust)}, profile
-    ),
-    "dtd": check_all(
-        decided,
-        {run.experiment: run for run in (recorded, layers_real, robust_real)},
-        "real",
-    ),
+    "here": check_all(decided, here, profile),
+    "dtd": check_all(decided, dtd, "real"),
 }
-for name, rows in verdicts.items():
-    glue(f"tab-04-claims-{name}", Markdown(tables.claims_table(rows)), display=False)
+for name, runs in (("here", here), ("dtd", dtd)):
+    table = tables.claims_table(verdicts[name])
+    page.markdown(f"claims-{name}", table, results=[*runs.values()])
 
-# %% tags=["remove-cell"]
-seven = [name for name in TABLE1 if name != "gmm-wasserstein"]
-for name, run in (("here", result), ("dtd", recorded)):
-    best = max(seven, key=lambda method: run[method].metrics["P@1"].value)
-    # The best was picked after looking at all, so the intervals of all must hold at once.
-    ahead = against_each(run, "gmm-wasserstein", seven, ["P@1"])[best]["P@1"]
-    mean = against_each(run, "mean-euclidean", seven, ["P@1"])[best]["P@1"]
+
+# %%
+def lead(run, first, second, metric="P@10"):
+    """One difference, named before looking."""
+    return format_interval(compare(run, [(first, second, metric)])[0], signed=True)
+
+
+def lead_over_best(run, method):
+    """The best was picked after looking at six, so the intervals of all six hold at once."""
+    six = [name for name in seven if name != winner]
+    best = max(six, key=lambda name: run[name].metrics["P@1"].value)
+    return best, format_interval(
+        against_each(run, method, six, ["P@1"])[best]["P@1"], signed=True
+    )
+
+
+# %%
+assert verdicts["here"][0].claim.id == "geometric-gmm-wasserstein-best"
+for where, run in (("here", result), ("dtd", recorded)):
+    best, ahead = lead_over_best(run, winner)
+    top1 = {name: f"{run[name].metrics['P@1'].value:.2f}" for name in [*others, winner]}
     found = {
         "best": run[best].label,
-        "best-top1": f"{run[best].metrics['P@1'].value:.2f}",
-        "top1": f"{run['gmm-wasserstein'].metrics['P@1'].value:.2f}",
-        "lead": interval(ahead),
-        "verdict": str(verdicts[name][0].verdict),
-        "mean-top1": f"{run['mean-euclidean'].metrics['P@1'].value:.2f}",
-        "mean-lead": interval(mean),
-        "smt-kl": lead(run, "smt-normal-kl", 10, "smt-wasserstein"),
-        "smt-riemann": lead(run, "smt-riemannian", 10, "smt-wasserstein"),
-        "fewer": lead(run, "gmm-variational-kl", 10, "gmm8-variational-kl"),
+        "best-top1": top1[best],
+        "top1": top1[winner],
+        "lead": ahead,
+        "verdict": str(verdicts[where][0].verdict),
+        "mean-top1": top1["mean-euclidean"],
+        "mean-lead": lead_over_best(run, "mean-euclidean")[1],
+        "smt-kl": lead(run, "smt-wasserstein", "smt-normal-kl"),
+        "smt-riemann": lead(run, "smt-wasserstein", "smt-riemannian"),
+        "fewer": lead(run, "gmm8-variational-kl", "gmm-variational-kl"),
     }
-    for key, value in found.items():
-        glue(f"04-{name}-{key}", value, display=False)
-assert verdicts["here"][0].claim.id == "geometric-gmm-wasserstein-best"
+    page.say(**{f"{where}-{name}": value for name, value in found.items()})
+
+# %%
 top = {entry.method: entry.metrics["P@1"].value for entry in rectified.methods}
 assert top["mean-euclidean"] == max(top.values())
-glue("04-rectified-mean", f"{top['mean-euclidean']:.2f}", display=False)
-glue(
-    "04-rectified-riemann",
-    lead(rectified, "smt-riemannian", 10, "smt-wasserstein"),
-    display=False,
+page.say(
+    rectified_mean=f"{top['mean-euclidean']:.2f}",
+    rectified_riemann=lead(rectified, "smt-wasserstein", "smt-riemannian"),
+    rectified_kl=lead(rectified, "smt-wasserstein", "smt-normal-kl"),
+    rectified_fewer=lead(rectified, "gmm8-variational-kl", "gmm-variational-kl"),
 )
-glue(
-    "04-rectified-kl",
-    lead(rectified, "smt-normal-kl", 10, "smt-wasserstein"),
-    display=False,
-)
-glue(
-    "04-rectified-fewer",
-    lead(rectified, "gmm-variational-kl", 10, "gmm8-variational-kl"),
-    display=False,
-)
-for pair in (
-    ("smt-wasserstein", "smt-riemannian"),
+fewer, shape = (
     ("gmm8-variational-kl", "gmm-variational-kl"),
-):
+    ("smt-wasserstein", "smt-riemannian"),
+)
+for pair in (shape, fewer):
     assert compare(recorded, [(*pair, "P@10")])[0].low > 0
 
 # %% [markdown]
@@ -556,20 +471,19 @@ for pair in (
 # **{glue:text}`04-here-verdict`** on our photographs and **{glue:text}`04-dtd-verdict`** on DTD with our network.
 #
 # **Part of the paper's order comes back on DTD.** With SMT covariances, Wasserstein is more precise than the Riemannian
-# distance: at ten neighbours by {glue:text}`04-dtd-smt-riemann`. Against KL a hundred queries of ten classes decide nothing
-# ({glue:text}`04-dtd-smt-kl`). On our photographs KL and the Riemannian distance are ahead
-# ({glue:text}`04-here-smt-kl` and {glue:text}`04-here-smt-riemann`): which distance is best depends on the
-# descriptors.
+# distance: at ten neighbours by {glue:text}`04-dtd-smt-riemann`. Against KL a hundred queries of ten classes decide
+# nothing ({glue:text}`04-dtd-smt-kl`). On our photographs KL and the Riemannian distance are ahead
+# ({glue:text}`04-here-smt-kl` and {glue:text}`04-here-smt-riemann`): which distance is best depends on the descriptors.
 #
 # **The paper's guess about the variational KL has something for it.** It supposed that badly conditioned components
 # spoil it. With 8 components instead of 64 it gains {glue:text}`04-dtd-fewer` at ten neighbours on DTD, and
-# {glue:text}`04-here-fewer` here. The claim speaks of one, five and ten neighbours, and of other classes of images. For one
-# neighbour the ten classes of DTD do not decide it, so there it is open.
+# {glue:text}`04-here-fewer` here. The claim speaks of one, five and ten neighbours, and of other classes of images. For
+# one neighbour the ten classes of DTD do not decide it, so there it is open.
 #
 # **Where the descriptors are taken changes the story.** Behind the ReLU the lead over the Riemannian distance is
 # {glue:text}`04-rectified-riemann` instead, Wasserstein is ahead of KL ({glue:text}`04-rectified-kl`), and the gain by
-# fewer components is gone ({glue:text}`04-rectified-fewer`; all at ten neighbours, each interval for itself). A table of
-# distances is a table of distances *for these descriptors*.
+# fewer components is gone ({glue:text}`04-rectified-fewer`; all at ten neighbours, each interval for itself). A table
+# of distances is a table of distances *for these descriptors*.
 #
 # **And the mean alone?** Its Top-1 precision is {glue:text}`04-here-mean-top1` here and {glue:text}`04-dtd-mean-top1`
 # on DTD; minus that of the best of the paper's other methods, {glue:text}`04-here-mean-lead` and
@@ -614,8 +528,8 @@ for pair in (
 # ````{exercise}
 # :label: ex-04-2
 # The mean descriptor with the Euclidean distance is the squared Wasserstein distance without its covariance term. Use
-# the `relevance` of the methods `mean-euclidean` and `covariance-wasserstein` in `result` to count the queries that only
-# one of the two gets right. Do they make the same mistakes?
+# the `relevance` of the methods `mean-euclidean` and `covariance-wasserstein` in `result` to count the queries that
+# only one of the two gets right. Do they make the same mistakes?
 # ````
 #
 # ````{solution} ex-04-2

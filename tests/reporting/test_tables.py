@@ -18,6 +18,7 @@ from retrieval_geometry.reporting.tables import (
     markdown_table,
     provenance_table,
     retrieval_table,
+    search_note,
     time_table,
     verdicts_table,
 )
@@ -164,3 +165,11 @@ def test_names_from_outside_are_text_in_a_table():
 def test_evidence_keeps_its_intervals_in_one_piece():
     row = row_of(Verdict.REPRODUCED, None, remark="-0.1 [-0.2, 0.0]")
     assert f"{MINUS}0.1 [{MINUS}0.2,{NO_BREAK}0.0]" in evidence_list({"here": [row]})
+
+
+def test_the_note_of_an_exact_search_says_what_it_needed():
+    result = make_result()
+    noted = replace(result.methods[0], notes=("shrunk by 0.1", "exact search: 12 % of the pairs"))
+    searched = replace(result, methods=(noted, *result.methods[1:]))
+    assert search_note(searched, "good") == "12 % of the pairs"
+    assert search_note(searched, "bad") is None

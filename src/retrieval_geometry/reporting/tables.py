@@ -145,6 +145,12 @@ def time_table(
     return markdown_table(["Method", *(["comparison, paper"] if paper else []), *columns], rows)
 
 
+def search_note(result: Result, method: str) -> str | None:
+    """What the exact search of a method needed, from the notes of the result; None if it took all pairs."""
+    notes = [note for note in result[method].notes if note.startswith("exact search")]
+    return notes[0].split(": ")[1] if notes else None
+
+
 def claims_table(rows: Sequence[ClaimRow]) -> str:
     """One line for each claim: the paper's sentence, our verdict, its rule, its evidence and its reach."""
     cells = [
