@@ -5,6 +5,8 @@ day and by night. Whatever a page asks for beyond the folder of the book is a fa
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import cache
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +96,22 @@ MEASURE = """() => {
 }"""
 
 
+# What keeps readers out, by axe-core: contrast, names of buttons, order of headings, ...
+IMPACTS = ("serious", "critical")
+BARRIERS = """async impacts => {
+  const found = (await axe.run({resultTypes: ['violations']})).violations;
+  const why = node => node.target.join(' ') + ':' + node.failureSummary.split('\\n')[1];
+  return found.filter(rule => impacts.includes(rule.impact))
+    .flatMap(rule => rule.nodes.map(node => `barrier (${rule.id}): ${why(node)}`));
+}"""
+
+
+@cache
+def _axe() -> str:
+    """The code of axe-core, which a package carries."""
+    return (files("axe_playwright_python") / "axe.min.js").read_text(encoding="utf-8")
+
+
 def browser_problems(pages: Sequence[Path], html: Path, executable: str) -> list[str]:
     """Return what goes wrong when the pages are opened, a line for each fault, width and colour scheme.
 
@@ -130,10 +148,13 @@ def _visit(context: Any, path: Path, html: Path) -> list[str]:
         path.resolve().as_uri(), wait_until="load", timeout=300_000
     )  # a busy machine is no fault of the page
     page.evaluate(OPEN)
+    page.evaluate(_axe())
     found: list[str] = []
     for width in WIDTHS:
         page.set_viewport_size({"width": width, "height": 900})
         found += [f"{width} px): {problem}" for problem in page.evaluate(MEASURE)]
+        if width in (WIDTHS[0], WIDTHS[-1]):
+            found += [f"{width} px): {problem}" for problem in page.evaluate(BARRIERS, list(IMPACTS))]
     page.close()
     return [*(f"any width): {text}" for text in noise), *found]
 
