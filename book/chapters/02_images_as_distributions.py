@@ -6,7 +6,7 @@
 #       format_name: percent
 # ---
 
-# %% [markdown]
+# %% [markdown] needs=["01_retrieval"]
 # # Images as distributions
 #
 # The first chapter described an image by one vector, the mean of its local descriptors. Here we keep more of

@@ -6,7 +6,7 @@
 #       format_name: percent
 # ---
 
-# %% [markdown]
+# %% [markdown] needs=["02_images_as_distributions"]
 # # Divergences and distances
 #
 # An image has become a probability distribution: a Gaussian, a mixture of Gaussians, or simply a cloud of

@@ -6,7 +6,7 @@
 #       format_name: percent
 # ---
 
-# %% [markdown]
+# %% [markdown] needs=["02_images_as_distributions", "03_divergences_and_distances"]
 # # The texture experiment
 #
 # The paper {cite:p}`c04-qian2017differential` ends in one table. Seven ways to compare two images, 94 queries, and a

@@ -6,7 +6,7 @@
 #       format_name: percent
 # ---
 
-# %% [markdown]
+# %% [markdown] needs=["03_divergences_and_distances", "04_textures"]
 # # What the paper got wrong, executed
 #
 # Every paper has slips. Most are harmless to a reader who knows the field, and none of those below decides the fate of

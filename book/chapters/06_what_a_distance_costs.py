@@ -6,7 +6,7 @@
 #       format_name: percent
 # ---
 
-# %% [markdown]
+# %% [markdown] needs=["03_divergences_and_distances"]
 # # What a distance costs
 #
 # The paper {cite:p}`c06-qian2017differential` ends on a regret. Its best distance is its slowest: 5 to 9 seconds for

@@ -6,7 +6,7 @@
 #       format_name: percent
 # ---
 
-# %% [markdown]
+# %% [markdown] needs=["01_retrieval"]
 # # Learning a metric
 #
 # So far the descriptors were given and the book chose a distance between them. Now it is the other way round. The

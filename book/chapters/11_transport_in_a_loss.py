@@ -6,7 +6,7 @@
 #       format_name: percent
 # ---
 
-# %% [markdown]
+# %% [markdown] needs=["03_divergences_and_distances", "10_learning_a_metric"]
 # # Optimal transport in a loss
 #
 # A network that learns a metric usually ends in one vector per image, and the loss compares vectors. The paper of this

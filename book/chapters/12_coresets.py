@@ -6,7 +6,7 @@
 #       format_name: percent
 # ---
 
-# %% [markdown]
+# %% [markdown] needs=["10_learning_a_metric", "11_transport_in_a_loss"]
 # # Coresets
 #
 # A loss that solves a transport problem for each pair of images is slow. The paper {cite:p}`c12-dou2022optimal` has a

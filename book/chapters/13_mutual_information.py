@@ -6,7 +6,7 @@
 #       format_name: percent
 # ---
 
-# %% [markdown]
+# %% [markdown] needs=["10_learning_a_metric"]
 # # Mutual information as a ranking loss
 #
 # [Chapter 10](10_learning_a_metric) lined up fourteen losses that somebody wrote down. The paper of this chapter

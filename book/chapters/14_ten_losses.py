@@ -6,7 +6,7 @@
 #       format_name: percent
 # ---
 
-# %% [markdown]
+# %% [markdown] needs=["10_learning_a_metric", "11_transport_in_a_loss", "13_mutual_information"]
 # # Ten losses, one budget
 #
 # Two papers meet here. One {cite:p}`c14-dou2022optimal` puts ten losses into a table and finds its own, W-triplet, on

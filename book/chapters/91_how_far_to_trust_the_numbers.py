@@ -6,7 +6,7 @@
 #       format_name: percent
 # ---
 
-# %% [markdown]
+# %% [markdown] needs=["03_divergences_and_distances"]
 # # How far to trust the numbers
 #
 # Every number of this book went through floating-point arithmetic, and most of them through an inverse, a logarithm or
