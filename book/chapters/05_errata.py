@@ -838,23 +838,13 @@ assert_close(limits["KL, second flat"], by_formula, rtol=1e-6, atol=1e-9)
 
 # %% [markdown]
 # Does it happen on images? The covariance of a patch is singular as soon as one descriptor channel never varies or
-# there are too few descriptors. We count how many of the 108 patches the distances refuse without shrinkage, and then
-# let the shrinkage $s$ go to zero.
-
-
-# %%
-def is_refused(g):
-    try:
-        symmetric_kl(g, g)
-    except ValueError:
-        return True
-    return False
-
+# there are too few descriptors. A grey photograph is such a case: its colour channels are zero, up to the rounding of
+# the processor. We count the grey ones among the 108 patches, and then let the shrinkage $s$ go to zero.
 
 # %%
-unshrunk = fit_gaussian(all_descriptors)
-refused = torch.tensor([is_refused(unshrunk[i]) for i in range(len(unshrunk))])
-page.say(refused=int(refused.sum()), refused_photographs=len(labels[refused].unique()))
+pixels = load(everything)
+grey = (pixels == pixels[:, :1]).flatten(1).all(dim=1)
+page.say(grey=int(grey.sum()), grey_photographs=len(labels[grey].unique()))
 
 # %%
 amounts = torch.logspace(-0.5, -9, 12)
@@ -865,7 +855,7 @@ for amount in amounts.tolist():
     kl_curve.append(symmetric_kl(a, b).diagonal())
     w2_curve.append(wasserstein2(a, b).diagonal())
 explodes = kl_curve[-1] > 50 * kl_curve[-4]
-assert (explodes == (refused[0::12] ^ refused[6::12])).all()
+assert (explodes == (grey[0::12] ^ grey[6::12])).all()
 
 # %% mystnb={"figure": {"caption": "Left: one direction of a plane goes flat (variance falling to the right). Right: nine pairs of patches from different photographs while the shrinkage of their covariances goes to zero (falling to the right): symmetric KL (orange) explodes for pairs with a singular covariance, the Wasserstein distance (blue, below) does not notice.", "name": "fig-05-infinity"}, "image": {"alt": "Left, two diverging curves, one flat at zero and one that levels off. Right, rising solid curves that split into two groups and horizontal ones below."}}
 figure = new_figure(7.6, 3.3)
@@ -883,8 +873,8 @@ for axes in (left, right):
 figure
 
 # %% [markdown]
-# {glue:text}`05-refused` of the 108 patches, all patches of {glue:text}`05-refused-photographs` photographs, have a
-# singular covariance: they are grey, and their colour channels are zero everywhere. In {numref}`fig-05-infinity` the
+# {glue:text}`05-grey` of the 108 patches, all patches of {glue:text}`05-grey-photographs` photographs, are grey, so
+# their covariance is singular. In {numref}`fig-05-infinity` the
 # divergence between a grey and a colour photograph grows without bound as the shrinkage vanishes, so its value is
 # decided by the shrinkage and not by the images. The curves that level off are pairs of one kind, two grey photographs
 # or two colour ones, just as eq. {eq}`eq-05-infinity` says; the page asserts that it is so. The Wasserstein distance
