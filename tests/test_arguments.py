@@ -268,7 +268,7 @@ def test_an_apple_gpu_is_not_taken_unasked(monkeypatch, cuda, asked):
         def launch(self) -> None:
             pass
 
-    monkeypatch.setattr(run_module, "Fabric", Recorder)
+    monkeypatch.setattr("lightning_fabric.Fabric", Recorder)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
     run_module.start_fabric(TrainingConfig(steps=1, accelerator=asked))

@@ -149,7 +149,6 @@ def bad_inputs() -> list[tuple[list[str], str]]:
         (["run", "geometric-table1", "--device", "gpu"], "device 'gpu' is not usable here"),
         (["datasets", "--data-root", "no"], "--data-root no: there is no such folder"),
         (["claims", "--profile", "fast"], "profile must be one of"),
-        (["claims"], "no results yet"),
         (["build", "--profile", "fast"], "profile must be one of"),
     ]
 
@@ -178,7 +177,7 @@ def test_what_is_wrong_with_a_picture_names_its_file(pictures, monkeypatch, caps
     """By side and index, not by a look at the message."""
     import torch
 
-    from retrieval_geometry.experiments import own_pictures
+    from retrieval_geometry import own_pictures
 
     def broken(images, _):
         x = torch.rand(len(images), 9, 4, generator=torch.Generator().manual_seed(0))
@@ -195,7 +194,7 @@ def test_what_is_wrong_with_a_picture_names_its_file(pictures, monkeypatch, caps
 def test_what_a_distance_refuses_names_the_file(pictures, monkeypatch, capsys, of_query, name):
     import torch
 
-    from retrieval_geometry.experiments import own_pictures
+    from retrieval_geometry import own_pictures
     from retrieval_geometry.image_models import Gaussian
 
     def indefinite(x, *_):
@@ -271,6 +270,12 @@ def test_datasets_are_listed(capsys):
     assert "photo textures" in capsys.readouterr().out
 
 
+def test_claims_without_any_result_say_how_to_get_one(monkeypatch, capsys):
+    monkeypatch.setattr("retrieval_geometry.reporting.results.load_all", lambda names, profile: {})
+    assert run("claims") == 2
+    assert "no results yet: run" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("expected", [Verdict.REPRODUCED, Verdict.CONTRADICTED])
 def test_claims_fail_where_a_verdict_changed(tmp_path, monkeypatch, capsys, expected):
     monkeypatch.chdir(tmp_path)
@@ -283,7 +288,7 @@ def test_claims_fail_where_a_verdict_changed(tmp_path, monkeypatch, capsys, expe
     claim = Claim("toy-1", "toy", "Table 1", "Good is good.", "Rule.", predicate, needs, {"quick": expected})
     monkeypatch.setattr(experiments, "claims", lambda: [claim])
     changed = expected is not Verdict.REPRODUCED
-    assert run("claims") == int(changed)
+    assert run("claims", "--profile", "quick") == int(changed)
     out, err = capsys.readouterr()
     mark = " (registered: contradicted)" if changed else ""
     assert out == (

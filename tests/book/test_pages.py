@@ -19,7 +19,7 @@ OUTPUT = f"<div class='cell_output docutils container'><div class='output stream
 
 def _book(folder: Path, body: str) -> Path:
     (folder / "other.html").write_text("<article><p id='place'>here</p></article>")
-    (folder / "index.html").write_text(f"<html><body>{body}</body></html>")
+    (folder / "index.html").write_text(f"<html lang='en'><title>Toy</title><body>{body}</body></html>")
     return folder
 
 
@@ -280,7 +280,9 @@ def _in_browser(folder: Path, body: str) -> list[str]:
         (f"<div style='overflow-x: auto'><mjx-container>{WIDE}</mjx-container></div>", None),
         (FORMULA.format(WIDE), None),
         (FORMULA.format(WIDE * 2), "wider than its line: span wide"),
-        (f"<pre style='overflow-x: auto'>{'a' * 200}</pre>", None),
+        (f"<pre tabindex='0' style='overflow-x: auto'>{'a' * 200}</pre>", None),
+        (f"<pre style='overflow-x: auto'>{'a' * 200}</pre>", "barrier (scrollable-region-focusable): pre"),
+        ("<p style='color: #ccc; background: #fff'>pale</p>", "barrier (color-contrast): p"),
         (
             "<table><tr><td>one<br>two</td><td>three</td></tr></table><ul><li>a</li><li><p>b</p></li></ul>",
             None,

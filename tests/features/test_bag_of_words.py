@@ -68,7 +68,7 @@ def test_new_images_are_described_by_old_words(images):
 def test_the_draw_of_descriptors_is_limited(images, monkeypatch):
     seen = []
     monkeypatch.setattr(
-        "retrieval_geometry.features.bag_of_words.MiniBatchKMeans.fit",
+        "sklearn.cluster.MiniBatchKMeans.fit",
         lambda self, samples: seen.append(len(samples)) or self,
     )
     SiftBagOfWords(3, max_descriptors=12, progress=False).fit(images)

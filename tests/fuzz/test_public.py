@@ -23,8 +23,8 @@ from .kinds import Kind, kinds_of
 from .law import Entry, is_finite, judge, names_in
 
 DRAWS = int(os.environ.get("FUZZ_DRAWS", "15"))
-APART = {"book", "cli", "page"}
-"""Commands, and what chapters alone call; the parsers behind them are in ``test_files``."""
+APART = {"book", "cli", "own_pictures", "page"}
+"""Commands (see ``test_command_line``), and what chapters alone call."""
 
 
 def public_modules() -> list[ModuleType]:
