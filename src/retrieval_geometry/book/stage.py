@@ -28,6 +28,9 @@ THEBE = re.compile(
     r"""<script[^>]*>\s*const THEBE_JS_URL.*?</script>|<script[^>]*sphinx-thebe\.js[^>]*></script>""", re.S
 )
 
+# Sphinx calls it a list, although its parts are references, which no list may hold.
+REFERENCES = '<div role="list" class="citation-list">'
+
 
 class BookError(RuntimeError):
     """Jupyter Book reported an error or a warning."""
@@ -51,7 +54,8 @@ def build_html(project: Project, made_from: str = "", results: Sequence[Result] 
         shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(made, fresh)
     for page in fresh.rglob("*.html"):
-        page.write_text(THEBE.sub("", page.read_text(encoding="utf-8")), encoding="utf-8")
+        text = THEBE.sub("", page.read_text(encoding="utf-8"))
+        page.write_text(text.replace(REFERENCES, REFERENCES.replace(' role="list"', "")), encoding="utf-8")
     (fresh / "prf-prf.html").unlink(missing_ok=True)  # a list of labels that no page links to
     _tell_costs(fresh, project, results)
     (fresh / ".complete").write_text(f"{made_from} {digest_of_folder(fresh)}")
