@@ -762,9 +762,9 @@ for axis in (axis_i, axis_j):
     left.annotate("", axis, (0, 0), arrowprops=arrow)
 left.set(xlabel=f"dimension {i}", ylabel=f"dimension {j}")
 left.set_aspect("equal", "datalim")
-right.plot(np.degrees(angles), products, color=OKABE_ITO[0])
+right.plot(angles.rad2deg(), products, color=OKABE_ITO[0])
 right.axhline(1 - float(rho) ** 2, color="black", ls="--", lw=1)
-right.plot(np.degrees(theta), first * second / (a * b), "o", color=OKABE_ITO[1])
+right.plot(theta.rad2deg(), first * second / (a * b), "o", color=OKABE_ITO[1])
 right.set(yscale="log", xlabel="angle in degrees", ylabel="product of variances")
 right.set_xticks(range(-90, 91, 45))
 figure

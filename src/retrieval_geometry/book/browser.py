@@ -99,6 +99,7 @@ MEASURE = """() => {
 # What keeps readers out, by axe-core: contrast, names of buttons, order of headings, ...
 IMPACTS = ("serious", "critical")
 BARRIERS = """async impacts => {
+  document.getAnimations().forEach(animation => animation.finish());  // what fades in is pale until then
   await new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)));
   const found = (await axe.run({resultTypes: ['violations'], preload: false})).violations;
   const why = node => node.target.join(' ') + ':' + node.failureSummary.split('\\n')[1];
