@@ -38,8 +38,9 @@ def test_pages_show_the_number_of_the_file(tmp_path: Path) -> None:
     (source / "notebooks").mkdir(parents=True)
     for name in ("03_three", "12_twelve"):
         (source / "notebooks" / f"{name}.md").write_text(CHAPTER.format(name[3:]))
+    (source / "costs.md").write_text(CHAPTER.format("costs"))
     (source / "index.md").write_text(
-        "# Book\n\n```{toctree}\n:numbered: 1\nnotebooks/03_three\nnotebooks/12_twelve\n```\n"
+        "# Book\n\n```{toctree}\n:numbered: 1\nnotebooks/03_three\nnotebooks/12_twelve\ncosts\n```\n"
     )
     (source / "conf.py").write_text(
         "extensions = ['myst_parser', 'retrieval_geometry.book.numbering']\n"
@@ -54,3 +55,7 @@ def test_pages_show_the_number_of_the_file(tmp_path: Path) -> None:
     assert '<span class="section-number">12. </span>' in page
     assert ">12. twelve</a>" in contents
     assert ">3. three</a>" in contents
+    assert ">costs</a>" in contents
+    costs = (out / "costs.html").read_text()
+    assert "Table 1</" in costs or "Table 1 " in costs
+    assert "<h1>costs<" in costs

@@ -31,22 +31,19 @@ def chapter_number(page: str) -> int | None:
 
 
 def _renumber(app: Any, env: Any) -> list[str]:
-    """Put the chapter's number first in the numbers of sections, figures, tables and formulas."""
+    """Put the chapter's number first in the numbers of sections, figures, tables and formulas.
+
+    Other pages lose the number that Sphinx has given them, which may be that of a chapter.
+    """
     from docutils.nodes import reference
 
-    for page, numbers in env.toc_secnumbers.items():
-        if number := chapter_number(page):
-            _put_first(numbers, number)
-            for node in (env.titles[page], *env.tocs[page].findall(reference)):
-                if node.get("secnumber"):
-                    node["secnumber"] = [number, *node["secnumber"][1:]]
-    for page, kinds in env.toc_fignumbers.items():
-        if number := chapter_number(page):
-            for numbers in kinds.values():
-                _put_first(numbers, number)
+    for page, sections in env.toc_secnumbers.items():
+        first = () if (number := chapter_number(page)) is None else (number,)
+        for numbers in (sections, *env.toc_fignumbers.get(page, {}).values()):
+            numbers.update({key: (*first, *value[1:]) for key, value in numbers.items() if value})
+        for node in (env.titles[page], *env.tocs[page].findall(reference)):
+            if given := node.attributes.pop("secnumber", None):
+                node.attributes |= {"secnumber": [*first, *given[1:]]} if (*first, *given[1:]) else {}
+        if not first:
+            sections.clear()
     return []
-
-
-def _put_first(numbers: dict[str, tuple[int, ...]], number: int) -> None:
-    """Replace the first number of each entry."""
-    numbers.update({key: (number, *value[1:]) for key, value in numbers.items() if value})
