@@ -47,7 +47,7 @@ def small_book(root: Path) -> Project:
     (project.root / "book" / "_static").mkdir(parents=True)
     for folder in (project.chapters, project.notebooks, project.root / "book" / "results"):
         folder.mkdir()
-    for name in ("Snakefile", "_config.yml", "book/_static/book.css"):
+    for name in ("Snakefile", "_config.yml", "book/_static/book.css", "book/_static/page.js"):
         shutil.copy(ROOT / name, project.root / name)
     (project.root / "_toc.yml").write_text(
         "format: jb-book\nroot: index\nchapters:\n- file: notebooks/01_first\n- file: notebooks/02_second\n"
