@@ -20,7 +20,7 @@ Leaves = Iterator[tuple[str, object]]
 OF_THE_RUN = {"provenance", "digest", "schema"}
 """What a result says beside what it found."""
 
-ROWS_OF_THE_RUN = {"Package", "Libraries", "Machine", "Cost"}
+ROWS_OF_THE_RUN = {"Package", "Libraries", "Finished", "Machine", "Cost"}
 """The same in the tables of chapters, by the first column."""
 
 TIMED = re.compile(r"seconds|\btime\b|[µnm]s\b|memory|\bMB\b|\bGB\b")
@@ -87,7 +87,7 @@ def _output(kind: str, text: str, source: str) -> str:
         return hashlib.sha256(text.encode()).hexdigest()[:12]
     text = re.sub(r"\b0x[0-9a-f]{6,}", "0x", text)
     if MEASURES.search(source):
-        return re.sub(r"\d[\d.,]*(?: [µmn]?s\b)?", "#", text)
+        return re.sub(r"\d[\d.,]*(?:\s[µmn]?s\b)?", "#", text)  # \s: also one that does not break
     return "\n".join(_untimed_lines(text.splitlines()))
 
 
