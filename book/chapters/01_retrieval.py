@@ -90,7 +90,7 @@ from torchvision.utils import make_grid
 
 from retrieval_geometry.datasets import PHOTOGRAPHS, photo_textures
 from retrieval_geometry.page import Page
-from retrieval_geometry.reporting.drawing import draw_intervals
+from retrieval_geometry.reporting.drawing import draw_framed, draw_intervals
 from retrieval_geometry.reporting.figures import OKABE_ITO, new_figure
 from retrieval_geometry.reporting.tables import format_interval
 
@@ -192,15 +192,14 @@ ranked.shape
 
 # %% mystnb={"figure": {"caption": "Six queries (left column) and their ten nearest patches by the mean descriptor. Errors have a thick dashed frame.", "name": "fig-01-ranking"}, "image": {"alt": "Six rows of patches, a query followed by its ten nearest neighbours; the rows of brick and retina have no errors, the rows of astronaut and camera several."}}
 shown = ["brick/05", "retina/11", "flower/10", "coffee/13", "astronaut/07", "camera/20"]
+dashed = {"lw": 3, "color": OKABE_ITO[1], "ls": "--", "capstyle": "butt"}
 figure = new_figure(7.5, 4.3)
 for name, row in zip(shown, figure.subplots(6, 11), strict=True):
     query = images.ids.index(name)
-    for axes, i in zip(row, distance[query].argsort()[:11].tolist(), strict=True):
-        axes.imshow(images.load(i).permute(1, 2, 0).numpy())
-        axes.set(xticks=[], yticks=[])
-        wrong = images.labels[i] != images.labels[query]
-        axes.spines[:].set(lw=3 if wrong else 0, color=OKABE_ITO[1], ls="--")
-        axes.spines[:].set_capstyle("butt")
+    nearest = distance[query].argsort()[:11]
+    wrong = images.labels[nearest] != images.labels[query]
+    pictures = [images.load(i) for i in nearest.tolist()]
+    draw_framed(row, pictures, [dashed if error else None for error in wrong])
     row[0].set_ylabel(name.split("/")[0], fontsize=9)
 figure
 

@@ -85,6 +85,8 @@ def test_the_gallery_marks_right_and_wrong(result):
     right = figure.axes[1].spines["left"].get_linestyle()
     wrong = figure.axes[2].spines["left"].get_linestyle()
     assert (right, wrong) == ("-", "--")
+    framed = [spine for axes in figure.axes[1:3] for spine in axes.spines.values()]
+    assert all(spine.get_visible() for spine in framed)
     assert [text.get_text() for text in figure.axes[2].texts] == ["×"]
     assert draws(figure)
 

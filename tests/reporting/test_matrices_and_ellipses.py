@@ -32,4 +32,5 @@ def test_a_picture_has_its_name_beside_or_below() -> None:
     draw_picture(left, torch.zeros(3, 4, 6, dtype=torch.uint8), "brick")
     draw_picture(below, torch.zeros(3, 4, 6), "brick", side="bottom")
     assert (left.get_ylabel(), below.get_xlabel()) == ("brick", "brick")
+    assert not any(spine.get_visible() for spine in left.spines.values())
     assert left.images[0].get_array().shape == (4, 6, 3)

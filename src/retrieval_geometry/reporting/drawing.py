@@ -248,9 +248,10 @@ def ellipse(cov: Any, mean: Any = (0.0, 0.0), radius: float = 1.0) -> np.ndarray
 
 
 def draw_picture(axes: "Axes", picture: Any, name: str = "", side: str = "left") -> None:
-    """A picture ``(3, H, W)`` in a frame without ticks, with its name at the ``left`` or ``bottom``."""
+    """A picture ``(3, H, W)`` without frame and ticks, with its name at the ``left`` or ``bottom``."""
     axes.imshow(np.moveaxis(np.asarray(picture), 0, -1))
     axes.set(xticks=[], yticks=[], **{"ylabel" if side == "left" else "xlabel": name})
+    axes.spines[:].set_visible(False)
 
 
 def draw_values(axes: "Axes", table: Any, names: Sequence[str], digits: int = 2, **options: Any) -> None:

@@ -103,8 +103,8 @@ def _picture(axes: "Axes", item: Neighbour) -> None:
     if item.right is None:
         return
     axes.set_frame_on(True)
-    for spine in axes.spines.values():
-        spine.set(color=RIGHT if item.right else WRONG, linewidth=2.2, linestyle="-" if item.right else "--")
+    line = "-" if item.right else "--"
+    axes.spines[:].set(visible=True, color=RIGHT if item.right else WRONG, lw=2.2, ls=line)
     if not item.right:
         place: dict[str, Any] = {"ha": "center", "va": "center", "transform": axes.transAxes}
         disc: dict[str, Any] = {"boxstyle": "circle,pad=0.1", "color": WRONG}
