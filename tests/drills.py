@@ -71,13 +71,17 @@ def stop(drill: Drill, signum: signal.Signals) -> None:
 
 
 def two_at_once(drill: Drill) -> None:
-    """One of two builds is refused and names the other, or finds the work done."""
+    """The second of two builds is refused and names the first, which is held until then."""
     drill.unmake("HTML step")
     first = drill.start()
-    drill.process(first, "snakemake")
-    second = subprocess.run(
-        PROGRAM, cwd=drill.project.root, env=drill.variables, capture_output=True, text=True
-    )
+    held = drill.process(first, "snakemake")
+    held.suspend()
+    try:
+        second = subprocess.run(
+            PROGRAM, cwd=drill.project.root, env=drill.variables, capture_output=True, text=True
+        )
+    finally:
+        held.resume()
     refused = second.returncode == 2 and "another build" in second.stderr and second.stderr.count("\n") == 1
     if not (refused and str(first.pid) in second.stderr):
         raise Failure(f"the second build: {second.stdout[-200:]}{second.stderr[-300:]}")

@@ -50,7 +50,7 @@ def executed(project: Project) -> Project:
         ("ssh://git@github.com/someone/book", ADDRESS),
         ("https://github.com/someone/book/", ADDRESS),
         ("https://token@github.com/someone/book.git", ADDRESS),
-        ("/home/someone/github.com/someone/book.git", None),
+        ("../github.com/someone/book.git", None),
         ("https://notgithub.com/someone/book", None),
         ("https://git.example.org/someone/book", None),
         (None, None),
