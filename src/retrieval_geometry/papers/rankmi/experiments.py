@@ -68,7 +68,7 @@ def variants() -> dict[str, tuple[LearningMethod, str, dict[str, int]]]:
 def run_ablations(context: RunContext) -> Result:
     """RankMI with one choice changed at a time (the paper's supplement)."""
     setting = replace(learning_setting(context), seeds=ABLATION_SEEDS)
-    updates = chosen_values()["rankmi"]
+    updates = chosen_values(context.profile)["rankmi"]
     started = time.perf_counter()
     runs, entries = {}, []
     for name, (method, words, changes) in variants().items():
@@ -88,7 +88,7 @@ def _changed(setting: LearningSetting, changes: dict[str, int]) -> LearningSetti
 def run_distances(context: RunContext) -> Result:
     """[rankmi] Figures 1 and 3: distances of pairs before and after training, and the learnt loss."""
     setting = learning_setting(context)
-    updates = chosen_values()["rankmi"]
+    updates = chosen_values(context.profile)["rankmi"]
     started = time.perf_counter()
     untrained = new_network(RANKMI, setting, context.seed)
     trained = train_one(RANKMI, updates, setting, context.seed)

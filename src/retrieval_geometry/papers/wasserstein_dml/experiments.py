@@ -86,7 +86,7 @@ def variants() -> dict[str, tuple[LearningMethod, str]]:
 def run_ablations(context: RunContext) -> Result:
     """W-triplet with one choice changed at a time."""
     setting = replace(learning_setting(context), seeds=ABLATION_SEEDS)
-    margin = chosen_values()["w-triplet"]
+    margin = chosen_values(context.profile)["w-triplet"]
     checkpoints = checkpoints_of(setting)
     started = time.perf_counter()
     runs, entries = {}, []
@@ -105,7 +105,7 @@ def run_coresets(context: RunContext) -> Result:
     warm-up on all images. The control takes all images for as few steps.
     """
     setting = replace(learning_setting(context), seeds=ABLATION_SEEDS)
-    margin = chosen_values()["w-triplet"]
+    margin = chosen_values(context.profile)["w-triplet"]
     checkpoints = checkpoints_of(setting)
     started = time.perf_counter()
     runs: dict[str, list[LearningRun]] = {
