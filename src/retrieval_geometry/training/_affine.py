@@ -40,5 +40,6 @@ def warp(images: Tensor, maps: Tensor) -> Tensor:
     )
     warped = functional.grid_sample(images.float(), places, padding_mode="border", align_corners=True)
     if images.is_floating_point():  # a mean of grey levels may round beyond the largest
-        return warped.to(images.dtype).clamp(images.amin(), images.amax())
+        low, high = (bound(images, (1, 2, 3), keepdim=True) for bound in (torch.amin, torch.amax))
+        return warped.to(images.dtype).clamp(low, high)
     return warped.round().to(images.dtype)
