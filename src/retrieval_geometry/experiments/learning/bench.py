@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from retrieval_geometry.distances import pairwise_sinkhorn_divergence
-from retrieval_geometry.evaluation import GroupMeans
 from retrieval_geometry.evaluation.retrieval import average_precision, recall_at_k
 from retrieval_geometry.experiments.checkpoints import Checkpoints
 from retrieval_geometry.experiments.context import RunContext
@@ -22,20 +21,21 @@ from retrieval_geometry.experiments.learning.data import (
 )
 from retrieval_geometry.experiments.learning.methods import METHODS, TEN_LOSSES, LearningMethod
 from retrieval_geometry.experiments.learning.run import (
+    ASKED_METRICS,
     LearningRun,
     as_vectors,
+    asked_of,
     checkpoints_of,
+    group_means,
     learning_result,
     measure,
     measure_trunk,
-    rows_of,
     run_name,
     run_once,
     run_seeds,
     summarize,
     total_seconds,
     train_one,
-    values_of,
 )
 from retrieval_geometry.experiments.learning.tuning import tune
 from retrieval_geometry.features import EmbeddingNetwork
@@ -46,9 +46,6 @@ from retrieval_geometry.training import embed
 QUICK_METHODS = (*(method.name for method in TEN_LOSSES), "rankmi")
 ASKED_BY_TRANSPORT = ("w-triplet", "w-contrastive")
 """Losses that are asked by the distance they are trained with as well."""
-
-BOTH_WAYS = ("R@1", "AP@R")
-"""Metrics of those queries."""
 
 
 def run_bench(context: RunContext) -> Result:
@@ -130,7 +127,6 @@ def _bench(
             method.name,
             method.label,
             runs[method.name],
-            setting.groups,
             _notes(method, chosen[method.name], rates.get(method.name)),
         )
         for method in methods
@@ -138,7 +134,7 @@ def _bench(
     if setting.trunk.get("freeze_trunk"):
         alone = [measure_trunk(setting)]
         words = "the trunk alone, nothing learnt"
-        entries.append(summarize("trunk", words, alone, setting.groups, trained=False))
+        entries.append(summarize("trunk", words, alone, trained=False))
     details = Compared(
         {method.name: chosen[method.name] for method in methods},
         transport_retrieval(setting, by_transport, runs),
@@ -174,25 +170,27 @@ def transport_retrieval(
 
     For some queries, evenly spread, and all models; of the paper's other losses too, for the same queries.
     """
-    asked = asked_of(setting)
-    members = torch.tensor(setting.groups.of_query)[asked]
-
-    def rows(values: Tensor) -> Rows:
-        return rows_of(GroupMeans.of(values, members))
 
     def of(way: str) -> dict[str, dict[str, Rows]]:
         return {
-            name: {metric: rows(values_of(models, f"{metric} {way}")) for metric in BOTH_WAYS}
+            name: {metric: tuple(run.groups[f"{metric} {way}"] for run in models) for metric in ASKED_METRICS}
             for name, models in by_transport.items()
         }
 
     others = {
-        method.name: {metric: rows(values_of(runs[method.name], metric)[:, asked]) for metric in BOTH_WAYS}
+        method.name: {
+            metric: tuple(run.asked[metric] for run in runs[method.name]) for metric in ASKED_METRICS
+        }
         for method in TEN_LOSSES
         if method.name in runs
     }
-    sizes = tuple(members.unique(return_counts=True)[1].tolist())
-    return Transport(len(asked), sizes, of("transport"), of("Euclidean"), others)
+    sizes = _sizes_of_asked(setting)
+    return Transport(sum(sizes), sizes, of("transport"), of("Euclidean"), others)
+
+
+def _sizes_of_asked(setting: LearningSetting) -> tuple[int, ...]:
+    members = torch.tensor(setting.groups.of_query)[asked_of(setting)]
+    return tuple(members.unique(return_counts=True)[1].tolist())
 
 
 def _transport_run(
@@ -202,20 +200,14 @@ def _transport_run(
     # The model is that of the comparison, which keeps its metrics by mean vectors.
     shared = checkpoints.made_by(method.make).made_by(measure)
     shared.put(run_name(method, value, seed), measure(trained, setting))
-    by_way = rank_both_ways(trained.network, setting)
     values = {
-        f"{metric} {way}": tuple(round(v, 5) for v in of_queries.tolist())
-        for way, metrics in by_way.items()
+        f"{metric} {way}": of_queries
+        for way, metrics in rank_both_ways(trained.network, setting).items()
         for metric, of_queries in metrics.items()
     }
-    return LearningRun({"R@1": values["R@1 transport"], **values}, (), round(trained.seconds, 2))
-
-
-def asked_of(setting: LearningSetting) -> Tensor:
-    """The queries that are ranked by transport distances, evenly spread."""
-    n_queries = len(setting.split.query)
-    wanted = setting.asked
-    return torch.arange(0, n_queries, max(1, n_queries // wanted))[:wanted]
+    members = torch.tensor(setting.groups.of_query)[asked_of(setting)]
+    means = group_means({"R@1": values["R@1 transport"], **values}, members)
+    return LearningRun(means, _sizes_of_asked(setting), (), round(trained.seconds, 2))
 
 
 def rank_both_ways(network: EmbeddingNetwork, setting: LearningSetting) -> dict[str, dict[str, Tensor]]:

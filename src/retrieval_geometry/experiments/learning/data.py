@@ -47,7 +47,8 @@ class LearningSetting:
             is kept as it was when its R@1 on them was best. Without them a quarter of the training classes
             serves for the choice, and a model is kept as it is at the end.
         tuned_with: the budget of the choice, if it is another one.
-        tried: numbers of the candidates of each hyper-parameter that are tried.
+        tried: numbers of the candidates of each hyper-parameter that are tried first; one beyond is tried
+            where the best is at their edge.
         rates: learning rates that are tried with the best of them, besides that of the budget.
         cache: folder of embeddings, and of models that are trained.
     """

@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -26,7 +26,7 @@ from retrieval_geometry.experiments.learning.data import LearningSetting
 from retrieval_geometry.experiments.learning.methods import LearningMethod
 from retrieval_geometry.features import EmbeddingNetwork, extract_descriptors, load_embedding_network
 from retrieval_geometry.reporting.details import Details, Rows
-from retrieval_geometry.reporting.measured import Groups, Metric
+from retrieval_geometry.reporting.measured import Metric
 from retrieval_geometry.reporting.provenance import collect_provenance
 from retrieval_geometry.reporting.results import (
     DatasetInfo,
@@ -43,29 +43,40 @@ RETRIEVAL = ("R@1", "R@2", "R@4", "R@8", "AP@R", "AP@8 (hits)")
 CLUSTERING = ("NMI", "F1")
 GROUPED = ("R@1", "R@4", "AP@R")
 """Metrics whose means over groups of queries a result keeps, so that differences can be asked for."""
+ASKED_METRICS = ("R@1", "AP@R")
+"""Metrics of the queries that are asked by transport distances as well."""
+
 STANDARDIZED = 256
 """Training images that the head is set by before training."""
 
 
 @dataclass(frozen=True)
 class LearningRun:
-    """The metrics of one trained model.
+    """The metrics of one trained model, small enough to be kept with the sources.
 
     Args:
-        values: for each retrieval metric its value for every query; for each clustering metric its values.
+        groups: for each retrieval metric its mean over each group of queries.
+        sizes: number of queries in each group.
+        clustering: for each clustering metric its values, one for each start.
+        asked: as ``groups``, for those queries alone that are asked by transport distances as well.
         losses: the objective at the first step and then ten times along the run.
         seconds: of the training.
         curve: pairs of a step and R@1 on the validation classes.
     """
 
-    values: dict[str, tuple[float, ...]]
+    groups: dict[str, tuple[float, ...]]
+    sizes: tuple[int, ...]
     losses: tuple[float, ...]
     seconds: float
+    clustering: dict[str, tuple[float, ...]] = field(default_factory=dict)
+    asked: dict[str, tuple[float, ...]] = field(default_factory=dict)
     curve: Rows = ()
 
     def mean(self, metric: str) -> float:
         """The mean over queries, or over starts of the clustering."""
-        return float(np.mean(self.values[metric]))
+        if metric in self.clustering:
+            return float(np.mean(self.clustering[metric]))
+        return float(np.average(self.groups[metric], weights=self.sizes))
 
 
 @dataclass(frozen=True)
@@ -144,11 +155,11 @@ def as_vectors(embeddings: Tensor) -> Tensor:
 def measure(trained: Trained, setting: LearningSetting, clustering: bool = True) -> LearningRun:
     """Retrieve and cluster the test classes by Euclidean distance of unit vectors."""
     losses = trained.losses[:: max(1, len(trained.losses) // 10)]
-    return LearningRun(
-        _values(partial(embed, trained.network, cache=setting.descriptors), setting, clustering),
-        tuple(round(loss, 6) for loss in losses),
-        round(trained.seconds, 2),
-        tuple((step, round(value, 5)) for step, value in trained.validations),
+    return replace(
+        _measured(partial(embed, trained.network, cache=setting.descriptors), setting, clustering),
+        losses=tuple(round(loss, 6) for loss in losses),
+        seconds=round(trained.seconds, 2),
+        curve=tuple((step, round(value, 5)) for step, value in trained.validations),
     )
 
 
@@ -159,12 +170,26 @@ def measure_trunk(setting: LearningSetting) -> LearningRun:
     def describe(images: ImageSet) -> Tensor:
         return extract_descriptors(images, trunk, progress=False, cache=setting.descriptors)
 
-    return LearningRun(_values(describe, setting, clustering=True), (), 0.0)
+    return _measured(describe, setting, clustering=True)
 
 
-def _values(
+def asked_of(setting: LearningSetting) -> Tensor:
+    """The queries that are ranked by transport distances as well, evenly spread."""
+    n_queries, wanted = len(setting.split.query), setting.asked
+    return torch.arange(0, n_queries, max(1, n_queries // wanted))[:wanted]
+
+
+def group_means(values: Mapping[str, Tensor], members: Tensor) -> dict[str, tuple[float, ...]]:
+    """The mean of each metric over each group of queries, in six digits."""
+    means = {
+        name: GroupMeans.of(of_queries.double(), members).values[0] for name, of_queries in values.items()
+    }
+    return {name: tuple(round(mean, 6) for mean in of_groups.tolist()) for name, of_groups in means.items()}
+
+
+def _measured(
     embedder: Callable[[ImageSet], Tensor], setting: LearningSetting, clustering: bool
-) -> dict[str, tuple[float, ...]]:
+) -> LearningRun:
     query, gallery = setting.split.query, setting.split.gallery
     found = evaluate_embeddings(
         as_vectors(embedder(query)),
@@ -174,8 +199,17 @@ def _values(
         conventions=("R", "hits"),
         clustering=clustering,
     )
-    names = (*RETRIEVAL, *CLUSTERING) if clustering else RETRIEVAL
-    return {name: tuple(round(value, 5) for value in found[name].values.tolist()) for name in names}
+    members, some = torch.tensor(setting.groups.of_query), asked_of(setting)
+    values = {name: found[name].values for name in RETRIEVAL}
+    clustered = CLUSTERING if clustering else ()
+    return LearningRun(
+        groups=group_means(values, members),
+        sizes=setting.groups.sizes,
+        losses=(),
+        seconds=0.0,
+        clustering={name: tuple(round(v, 5) for v in found[name].values.tolist()) for name in clustered},
+        asked=group_means({name: values[name][some] for name in ASKED_METRICS}, members[some]),
+    )
 
 
 def run_once(
@@ -216,37 +250,33 @@ def run_seeds(
     ]
 
 
-def values_of(runs: Sequence[LearningRun], metric: str) -> Tensor:
-    """Values ``(S, n)`` of all models for all queries."""
-    return torch.tensor([run.values[metric] for run in runs], dtype=torch.float64)
+def means_of(runs: Sequence[LearningRun], metric: str) -> GroupMeans:
+    """The means of all models over each group of queries."""
+    return GroupMeans(np.array([run.groups[metric] for run in runs]), np.array(runs[0].sizes))
 
 
 def summarize(
     name: str,
     label: str,
     runs: Sequence[LearningRun],
-    groups: Groups,
     notes: Sequence[str] = (),
     trained: bool = True,
 ) -> MethodResult:
     """Means over models and queries, with intervals over models and, for retrieval, groups of queries."""
+    names = (*runs[0].groups, *runs[0].clustering)
     metrics = {}
-    for metric in runs[0].values:
-        if metric in CLUSTERING:
+    for metric in names:
+        if metric in runs[0].clustering:
             means = [run.mean(metric) for run in runs]
             interval = seed_interval(means) if len(means) > 1 else Interval(means[0], means[0], means[0])
             metrics[metric] = Metric(*interval, n=len(means))
         else:
-            grouped = GroupMeans.of(values_of(runs, metric), groups.of_query)
+            grouped = means_of(runs, metric)
             value, low, high = (round(end, 6) for end in mean_interval(grouped))
             metrics[metric] = Metric(value, low, high, grouped.n)
     models = Models(
-        means={metric: tuple(round(run.mean(metric), 5) for run in runs) for metric in runs[0].values},
-        by_group={
-            metric: rows_of(GroupMeans.of(values_of(runs, metric), groups.of_query))
-            for metric in GROUPED
-            if metric in runs[0].values
-        },
+        means={metric: tuple(round(run.mean(metric), 5) for run in runs) for metric in names},
+        by_group={metric: rows_of(means_of(runs, metric)) for metric in GROUPED if metric in runs[0].groups},
         losses=runs[0].losses,
         trained=trained,
         curves=tuple(run.curve for run in runs if run.curve),

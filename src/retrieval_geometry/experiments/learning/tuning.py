@@ -1,7 +1,7 @@
 """The choice of one hyper-parameter of each loss, on validation classes."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from retrieval_geometry.experiments.context import RunContext
@@ -39,7 +39,6 @@ def run_tuning(context: RunContext) -> Result:
             name,
             METHODS[name].label,
             [tuning.best(name)],
-            validation.groups,
             [f"{METHODS[name].tuned} = {value:g}"],
         )
         for name, value in tuning.chosen.items()
@@ -96,12 +95,19 @@ class Tuning(NamedTuple):
         return self.at_rates[name][_best(self.at_rates[name])]
 
 
-def _best(runs: dict[float, LearningRun]) -> float:
+def _best(runs: Mapping[float, LearningRun]) -> float:
     """The value with the best score; the first of those that are equal to nine decimals."""
     return max(runs, key=lambda value: round(runs[value].mean(TUNED_BY), 9))
 
 
-def _scores(runs: dict[float, LearningRun]) -> dict[str, float]:
+def _beyond(candidates: Sequence[float], runs: Mapping[float, LearningRun]) -> float | None:
+    """The candidate beside the best one that was not tried, if the best is at the edge of those that were."""
+    place = candidates.index(_best(runs))
+    neighbours = candidates[max(place - 1, 0) : place + 2]
+    return next((value for value in neighbours if value not in runs), None)
+
+
+def _scores(runs: Mapping[float, LearningRun]) -> dict[str, float]:
     return {f"{value:g}": round(run.mean(TUNED_BY), 5) for value, run in runs.items()}
 
 
@@ -110,8 +116,13 @@ def tune(setting: LearningSetting, seed: int, methods: Sequence[LearningMethod] 
     validation = setting.for_validation()
     found = Tuning({}, {})
     for method in methods or METHODS.values():
-        values = [method.candidates[i] for i in setting.tried]
-        runs = {value: _validated(method, value, validation, seed) for value in values}
+        runs = {
+            value: _validated(method, value, validation, seed)
+            for value in (method.candidates[i] for i in setting.tried)
+        }
+        # A value at the edge of those tried may be no best one: the one beyond it is tried as well.
+        while beyond := _beyond(method.candidates, runs):
+            runs[beyond] = _validated(method, beyond, validation, seed)
         best = _best(runs)
         others = {rate: _validated(method, best, validation.at_rate(rate), seed) for rate in setting.rates}
         found.runs[method.name] = runs

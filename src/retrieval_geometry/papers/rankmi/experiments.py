@@ -74,7 +74,7 @@ def run_ablations(context: RunContext) -> Result:
     for name, (method, words, changes) in variants().items():
         changed = _changed(setting, changes)
         runs[name] = run_seeds(method, updates, changed, context.seed, checkpoints_of(changed), "ablation")
-        entries.append(summarize(name, words, runs[name], setting.groups))
+        entries.append(summarize(name, words, runs[name]))
     details = Ablated("updates", updates)
     seconds = total_seconds(started, runs.values())
     return learning_result("rankmi-ablations", context, setting, entries, details, seconds)

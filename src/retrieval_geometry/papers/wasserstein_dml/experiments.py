@@ -92,7 +92,7 @@ def run_ablations(context: RunContext) -> Result:
     runs, entries = {}, []
     for name, (method, words) in variants().items():
         runs[name] = run_seeds(method, margin, setting, context.seed, checkpoints, "ablation")
-        entries.append(summarize(name, words, runs[name], setting.groups))
+        entries.append(summarize(name, words, runs[name]))
     details = Ablated("margin", margin)
     seconds = total_seconds(started, runs.values())
     return learning_result("wasserstein-ablations", context, setting, entries, details, seconds)
@@ -132,7 +132,7 @@ def run_coresets(context: RunContext) -> Result:
                 )
                 for s in range(context.seed, context.seed + setting.seeds)
             ]
-    entries = [summarize(name, labels[name], group, setting.groups) for name, group in runs.items()]
+    entries = [summarize(name, labels[name], group) for name, group in runs.items()]
     details = Subsets(margin, WARM_UP, SHARES)
     seconds = total_seconds(started, runs.values())
     return learning_result("wasserstein-coresets", context, setting, entries, details, seconds)
