@@ -11,10 +11,11 @@ from retrieval_geometry.datasets import MetricLearningSplit, class_split, glyphs
 from retrieval_geometry.experiments import RunContext, find
 from retrieval_geometry.experiments import claims as all_claims
 from retrieval_geometry.experiments.comparisons import compare, other_side, side, transport_sides
-from retrieval_geometry.experiments.learning import bench, tuning
+from retrieval_geometry.experiments.learning import bench, kept, tuning
 from retrieval_geometry.experiments.learning import run as learning_run
 from retrieval_geometry.experiments.learning.data import LearningSetting, learning_setting
 from retrieval_geometry.experiments.learning.methods import METHODS, TEN_LOSSES
+from retrieval_geometry.experiments.learning.run import LearningRun
 from retrieval_geometry.features import extract_descriptors
 from retrieval_geometry.papers.rankmi import experiments as rankmi
 from retrieval_geometry.papers.rankmi.claims import AS_GOOD
@@ -25,6 +26,7 @@ from retrieval_geometry.reporting import Result
 from retrieval_geometry.reporting.claims import check_all
 from retrieval_geometry.reporting.details import Ablated, Compared, Separated, Subsets, Tuned
 from retrieval_geometry.reporting.findings import Verdict
+from retrieval_geometry.reporting.results import ResultError
 from retrieval_geometry.training import TrainingConfig
 
 
@@ -132,6 +134,75 @@ def test_parts_train_what_the_run_then_finds(setting, context, monkeypatch):
         find("learning-bench").run_part(context, 3, 2)
     with pytest.raises(ValueError, match="geometric-layers is one piece"):
         find("geometric-layers").run_part(context, 1, 2)
+
+
+def test_kept_models_outlive_the_code_and_the_cache(setting, context, monkeypatch, tmp_path):
+    monkeypatch.setattr(bench, "QUICK_METHODS", ("w-triplet", "rankmi"))
+    monkeypatch.setattr(kept, "recorded_dir", lambda: tmp_path)
+    trained, train_one = [], learning_run.train_one
+    for module in (bench, learning_run):
+        monkeypatch.setattr(
+            module, "train_one", lambda *given: trained.append((given[0].name, given[3])) or train_one(*given)
+        )
+    w_triplet = METHODS["w-triplet"]
+    bench._train(w_triplet, bench.chosen_values()["w-triplet"], replace(setting, seeds=1), 0, "")
+    assert bench.keep_models(context) == [
+        "w-triplet-0.4-seed1", "w-triplet-0.4-seed1-transport", "rankmi-1-seed0", "rankmi-1-seed1"
+    ]  # fmt: skip
+    again = replace(setting, cache=tmp_path / "empty")  # as on another machine
+    monkeypatch.setattr(bench, "learning_setting", lambda context: again)
+    result = bench.run_bench(context)
+    assert trained == [("w-triplet", 0), ("w-triplet", 1), ("rankmi", 0), ("rankmi", 1)]
+    assert len(result["w-triplet"].models.means["R@1"]) == 2
+    assert bench.keep_models(context) == []
+    other = replace(again, cache=tmp_path / "other", config=replace(again.config, lr=0.5))
+    assert learning_run.checkpoints_of(again).get("rankmi-1-seed0", LearningRun) is not None
+    assert learning_run.checkpoints_of(other).get("rankmi-1-seed0", LearningRun) is None  # another setting
+    kept.kept_models_file().write_text("{")
+    with pytest.raises(ResultError, match=r"learning.json is damaged .* remove it to train its models anew"):
+        learning_run.checkpoints_of(other).get("rankmi-1-seed0", LearningRun)
+
+
+def test_a_best_value_at_the_edge_is_followed(setting, monkeypatch):
+    """Five candidates, the middle three tried; the scores rise to the left, then to the right."""
+    scores, asked = {}, []
+
+    def validated(method, value, setting, seed):
+        asked.append((value, setting.config.lr))
+        return LearningRun({"AP@R": (scores[value],)}, (1,), (), 1.0)
+
+    monkeypatch.setattr(tuning, "_validated", validated)
+    method = replace(METHODS["triplet"], candidates=(1.0, 2.0, 3.0, 4.0, 5.0))
+    narrow = replace(setting, tried=(1, 2, 3), rates=(0.5,))
+    for values, tried, best in (
+        ((5, 4, 3, 2, 1), [2, 3, 4, 1], 1),
+        ((1, 2, 3, 4, 5), [2, 3, 4, 5], 5),
+        ((9, 1, 3, 2, 9), [2, 3, 4], 3),
+        ((1, 1, 1, 1, 1), [2, 3, 4, 1], 2),
+    ):
+        scores.update(zip(method.candidates, values, strict=True))
+        asked.clear()
+        found = tuning.tune(narrow, 0, [method])
+        assert asked == [*((value, 1e-3) for value in tried), (best, 0.5)]
+        assert found.chosen == {"triplet": best}
+        assert found.rates == {"triplet": 1e-3}  # the first of equal ones
+        assert len(found.all_runs[0]) + len(found.all_runs[1]) == len(asked)
+
+
+def test_models_are_validated_where_classes_are_held_out(setting):
+    train, validation = class_split(setting.split.train, 8)
+    split = replace(setting.split, train=train)
+    config = replace(setting.config, steps=4, validate_every=2)
+    held = replace(setting, split=split, validation=validation, config=config)
+    trained = learning_run.train_one(METHODS["triplet"], 0.2, held, 0)
+    assert [step for step, _ in trained.validations] == [2, 4]
+    run = learning_run.measure(trained, held)
+    assert run.curve == tuple((step, round(value, 5)) for step, value in trained.validations)
+    again = learning_run.validator(held, trained.network)(trained.network.eval())
+    assert again == pytest.approx(max(value for _, value in trained.validations))  # the best is kept
+    assert set(held.for_validation().split.query.labels.tolist()) == set(validation.labels.tolist())
+    assert held.identity != replace(held, validation=None).identity
+    assert learning_run.validator(setting, trained.network) is None
 
 
 def test_tuning_takes_the_best_value_on_classes_of_the_training_set(setting, context, monkeypatch):

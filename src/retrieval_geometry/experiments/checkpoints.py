@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import cache, partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import torch
 
@@ -48,7 +48,7 @@ class Checkpoints:
         self._modules = frozenset({_module_of(make)})
         self._identity = json.dumps([identity, torch.__version__], sort_keys=True)
 
-    def made_by(self, make: Callable[..., Any]) -> "Checkpoints":
+    def made_by(self, make: Callable[..., Any]) -> Self:
         """The same for parts that this function has a hand in as well."""
         more = copy.copy(self)
         more._modules = self._modules | {_module_of(make)}

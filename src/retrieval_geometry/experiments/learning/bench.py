@@ -72,6 +72,26 @@ def train_part(context: RunContext, number: int, of: int) -> None:
             _train(method, chosen[method.name], own, seed, f"part {number} of {of}:")
 
 
+def keep_models(context: RunContext) -> list[str]:
+    """Keep the finished models of :func:`run_bench` with the book, so that a later run goes on behind them.
+
+    Returns:
+        The names of those that are still to be trained.
+    """
+    setting, profile = learning_setting(context), context.profile
+    chosen, rates = chosen_values(profile), chosen_rates(profile)
+    missing = []
+    for method in _asked(context):
+        own = checkpoints_of(setting.at_rate(rates.get(method.name)))
+        for seed in range(context.seed, context.seed + setting.seeds):
+            name = run_name(method, chosen[method.name], seed)
+            parts = {name: own.made_by(method.make).made_by(measure)}
+            if method.name in ASKED_BY_TRANSPORT:
+                parts[f"{name}-transport"] = own.made_by(_transport_run)
+            missing += [part for part, found in parts.items() if not found.keep(part, LearningRun)]
+    return missing
+
+
 def _asked(context: RunContext) -> list[LearningMethod]:
     return [METHODS[name] for name in (QUICK_METHODS if context.profile == "quick" else METHODS)]
 

@@ -23,6 +23,7 @@ from retrieval_geometry.evaluation import (
 from retrieval_geometry.experiments.checkpoints import Checkpoints
 from retrieval_geometry.experiments.context import RunContext
 from retrieval_geometry.experiments.learning.data import LearningSetting
+from retrieval_geometry.experiments.learning.kept import ModelCheckpoints
 from retrieval_geometry.experiments.learning.methods import LearningMethod
 from retrieval_geometry.features import EmbeddingNetwork, extract_descriptors, load_embedding_network
 from retrieval_geometry.reporting.details import Details, Rows
@@ -290,9 +291,9 @@ def rows_of(means: GroupMeans) -> Rows:
     return tuple(tuple(round(mean, 5) for mean in row) for row in means.values.tolist())
 
 
-def checkpoints_of(setting: LearningSetting) -> Checkpoints:
+def checkpoints_of(setting: LearningSetting) -> ModelCheckpoints:
     """Where the models of a setting are remembered; all experiments with that setting share them."""
-    return Checkpoints(setting.cache, train_one, learning=setting.identity)
+    return ModelCheckpoints(setting.cache, train_one, learning=setting.identity)
 
 
 def total_seconds(started: float, runs: Iterable[Sequence[LearningRun]]) -> float:
