@@ -473,9 +473,9 @@ page.say(time_ratio=ratios[0], time_ratio_head=ratios[1])
 # ## Verdicts
 #
 # {numref}`tab-14-claims` has the verdicts of the package, by this build and by each recorded run. A dagger (†) marks a
-# small budget, which all four have: fewer than half of the steps that the papers' protocol takes on birds. An asterisk
-# (\*) marks a part of the queries or a single model; of one model nothing follows, wherever the interval lies. A marked
-# verdict holds for its budget alone.
+# small budget: fewer than half of the steps that the papers' protocol takes on birds, and models that were still
+# learning. An asterisk (\*) marks a part of the queries or a single model; of one model nothing follows, wherever the
+# interval lies. A marked verdict holds for its budget alone, and a small budget contradicts nothing.
 
 # %%
 claims = [
