@@ -1019,8 +1019,8 @@ page.say(**{f"gap-{name}": of_r1[name].numbers for name in discussed})
 #
 # A loss on measures teaches the network to put information into the *set* of features. The table above then averages
 # the set and throws the information away. The paper does not say by which distance it retrieves. So retrieve by both.
-# The comparison of losses keeps, for one model of each Wasserstein loss and some of the queries, the ranking by the
-# Sinkhorn divergence beside that by the mean.
+# The comparison of losses asks the models of each Wasserstein loss some of the queries by the Sinkhorn divergence as
+# well as by the mean.
 
 # %%
 from retrieval_geometry.experiments.comparisons import difference, transport_sides
@@ -1045,7 +1045,7 @@ page.say(
 )
 
 # %% [markdown]
-# ````{table} The two Wasserstein losses, retrieved by the Sinkhorn divergence of local features and by the Euclidean distance of their means: same models, same queries; intervals of the difference over classes, all four at once with 95 %. One model each: they say nothing of another training.
+# ````{table} The two Wasserstein losses, retrieved by the Sinkhorn divergence of local features and by the Euclidean distance of their means: same models, same queries; intervals of the difference over classes and models, all four at once with 95 %.
 # :name: tab-11-test-time
 #
 # ```{glue:md} tab-11-test-time

@@ -292,7 +292,7 @@ page.table("differences", header, rows, results=[*runs.values()])
 # ````
 #
 # The mean of local features is not what W-triplet learns. It learns a distance between *sets* of them. Asked by that
-# distance, on {glue:text}`14-asked` of the queries and with one model, its R@1 changes as in {numref}`tab-14-ways`;
+# distance, on {glue:text}`14-asked` of the queries, its R@1 changes as in {numref}`tab-14-ways`;
 # {numref}`tab-14-transport` sets it against the others. But the comparison is no longer equal. An image is then sixteen
 # vectors instead of one, and a comparison a transport problem instead of a subtraction. [Chapter
 # 11](11_transport_in_a_loss) asks a triplet network that never saw a transport plan in the same way.
@@ -305,14 +305,15 @@ for (title, run), name in itertools.product(runs.items(), on_measures):
     ways = transport_sides(run, run.details.transport, name, "R@1")
     values = [f"{way.means.mean:.3f}" for way in reversed(ways)]
     gap = difference(*ways, "R@1", at_once=2 * len(runs)).numbers
-    rows.append([labels[name], title, *values, gap])
-header = ["Trained with", "on", "means", "transport", "difference"]
+    models = str(ways[0].means.models)
+    rows.append([labels[name], title, models, *values, gap])
+header = ["Trained with", "on", "models", "means", "transport", "difference"]
 page.table("ways", header, rows, results=[*runs.values()])
 asked = {str(run.details.transport.queries) for run in runs.values()}
 page.say(asked=" and ".join(sorted(asked)))
 
 # %% [markdown]
-# ````{table} R@1 of the Wasserstein losses, one model each, asked by the Euclidean distance of mean features and by the Sinkhorn divergence of all local features. Intervals over classes, all eight at once; of one model they say nothing about another training.
+# ````{table} R@1 of the Wasserstein losses, asked by the Euclidean distance of mean features and by the Sinkhorn divergence of all local features. Intervals over classes and models, all eight at once; of one model they say nothing about another training.
 # :name: tab-14-ways
 #
 # ```{glue:md} tab-14-ways
@@ -338,7 +339,7 @@ header = ["W-triplet by transport minus", *runs]
 page.table("transport", header, rows, results=[*runs.values()])
 
 # %% [markdown]
-# ````{table} R@1 of one model of W-triplet, asked by the Sinkhorn divergence of local features, minus that of each other loss on the same queries. Intervals over classes, all of a column at once.
+# ````{table} R@1 of W-triplet, asked by the Sinkhorn divergence of local features, minus that of each other loss on the same queries. Intervals over classes and models, all of a column at once.
 # :name: tab-14-transport
 #
 # ```{glue:md} tab-14-transport

@@ -136,6 +136,13 @@ def test_parts_train_what_the_run_then_finds(setting, context, monkeypatch):
         find("geometric-layers").run_part(context, 1, 2)
 
 
+def test_a_share_of_the_steps_drops_the_rate_after_the_same_share(setting):
+    long = replace(setting, config=TrainingConfig(steps=1400, lr_drops=(950, 1250)))
+    assert (long.for_share(0.1).config.steps, long.for_share(0.1).config.lr_drops) == (140, (95, 125))
+    assert long.for_share(1).config == long.config
+    assert setting.for_share(0.5).config.lr_drops == ()
+
+
 def test_kept_models_outlive_the_code_and_the_cache(setting, context, monkeypatch, tmp_path):
     monkeypatch.setattr(bench, "QUICK_METHODS", ("w-triplet", "rankmi"))
     monkeypatch.setattr(kept, "recorded_dir", lambda: tmp_path)

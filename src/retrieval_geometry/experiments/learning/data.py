@@ -104,6 +104,11 @@ class LearningSetting:
         config = self.tuned_with or self.config
         return replace(self, split=MetricLearningSplit(train, query), config=config, validation=None, seeds=1)
 
+    def for_share(self, share: float) -> "LearningSetting":
+        """The same for a share of the steps, with the learning rate dropped after the same share of them."""
+        steps, *drops = (max(1, round(share * step)) for step in (self.config.steps, *self.config.lr_drops))
+        return replace(self, config=replace(self.config, steps=steps, lr_drops=tuple(drops)))
+
     def at_rate(self, rate: float | None) -> "LearningSetting":
         """The same at another learning rate; None leaves it."""
         return self if rate is None else replace(self, config=replace(self.config, lr=rate))

@@ -186,7 +186,7 @@ def _on_subset(
     warm = warm_of(seed)
     started = time.perf_counter()
     chosen, weights = choose(setting.split.train, warm.features, share, seed)
-    later = replace(setting, config=replace(setting.config, steps=round(share * setting.config.steps)))
+    later = setting.for_share(share)
     network = copy.deepcopy(warm.network)
     trained = train_one(METHODS["w-triplet"], margin, later, seed, chosen, network, weights)
     seconds = warm.seconds + time.perf_counter() - started
