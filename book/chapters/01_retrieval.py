@@ -592,7 +592,7 @@ for i, j in np.argwhere(~np.eye(len(names), dtype=bool)):
     weight = "bold" if both[i, j] > 1.96 else "normal"
     axes.text(j, i, f"{both[i, j]:.1f}", ha="center", va="center", weight=weight)
 axes.set_yticks(range(len(names)), names)
-axes.set_xticks(range(len(names)), short, fontsize=9)
+axes.set_xticks(range(len(names)), short, fontsize=8)
 axes.spines[:].set_visible(False)
 figure
 
