@@ -110,6 +110,7 @@ def _classes_by_name(images: ImageSet, names: object) -> Tensor:
     if not isinstance(names, Sequence) or not all(isinstance(name, str) for name in names):
         raise ValueError(f"train_classes must be a number, a share or names of classes, got {names!r}")
     wanted = [names] if isinstance(names, str) else list(names)
+    # One name may be spelled with composed or with combining accents, as some file systems do.
     known = [composed(name) for name in images.classes]
     unknown = [name for name in wanted if composed(name) not in known]
     if unknown:
@@ -140,6 +141,7 @@ def _take(labels: Tensor, order: Tensor, per_class: int) -> tuple[Tensor, Tensor
         )
     labels = labels[order]
     query = torch.cat([order[labels == label][:per_class] for label in classes.tolist()])
+    # Through a mask: both lists come out in ascending order.
     chosen = torch.zeros(len(labels), dtype=torch.bool)
     chosen[query] = True
     return chosen.nonzero()[:, 0], (~chosen).nonzero()[:, 0]

@@ -9,6 +9,7 @@ def chosen_values() -> dict[str, float]:
     """The values that the recorded tuning on glyphs chose; the middle candidates where none is recorded."""
     try:
         chosen = load_recorded("learning-tuning", "quick").told(Tuned).chosen
+    # Before the first tuning is recorded: somewhere to begin.
     except NoResultError:
         chosen = {}
     return {name: float(chosen.get(name, method.candidates[2])) for name, method in METHODS.items()}

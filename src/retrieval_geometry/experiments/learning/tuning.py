@@ -58,6 +58,7 @@ class Tuning(NamedTuple):
     def chosen(self) -> dict[str, float]:
         """The best value of each method; the first of those that are equal to nine decimals."""
         return {
+            # Another processor may differ in the tenth digit, and must not choose another value.
             name: max(runs, key=lambda value: round(runs[value].mean(TUNED_BY), 9))
             for name, runs in self.runs.items()
         }
