@@ -37,7 +37,7 @@ def run_table1(context: RunContext) -> Result:
     ``data_root``; ``paper``: DTD test1 against train1 + val1 with VGG-M. Networks are cut behind their last
     convolution, before its ReLU.
     """
-    return _table("geometric-table1", load_setting(context), context)
+    return run_table("geometric-table1", load_setting(context), context)
 
 
 def table1_parts(context: RunContext) -> list[Callable[[], object]]:
@@ -61,10 +61,11 @@ def run_rectified(context: RunContext) -> Result:
         raise ValueError("profile must be real or paper for geometric-rectified: a scattering has no ReLU")
     setting = load_setting(context)
     rectified = replace(setting, backbone={**setting.backbone, "layer": None})
-    return _table("geometric-rectified", rectified, context)
+    return run_table("geometric-rectified", rectified, context)
 
 
-def _table(experiment: str, setting: Setting, context: RunContext) -> Result:
+def run_table(experiment: str, setting: Setting, context: RunContext) -> Result:
+    """The result of an experiment that runs the paper's methods and the controls in a setting."""
     backbone, descriptors = describe(setting, context)
     checkpoints = _checkpoints(setting, descriptors, backbone, context)
     parts = compare(tuple(ALL_METHODS.values()), descriptors, setting, context.seed, checkpoints)

@@ -19,6 +19,14 @@ PAPER = Paper(
             f"{__package__}.experiments:run_rectified",
             "Table 1 behind the last ReLU (real and paper only)",
         ),
+        *(
+            Experiment(
+                f"geometric-{network}",
+                f"{__package__}.networks:run_{network}",
+                "Table 1 on a bottleneck of another network, every image asked (real only)",
+            )
+            for network in ("squeezenet", "efficientnet", "mobilenet")
+        ),
         Experiment(
             "geometric-layers",
             f"{__package__}.layers:run_layers",
