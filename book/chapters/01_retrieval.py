@@ -590,7 +590,7 @@ for rho in (0.0, 0.5):
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Gaps in Top-1 between the methods of Table 1, in standard errors. Below the diagonal: independent answers. Above: answers that correlate with 0.5. Bold on blue: outside the noise of 94 queries.", "name": "fig-01-gaps"}, "image": {"alt": "Seven by seven matrix of ratios; only gaps between methods at the top and those at the bottom of the table exceed 1.96."}}
 both = np.where(np.tri(len(names), dtype=bool), ratios[0.0], ratios[0.5])
-short = [name.replace("-", "-\n", 1).replace(" ", "\n") for name in names]
+short = [name.replace("-", "-\n").replace(" ", "\n") for name in names]
 figure = new_figure(7.4, 3.6)
 axes = figure.subplots()
 axes.imshow(both > 1.96, cmap="Blues", vmin=0, vmax=4, aspect="auto")

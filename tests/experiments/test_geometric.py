@@ -6,7 +6,6 @@ import torch
 
 from retrieval_geometry.experiments import RunContext, find
 from retrieval_geometry.experiments.checkpoints import Checkpoints
-from retrieval_geometry.experiments.registry import find
 from retrieval_geometry.papers.geometric import experiments, layers, networks, robustness
 from retrieval_geometry.papers.geometric.methods import ALL_METHODS, MODELS, PAPER_METHODS
 from retrieval_geometry.papers.geometric.printed import TABLE1

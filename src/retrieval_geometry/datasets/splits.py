@@ -33,7 +33,7 @@ def query_database_split(labels: Tensor, per_class: int = 2, seed: int = 0) -> t
         >>> len(query), len(database)
         (2, 4)
     """
-    found = _check_labels(labels)
+    found = _some_labels(labels)
     order = torch.randperm(len(found), generator=torch.Generator().manual_seed(check_seed(seed)))
     return _take(found, order, per_class)
 
@@ -50,7 +50,7 @@ def first_per_class(labels: Tensor, per_class: int = 2) -> tuple[Tensor, Tensor]
         >>> first_per_class(torch.tensor([0, 1, 0, 1]), per_class=1)
         (tensor([0, 1]), tensor([2, 3]))
     """
-    found = _check_labels(labels)
+    found = _some_labels(labels)
     return _take(found, torch.arange(len(found)), per_class)
 
 
@@ -121,7 +121,7 @@ def _classes_by_name(images: ImageSet, names: object) -> Tensor:
     return torch.tensor([known.index(composed(name)) for name in wanted], dtype=torch.int64)
 
 
-def _check_labels(labels: Tensor) -> Tensor:
+def _some_labels(labels: Tensor) -> Tensor:
     found = check_labels(labels).cpu()
     if len(found) == 0:
         raise ValueError("labels is empty: there is nothing to split")

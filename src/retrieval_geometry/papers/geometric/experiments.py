@@ -45,7 +45,7 @@ def table1_parts(context: RunContext) -> list[Callable[[], object]]:
     setting = load_setting(context)
     backbone, descriptors = describe(setting, context)
     checkpoints = _checkpoints(setting, descriptors, backbone, context)
-    # By model: to build one takes longer than to rank by it, and two processes would build it twice.
+    # By model: two processes would build it twice.
     by_model: dict[str, list[Method]] = {}
     for method in ALL_METHODS.values():
         by_model.setdefault(method.model, []).append(method)
