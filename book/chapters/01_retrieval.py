@@ -431,7 +431,7 @@ from retrieval_geometry.evaluation import bootstrap_interval
 
 interval = bootstrap_interval(top1)
 standard_error = float((top1.mean() * (1 - top1.mean()) / len(top1)).sqrt())
-print(f"Top-1 {interval.value:.3f} [{interval.low:.3f}, {interval.high:.3f}]")
+print("Top-1", format_interval(interval, digits=3))
 print(f"half its width is {interval.width / 2:.3f};", end=" ")
 print(f"1.96 standard errors are {1.96 * standard_error:.3f}")
 
@@ -592,7 +592,7 @@ for i, j in np.argwhere(~np.eye(len(names), dtype=bool)):
     weight = "bold" if both[i, j] > 1.96 else "normal"
     axes.text(j, i, f"{both[i, j]:.1f}", ha="center", va="center", weight=weight)
 axes.set_yticks(range(len(names)), names)
-axes.set_xticks(range(len(names)), short, fontsize=9)
+axes.set_xticks(range(len(names)), short, fontsize=8)
 axes.spines[:].set_visible(False)
 figure
 
@@ -631,7 +631,7 @@ two_a_class = {
 intervals = {f"two of each class, {name}": one for name, one in two_a_class.items()}
 intervals["all queries, mean"] = bootstrap_interval(top1)
 for name, one in intervals.items():
-    print(f"{name:27}{one.value:.3f} [{one.low:.3f}, {one.high:.3f}]")
+    print(f"{name:27}{format_interval(one, digits=3)}")
 
 # %%
 rng = np.random.default_rng(seed)

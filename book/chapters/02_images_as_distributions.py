@@ -64,7 +64,7 @@ from torch.testing import assert_close
 from retrieval_geometry.datasets import photo_textures
 from retrieval_geometry.features import extract_descriptors, load_backbone
 from retrieval_geometry.page import Page
-from retrieval_geometry.reporting.drawing import draw_lines, ellipse
+from retrieval_geometry.reporting.drawing import close_frame, draw_lines, ellipse
 from retrieval_geometry.reporting.figures import OKABE_ITO, new_figure
 from retrieval_geometry.reporting.tables import format_interval
 
@@ -444,6 +444,7 @@ for axes, k in zip(grid, (3, 8, 64), strict=True):
         if weight * len(one) < 1.99:
             axes.plot(*centre, "x", color=OKABE_ITO[1], ms=6, mew=1.5)
     axes.set(xticks=[], yticks=[], aspect="equal", xlabel=f"K = {k}")
+    close_frame(axes)
 figure
 
 # %% [markdown]

@@ -64,8 +64,8 @@ from retrieval_geometry.distances import (
 from retrieval_geometry.image_models import Gaussian, GaussianMixture
 from retrieval_geometry.image_models import fit_gaussian, fit_mixture
 from retrieval_geometry.page import Page
-from retrieval_geometry.reporting.drawing import draw_lines, draw_picture, draw_values
-from retrieval_geometry.reporting.drawing import ellipse, shared_legend
+from retrieval_geometry.reporting.drawing import close_frame, draw_lines, draw_picture
+from retrieval_geometry.reporting.drawing import draw_values, ellipse, shared_legend
 from retrieval_geometry.reporting.figures import OKABE_ITO, new_figure
 from retrieval_geometry.reporting.toys import random_gaussians, random_mixtures
 from retrieval_geometry.reporting.toys import turned_covariance
@@ -1116,6 +1116,7 @@ for axes, strength in ((small, 0.1), (large, 3.0)):
     axes.scatter(*moon.mT, s=9, color=BLUE, zorder=3)
     axes.scatter(*blob.mT, s=9, color=VERMILION, marker="^", zorder=3)
     axes.set(xticks=[], yticks=[], aspect="equal")
+    close_frame(axes)
     axes.set_xlabel(f"$\\varepsilon$ = {strength}")
 draw_lines(curve, strengths, {"debiased": debiased, "biased": biased}, lw=2)
 for level, name in ((exact_end, "exact cost"), (energy_end, "half energy distance")):
@@ -1161,6 +1162,7 @@ for axes, (name, cloud) in zip(figure.subplots(1, 2), followers.items(), strict=
     axes.scatter(*moon.mT, s=12, color=BLUE, alpha=0.6)
     axes.scatter(*cloud.mT, s=16, color=VERMILION, marker="^", lw=0)
     axes.set(xticks=[], yticks=[], xlabel=name)
+    close_frame(axes)
     axes.set(aspect="equal", xlim=(-2.1, 2.1), ylim=(-0.5, 2.0))
 figure
 
@@ -1499,6 +1501,7 @@ for axes, (name, table) in zip(grid.ravel(), shown.items(), strict=True):
     axes.set_yticks(ticks, photographs)
     axes.set_xticks(ticks, photographs, rotation=90)
     axes.tick_params(length=0)
+    close_frame(axes)
 figure
 
 # %% [markdown]

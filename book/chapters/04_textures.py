@@ -290,8 +290,8 @@ page.table("relu", header, rows)
 # %%
 times = tables.time_table(both, TABLE1, seven, here_and_dtd)
 page.markdown("time", times, results=both)
-page.markdown("provenance", tables.provenance_table(result))
-page.markdown("provenance-real", tables.provenance_table(recorded))
+page.markdown("provenance", tables.provenance_table(result), [result])
+page.markdown("provenance-real", tables.provenance_table(recorded), [recorded])
 
 # %%
 searched = [name for name in seven if tables.search_note(result, name)]

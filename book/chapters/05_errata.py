@@ -69,7 +69,7 @@ BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, BLACK = OKABE_ITO
 # stays sensible at $k = 0$ and $k = n$.
 
 # %%
-from scipy.stats import binomtest
+from retrieval_geometry.reporting.tables import format_failures
 
 tests = []
 
@@ -77,16 +77,6 @@ tests = []
 def record(erratum, failure, printed, corrected):
     """Keep on which draws the printed and the corrected form fail."""
     tests.append((erratum, failure, printed.flatten(), corrected.flatten()))
-
-
-def count(fails):
-    """``k of n``, and Wilson's 95 % interval of the share."""
-    k, n = int(fails.sum()), len(fails)
-    low, high = binomtest(k, n).proportion_ci(method="wilson")
-    interval = f"{100 * low:.0f}–{100 * high:.0f} %"
-    return [
-        text.replace(" ", "\N{NO-BREAK SPACE}") for text in (f"{k} of {n}", interval)
-    ]
 
 
 # %% [markdown]
@@ -326,6 +316,8 @@ page.say(
 )
 
 # %%
+from scipy.stats import binomtest
+
 dims = (1, 2, 3, 5, 8)
 shares = []
 for dim in dims:
@@ -902,7 +894,9 @@ page.say(mean_part=100 * share.median())
 # %%
 rows = []
 for number, failure, printed, corrected in tests:
-    rows.append([number, failure, *count(printed), *count(corrected)])
+    rows.append(
+        [number, failure, *format_failures(printed), *format_failures(corrected)]
+    )
     assert printed.any()
     assert number == "0.7" or not corrected.any()
 header = ["", "What fails", "as printed", "interval", "corrected", "interval"]

@@ -4,9 +4,8 @@ from pkgutil import resolve_name
 import pytest
 import torch
 
-from retrieval_geometry.experiments import RunContext
+from retrieval_geometry.experiments import RunContext, find
 from retrieval_geometry.experiments.checkpoints import Checkpoints
-from retrieval_geometry.experiments.registry import find
 from retrieval_geometry.papers.geometric import experiments, layers, networks, robustness
 from retrieval_geometry.papers.geometric.methods import ALL_METHODS, MODELS, PAPER_METHODS
 from retrieval_geometry.papers.geometric.printed import TABLE1
@@ -40,6 +39,27 @@ def test_table1_runs_end_to_end(small_setting, context, monkeypatch, tmp_path):
     assert result.groups == Groups("classes", (3, 3), (0, 0, 0, 1, 1, 1))
     assert (result.scope.queries, result.scope.possible) == (6, 24)
     assert Result.read(result.write(tmp_path / "result.json")) == result
+
+
+def test_table1_in_parts_is_table1_in_one(small_setting, context, monkeypatch, tmp_path):
+    use(experiments, small_setting, monkeypatch)
+    names = (
+        "gmm-normal-kl",
+        "gmm-wasserstein",
+        "gmm8-variational-kl",
+        "mean-euclidean",
+        "sample-wasserstein",
+    )
+    monkeypatch.setattr(experiments, "ALL_METHODS", {name: ALL_METHODS[name] for name in names})
+    whole = experiments.run_table1(context)
+    other = replace(context, cache=tmp_path / "other")
+    for number in (1, 2, 3):
+        find("geometric-table1").run_part(other, number, 3)
+    monkeypatch.setattr(experiments, "build", lambda *_: pytest.fail("built again"))
+    parts = experiments.run_table1(other)
+    assert parts.details == whole.details
+    for one, found in zip(whole.methods, parts.methods, strict=True):
+        assert (found.method, found.metrics, found.relevance) == (one.method, one.metrics, one.relevance)
 
 
 def test_the_rectified_table_takes_the_last_feature_map(small_setting, context, monkeypatch):

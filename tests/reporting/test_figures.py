@@ -6,8 +6,6 @@ import pytest
 from matplotlib.figure import Figure
 
 from retrieval_geometry.reporting.figures import (
-    describe_methods,
-    distance_histograms,
     metric_dots,
     precision_curves,
 )
@@ -72,14 +70,6 @@ def test_dots_show_paper_and_ours(result):
     assert draws(figure)
 
 
-def test_histograms_hide_empty_panels():
-    rng = np.random.default_rng(0)
-    pairs = {f"d{i}": (rng.random(50), 1 + rng.random(50)) for i in range(4)}
-    figure = distance_histograms(pairs)
-    assert [axes.get_visible() for axes in figure.axes] == [True] * 4 + [False] * 2
-    assert draws(figure)
-
-
 def test_the_gallery_marks_right_and_wrong(result):
     figure = gallery(result, Toys())
     right = figure.axes[1].spines["left"].get_linestyle()
@@ -119,17 +109,10 @@ def test_neighbours_without_a_verdict_have_no_frame():
     assert draws(figure)
 
 
-def test_the_alternative_text_names_best_and_worst(result):
-    text = describe_methods(result)
-    assert "highest Good" in text
-    assert "lowest Bad" in text
-
-
 def test_labels_are_drawn_as_they_stand(result):
     name = "$\\frac{a$ \x1b[31m"
     named = replace(result, methods=tuple(replace(entry, label=name) for entry in result.methods))
     curves, dots = precision_curves(named), metric_dots([named], "P@1")
-    histograms = distance_histograms({name: (np.zeros(3), np.ones(3))})
     assert [text.get_text() for text in curves.axes[0].texts] == [r"$\frac{a$ \x1b[31m"] * 2
     assert [tick.get_text() for tick in dots.axes[0].get_yticklabels()] == [r"$\frac{a$ \x1b[31m"] * 2
-    assert all(draws(figure) for figure in (curves, dots, histograms))
+    assert all(draws(figure) for figure in (curves, dots))

@@ -9,7 +9,7 @@ import ast
 import os
 import pkgutil
 import sys
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -38,8 +38,9 @@ class Experiment:
         function: ``"module:name"`` of the function that makes its result from a :class:`RunContext`.
         description: on one line.
         needs: experiments that run before it, where both do, as it goes on from the parts that they keep.
-        parts: ``"module:name"`` of the function that does a share of the work beforehand, from a context, the
-            number of the share and the number of all; empty where it is all one piece.
+        parts: ``"module:name"`` of the function that lists the long work, from a context, as calls each of
+            which keeps what it makes in the cache: so cores share it, and ``function`` finds it done. Empty
+            where the work is one piece, or takes less than a minute: to start a process takes seconds.
         trains: whether it trains, and so has one thread on the CPU: sums in floating point follow the
             number of threads, and so would the models.
     """
@@ -83,7 +84,9 @@ class Experiment:
         if not 1 <= number <= of:
             raise ValueError(f"part must be a number of 1 to {of}, got {number}")
         with cpu_threads(1 if self.trains else None):
-            pkgutil.resolve_name(self.parts)(context, number, of)
+            pieces: Sequence[Callable[[], object]] = pkgutil.resolve_name(self.parts)(context)
+            for piece in pieces[number - 1 :: of]:
+                piece()
         keep_cost(self._costs(context), f"{number}-{of}")
 
     def _costs(self, context: RunContext) -> Path:

@@ -153,6 +153,11 @@ def draw_models(
     axes.scatter(place, values.mean(), s=70, color=colour, marker=marker, label=name)
 
 
+def close_frame(axes: "Axes") -> None:
+    """Lines on all four sides, where a panel is a picture or a map and has no scales to lead the eye."""
+    axes.spines[:].set_visible(True)
+
+
 def draw_heat(axes: "Axes", table: Any, cuts: Sequence[float] = (), **options: Any) -> None:
     """A table as a picture without ticks, with thin lines where classes end.
 
@@ -163,6 +168,7 @@ def draw_heat(axes: "Axes", table: Any, cuts: Sequence[float] = (), **options: A
         options: of ``Axes.imshow``, such as ``cmap``.
     """
     axes.imshow(np.asarray(table), **options)
+    close_frame(axes)
     axes.set(xticks=[], yticks=[])
     for cut in cuts:
         axes.axhline(cut - 0.5, color="gray", lw=0.3)
@@ -201,6 +207,7 @@ def draw_digits(
     table = np.asarray(table, dtype=float)
     missing = ~np.isfinite(table)
     axes.imshow(np.where(missing, np.nan, table), cmap="cividis", vmin=low, vmax=high, aspect="auto")
+    close_frame(axes)
     for (i, j), value in np.ndenumerate(table):
         bright = missing[i, j] or value > (low + high) / 2 + 1  # black is legible on it
         look: dict[str, Any] = {"ha": "center", "va": "center", "color": "black" if bright else "white"}
@@ -266,6 +273,7 @@ def draw_values(axes: "Axes", table: Any, names: Sequence[str], digits: int = 2,
     """
     shading: dict[str, Any] = {"cmap": "cividis", "vmin": 0, "vmax": 1}
     axes.imshow(np.asarray(table), **(shading | options))
+    close_frame(axes)
     for (i, j), value in np.ndenumerate(np.asarray(table)):
         look: dict[str, Any] = {
             "ha": "center",

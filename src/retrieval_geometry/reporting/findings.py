@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from retrieval_geometry.reporting.measured import is_number
+from retrieval_geometry.reporting.typeset import interval_text
 
 TIMING_NOISE = 1.5
 """Times that differ by less than this factor may be equal: other programs share the machine."""
@@ -78,7 +79,7 @@ class Comparison:
     @property
     def numbers(self) -> str:
         """Value and interval."""
-        return f"{self.value:+.3f} [{self.low:+.3f}, {self.high:+.3f}]"
+        return interval_text(self, "+.3f")
 
     def __str__(self) -> str:
         return f"{self.first} minus {self.second}: {self.metric} {self.numbers}"

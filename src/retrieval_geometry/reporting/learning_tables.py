@@ -36,8 +36,7 @@ def settings_table(runs: Mapping[str, Result], facts: Iterable[str]) -> str:
 
 def format_lead(lead: Comparison, digits: int = 3) -> str:
     """``**+0.060** [+0.010, +0.130]``: a signed difference and its interval, bold if zero lies outside."""
-    value, interval = format_interval(lead, digits, signed=True).split(" ", 1)
-    return f"**{value}** {interval}" if lead.low > 0 or lead.high < 0 else f"{value} {interval}"
+    return format_interval(lead, digits, signed=True, bold=lead.low > 0 or lead.high < 0)
 
 
 def lead_cells(found: Mapping[str, Mapping[str, Comparison]], metric: str) -> dict[str, str]:

@@ -13,7 +13,7 @@ from retrieval_geometry.reporting.measured import Metric
 from retrieval_geometry.reporting.results import (
     Result,
 )
-from retrieval_geometry.reporting.typeset import NO_BREAK, unbroken
+from retrieval_geometry.reporting.typeset import NO_BREAK, interval_text, unbroken
 
 METRIC_NAMES = {"P@1": "Top-1", "P@5": "Top-5", "P@10": "Top-10"}
 SMALLER_IS_BETTER = {"variation", "noise"}
@@ -49,14 +49,13 @@ def format_metric(metric: Metric | None, bold: bool = False, digits: int = 2) ->
     """
     if metric is None:
         return "–"
-    value = f"**{metric.value:.{digits}f}**" if bold else f"{metric.value:.{digits}f}"
-    return value if metric.n == 1 else f"{value} [{metric.low:.{digits}f}, {metric.high:.{digits}f}]"
+    text = interval_text(metric, f".{digits}f", bold)
+    return text.split(" ")[0] if metric.n == 1 else text
 
 
-def format_interval(interval: Any, digits: int = 2, signed: bool = False) -> str:
+def format_interval(interval: Any, digits: int = 2, signed: bool = False, bold: bool = False) -> str:
     """``0.62 [0.55, 0.69]``, or ``+0.06 [-0.01, +0.13]``: anything with value, low and high."""
-    form = f"{'+' if signed else ''}.{digits}f"
-    return unbroken(f"{interval.value:{form}} [{interval.low:{form}}, {interval.high:{form}}]")
+    return unbroken(interval_text(interval, f"{'+' if signed else ''}.{digits}f", bold))
 
 
 def format_seconds(seconds: float | None) -> str:

@@ -63,11 +63,13 @@ def run_bench(context: RunContext) -> Result:
     return _bench("learning-bench", context, learning_setting(context), _asked(context), chosen_values())
 
 
-def train_part(context: RunContext, number: int, of: int) -> None:
-    """Train a share of the methods of :func:`run_bench`, number ``number`` of ``of``, and keep them."""
+def bench_parts(context: RunContext) -> list[Callable[[], object]]:
+    """The models of each method of :func:`run_bench`, as a call that trains and keeps them."""
     setting, chosen = learning_setting(context), chosen_values()
-    for method in _asked(context)[number - 1 :: of]:
-        _train(method, chosen[method.name], setting, context.seed, f"part {number} of {of}:")
+    return [
+        partial(_train, method, chosen[method.name], setting, context.seed, "part:")
+        for method in _asked(context)
+    ]
 
 
 def _asked(context: RunContext) -> list[LearningMethod]:

@@ -13,7 +13,7 @@ EXPERIMENTS = (
         "learning-bench",
         f"{__package__}.bench:run_bench",
         "losses of metric learning under one budget",
-        parts=f"{__package__}.bench:train_part",
+        parts=f"{__package__}.bench:bench_parts",
         trains=True,
     ),
     Experiment(

@@ -2,15 +2,16 @@
 
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple
 
 from torch import Tensor
 
 from retrieval_geometry.experiments.checkpoints import Checkpoints, Part
 from retrieval_geometry.experiments.context import RunContext
-from retrieval_geometry.features import SiftBagOfWords
+from retrieval_geometry.features import Backbone, SiftBagOfWords
 from retrieval_geometry.papers.geometric.common import (
     dataset_info,
     describe,
@@ -20,7 +21,7 @@ from retrieval_geometry.papers.geometric.common import (
     settings_of,
 )
 from retrieval_geometry.papers.geometric.data import Setting, load_setting
-from retrieval_geometry.papers.geometric.methods import CONTROLS, MODELS, PAPER_METHODS, Method
+from retrieval_geometry.papers.geometric.methods import ALL_METHODS, MODELS, Method
 from retrieval_geometry.papers.geometric.retrieval import draws, rank_setting, score, timed
 from retrieval_geometry.reporting.details import Gallery, Ranked
 from retrieval_geometry.reporting.results import MethodResult, Result
@@ -39,6 +40,20 @@ def run_table1(context: RunContext) -> Result:
     return run_table("geometric-table1", load_setting(context), context)
 
 
+def table1_parts(context: RunContext) -> list[Callable[[], object]]:
+    """The methods of each model of an image in :func:`run_table1`, as a call that runs and keeps them."""
+    setting = load_setting(context)
+    backbone, descriptors = describe(setting, context)
+    checkpoints = _checkpoints(setting, descriptors, backbone, context)
+    by_model: dict[str, list[Method]] = {}
+    for method in ALL_METHODS.values():
+        by_model.setdefault(method.model, []).append(method)
+    return [
+        partial(compare, methods, descriptors, setting, context.seed, checkpoints)
+        for methods in by_model.values()
+    ]
+
+
 def run_rectified(context: RunContext) -> Result:
     """The same behind the last ReLU: descriptors that are mostly zeros; not ``quick``."""
     if context.profile == "quick":
@@ -51,25 +66,15 @@ def run_rectified(context: RunContext) -> Result:
 def run_table(experiment: str, setting: Setting, context: RunContext) -> Result:
     """The result of an experiment that runs the paper's methods and the controls in a setting."""
     backbone, descriptors = describe(setting, context)
-    settings, dataset = settings_of(setting, descriptors, backbone), dataset_info(setting)
-    checkpoints = Checkpoints(
-        context.cache,
-        compare,
-        dataset=dataset.sha256,
-        settings=settings,
-        weights=backbone.weights_sha256,
-        device=context.device,
-        seed=context.seed,
-        queries=setting.queries.tolist(),
-    )
-    parts = compare((*PAPER_METHODS, *CONTROLS), descriptors, setting, context.seed, checkpoints)
+    checkpoints = _checkpoints(setting, descriptors, backbone, context)
+    parts = compare(tuple(ALL_METHODS.values()), descriptors, setting, context.seed, checkpoints)
     entries = [part.entry for part in parts]
     return Result(
         experiment=experiment,
         profile=context.profile,
         seed=context.seed,
-        dataset=dataset,
-        settings=settings,
+        dataset=dataset_info(setting),
+        settings=settings_of(setting, descriptors, backbone),
         methods=tuple(entries),
         scope=scope_of(setting, backbone),
         groups=groups_of(setting.query_labels),
@@ -78,6 +83,21 @@ def run_table(experiment: str, setting: Setting, context: RunContext) -> Result:
             gallery_ids({part.entry.method: part.nearest for part in parts}, setting),
         ),
         provenance=provenance(sum(part.seconds for part in parts), descriptors, backbone),
+    )
+
+
+def _checkpoints(
+    setting: Setting, descriptors: Tensor, backbone: Backbone, context: RunContext
+) -> Checkpoints:
+    return Checkpoints(
+        context.cache,
+        compare,
+        dataset=dataset_info(setting).sha256,
+        settings=settings_of(setting, descriptors, backbone),
+        weights=backbone.weights_sha256,
+        device=context.device,
+        seed=context.seed,
+        queries=setting.queries.tolist(),
     )
 
 

@@ -12,6 +12,7 @@ PAPER = Paper(
             "geometric-table1",
             f"{__package__}.experiments:run_table1",
             "Table 1 and Figures 1 and 2: seven methods and the controls",
+            parts=f"{__package__}.experiments:table1_parts",
         ),
         Experiment(
             "geometric-rectified",

@@ -22,9 +22,8 @@ from retrieval_geometry.evaluation.neighbours import ascending
 from retrieval_geometry.papers.geometric.data import Setting
 from retrieval_geometry.papers.geometric.methods import Method
 from retrieval_geometry.reporting.measured import Metric, Relevance
-from retrieval_geometry.reporting.results import (
-    MethodResult,
-)
+from retrieval_geometry.reporting.results import MethodResult
+from retrieval_geometry.reporting.tables import format_seconds
 
 K = 10
 """Neighbours that are looked at, as in the paper."""
@@ -60,7 +59,7 @@ def rank_setting(method: Method, models: Any, setting: Setting, k: int = K) -> N
         (
             f"time of a comparison: mean over {n_timed} pairs",
             f"exact search: bounds leave {100 * share:.1f} % of the pairs to compare, "
-            f"{1e6 * searching / n_pairs:.0f} microseconds a pair in all",
+            f"{format_seconds(searching / n_pairs)} a pair in all",
         ),
     )
 

@@ -1,7 +1,9 @@
 """Experiments of [rankmi]: effects of its choices, and its learnt loss of distances."""
 
 import time
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,6 +14,7 @@ from retrieval_geometry.experiments.learning.chosen import chosen_values
 from retrieval_geometry.experiments.learning.data import LearningSetting, learning_setting
 from retrieval_geometry.experiments.learning.methods import RANKMI, LearningMethod
 from retrieval_geometry.experiments.learning.run import (
+    LearningRun,
     as_vectors,
     checkpoints_of,
     learning_result,
@@ -67,17 +70,33 @@ def variants() -> dict[str, tuple[LearningMethod, str, dict[str, int]]]:
 
 def run_ablations(context: RunContext) -> Result:
     """RankMI with one choice changed at a time (the paper's supplement)."""
-    setting = replace(learning_setting(context), seeds=ABLATION_SEEDS)
-    updates = chosen_values()["rankmi"]
+    setting, updates = _ablation_setting(context), chosen_values()["rankmi"]
     started = time.perf_counter()
-    runs, entries = {}, []
-    for name, (method, words, changes) in variants().items():
-        changed = _changed(setting, changes)
-        runs[name] = run_seeds(method, updates, changed, context.seed, checkpoints_of(changed), "ablation")
-        entries.append(summarize(name, words, runs[name], setting.groups))
+    runs = {name: train_models() for name, train_models in _ablations(setting, context.seed).items()}
+    entries = [
+        summarize(name, words, runs[name], setting.groups) for name, (_, words, _) in variants().items()
+    ]
     details = Ablated("updates", updates)
     seconds = total_seconds(started, runs.values())
     return learning_result("rankmi-ablations", context, setting, entries, details, seconds)
+
+
+def ablation_parts(context: RunContext) -> list[Callable[[], object]]:
+    """The models of each variant of :func:`run_ablations`, as a call that trains and keeps them."""
+    return list(_ablations(_ablation_setting(context), context.seed).values())
+
+
+def _ablation_setting(context: RunContext) -> LearningSetting:
+    return replace(learning_setting(context), seeds=ABLATION_SEEDS)
+
+
+def _ablations(setting: LearningSetting, seed: int) -> dict[str, Callable[[], list[LearningRun]]]:
+    updates = chosen_values()["rankmi"]
+    found: dict[str, Callable[[], list[LearningRun]]] = {}
+    for name, (method, _, changes) in variants().items():
+        changed = _changed(setting, changes)
+        found[name] = partial(run_seeds, method, updates, changed, seed, checkpoints_of(changed), "ablation")
+    return found
 
 
 def _changed(setting: LearningSetting, changes: dict[str, int]) -> LearningSetting:

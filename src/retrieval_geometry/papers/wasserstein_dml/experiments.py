@@ -85,17 +85,30 @@ def variants() -> dict[str, tuple[LearningMethod, str]]:
 
 def run_ablations(context: RunContext) -> Result:
     """W-triplet with one choice changed at a time."""
-    setting = replace(learning_setting(context), seeds=ABLATION_SEEDS)
-    margin = chosen_values()["w-triplet"]
-    checkpoints = checkpoints_of(setting)
+    setting, margin = _two_seeds(context), chosen_values()["w-triplet"]
     started = time.perf_counter()
-    runs, entries = {}, []
-    for name, (method, words) in variants().items():
-        runs[name] = run_seeds(method, margin, setting, context.seed, checkpoints, "ablation")
-        entries.append(summarize(name, words, runs[name], setting.groups))
+    runs = {name: train_models() for name, train_models in _ablations(setting, context.seed).items()}
+    entries = [summarize(name, words, runs[name], setting.groups) for name, (_, words) in variants().items()]
     details = Ablated("margin", margin)
     seconds = total_seconds(started, runs.values())
     return learning_result("wasserstein-ablations", context, setting, entries, details, seconds)
+
+
+def ablation_parts(context: RunContext) -> list[Callable[[], object]]:
+    """The models of each variant of :func:`run_ablations`, as a call that trains and keeps them."""
+    return list(_ablations(_two_seeds(context), context.seed).values())
+
+
+def _two_seeds(context: RunContext) -> LearningSetting:
+    return replace(learning_setting(context), seeds=ABLATION_SEEDS)
+
+
+def _ablations(setting: LearningSetting, seed: int) -> dict[str, Callable[[], list[LearningRun]]]:
+    margin, checkpoints = chosen_values()["w-triplet"], checkpoints_of(setting)
+    return {
+        name: partial(run_seeds, method, margin, setting, seed, checkpoints, "ablation")
+        for name, (method, _) in variants().items()
+    }
 
 
 def run_coresets(context: RunContext) -> Result:
@@ -104,43 +117,58 @@ def run_coresets(context: RunContext) -> Result:
     A share s of the images is passed as often as all of them, in a share s of the steps, after the same
     warm-up on all images. The control takes all images for as few steps.
     """
-    setting = replace(learning_setting(context), seeds=ABLATION_SEEDS)
-    margin = chosen_values()["w-triplet"]
-    checkpoints = checkpoints_of(setting)
+    setting, margin = _two_seeds(context), chosen_values()["w-triplet"]
     started = time.perf_counter()
-    runs: dict[str, list[LearningRun]] = {
-        "full": run_seeds(METHODS["w-triplet"], margin, setting, context.seed, checkpoints)
-    }
+    by_seed = [train_models() for train_models in coreset_parts(context, setting)]
+    runs = {name: [models[name] for models in by_seed] for name in by_seed[0]}
     labels = {"full": "all images, all steps"}
-    ways: dict[str, tuple[str, Choose]] = {
-        "wcraig": ("WCRAIG subset", _wcraig),
-        "weighted": ("WCRAIG subset, drawn by its weights", _weighted),
-        "random": ("random subset", _random),
-        "all": ("all images", lambda images, features, share, seed: (images, None)),
+    labels |= {
+        f"{way}-{share:g}": f"{words}, {share:.0%} of the steps" for share, way, words, _ in _subsets()
     }
-    warm_of = cache(partial(_Warm, setting, margin))  # all subsets of a seed begin with the same network
-    for share in SHARES:
-        for way, (words, choose) in ways.items():
-            name = f"{way}-{share:g}"
-            labels[name] = f"{words}, {share:.0%} of the steps"
-            runs[name] = [
-                run_once(
-                    f"w-triplet-{margin:g}-{name}-seed{s}",
-                    partial(_on_subset, setting, margin, share, choose, warm_of, s),
-                    checkpoints,
-                    "coresets",
-                )
-                for s in range(context.seed, context.seed + setting.seeds)
-            ]
     entries = [summarize(name, labels[name], group, setting.groups) for name, group in runs.items()]
     details = Subsets(margin, WARM_UP, SHARES)
     seconds = total_seconds(started, runs.values())
     return learning_result("wasserstein-coresets", context, setting, entries, details, seconds)
 
 
+def coreset_parts(
+    context: RunContext, setting: LearningSetting | None = None
+) -> list[Callable[[], dict[str, LearningRun]]]:
+    """The models of each seed of :func:`run_coresets`, as a call that trains and keeps them.
+
+    A seed is one piece, as all its subsets begin with the same network.
+    """
+    setting = setting or _two_seeds(context)
+    return [partial(_on_subsets, setting, s) for s in range(context.seed, context.seed + setting.seeds)]
+
+
+def _on_subsets(setting: LearningSetting, seed: int) -> dict[str, LearningRun]:
+    """The models of a seed, by name: of all images, and of each subset."""
+    margin, checkpoints = chosen_values()["w-triplet"], checkpoints_of(setting)
+    alone = replace(setting, seeds=1)
+    found = {"full": run_seeds(METHODS["w-triplet"], margin, alone, seed, checkpoints, "coresets")[0]}
+    warm = cache(partial(_Warm, setting, margin, seed))  # trained at most once, and only if a subset asks
+    for share, way, _, choose in _subsets():
+        name = f"{way}-{share:g}"
+        work = partial(_on_subset, setting, margin, share, choose, warm, seed)
+        found[name] = run_once(f"w-triplet-{margin:g}-{name}-seed{seed}", work, checkpoints, "coresets")
+    return found
+
+
 Chosen = tuple[ImageSet, Tensor | None]
 Choose = Callable[[ImageSet, Tensor, float, int], Chosen]
 """From images, their features, a share and a seed: the images to train on, and their weights."""
+
+
+def _subsets() -> list[tuple[float, str, str, Choose]]:
+    """Share, name, words and choice of each subset, in the order of the table."""
+    ways: tuple[tuple[str, str, Choose], ...] = (
+        ("wcraig", "WCRAIG subset", _wcraig),
+        ("weighted", "WCRAIG subset, drawn by its weights", _weighted),
+        ("random", "random subset", _random),
+        ("all", "all images", lambda images, features, share, seed: (images, None)),
+    )
+    return [(share, *way) for share in SHARES for way in ways]
 
 
 def _wcraig(images: ImageSet, features: Tensor, share: float, seed: int) -> Chosen:
@@ -179,11 +207,11 @@ def _on_subset(
     margin: float,
     share: float,
     choose: Choose,
-    warm_of: Callable[[int], _Warm],
+    warm_up: Callable[[], _Warm],
     seed: int,
 ) -> LearningRun:
     """Choose after the warm-up on all images, and train on from there; the seconds hold all three."""
-    warm = warm_of(seed)
+    warm = warm_up()
     started = time.perf_counter()
     chosen, weights = choose(setting.split.train, warm.features, share, seed)
     later = replace(setting, config=replace(setting.config, steps=round(share * setting.config.steps)))
