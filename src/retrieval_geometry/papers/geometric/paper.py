@@ -12,6 +12,9 @@ PAPER = Paper(
             "geometric-table1",
             f"{__package__}.experiments:run_table1",
             "Table 1 and Figures 1 and 2: seven methods and the controls",
+            needs=(
+                "geometric-robustness",
+            ),  # which leaves the descriptors: its parts would each compute them
             parts=f"{__package__}.experiments:table1_parts",
         ),
         Experiment(
@@ -32,6 +35,7 @@ PAPER = Paper(
             f"{__package__}.layers:run_layers",
             "descriptors of several layers, the paper's future work",
         ),
+        # No parts: forty seconds, of which two processes would each spend fifteen on descriptors.
         Experiment(
             "geometric-robustness",
             f"{__package__}.robustness:run_robustness",
