@@ -212,7 +212,7 @@ evidence = normal_p.log_prob(draws) - normal_q.log_prob(draws)
 error = evidence.std() / len(draws) ** 0.5
 assert (evidence.mean() - naive_kl(p, q)).abs() < 5 * error
 
-# %%
+# %% tags=["remove-cell"]
 page.say(kl_pq=naive_kl(p, q), kl_qp=naive_kl(q, p))
 page.say(kl_simulated=evidence.mean(), kl_simulated_error=error)
 
@@ -372,7 +372,7 @@ exact = true_kl(left, right, grid)
 pairs = [variational_kl(left[i], right[i]) for i in range(400)]
 variational = torch.cat(pairs).flatten()
 
-# %%
+# %% tags=["remove-cell"]
 page.say(
     vkl_negative=int((variational < 0).sum()),
     vkl_above=int((variational > exact + 1e-9).sum()),
@@ -550,7 +550,7 @@ exact_cost = cost[linear_sum_assignment(cost.numpy())].mean()
 gaussian_cost = wasserstein2_squared(pair_gaussians, pair_gaussians)[0, 1]
 assert gaussian_cost <= exact_cost
 
-# %%
+# %% tags=["remove-cell"]
 page.say(exact_w2=exact_cost.sqrt(), gaussian_w2=gaussian_cost.sqrt())
 
 # %% [markdown]
@@ -993,7 +993,7 @@ collapsed = wasserstein2_squared(up.collapse(), down.collapse())
 assert_close(collapsed, torch.zeros(1, 1), atol=1e-12, rtol=0)
 whole = mixture_wasserstein2_squared(up, down)
 
-# %%
+# %% tags=["remove-cell"]
 page.say(triangle_mw=whole.sqrt())
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Three blobs (blue) and three blobs (orange) with the same mean and covariance: the dashed ellipse is the collapse of both. Grey lines: the optimal shipments between components.", "name": "fig-03-triangles"}, "image": {"alt": "Two interleaved triangles of blobs, one pointing up and one down, inside one dashed circle, with a line from each blob to a neighbour of the other colour."}}
@@ -1262,6 +1262,8 @@ metrics += ["mixture_wasserstein2_squared"]
 for label, (name, _) in candidates.items():
     assert name not in metrics or checked[label]["root"] == 0
 kl_fails = checked["symmetric KL"]
+
+# %% tags=["remove-cell"]
 page.say(kl_triangle=100 * kl_fails["triangle"])
 page.say(kl_triangle_root=100 * kl_fails["root"])
 
@@ -1519,7 +1521,7 @@ values = torch.stack([table[above[0], above[1]] for table in shown.values()])
 ranks = values.argsort(dim=1).argsort(dim=1).double()
 agreement = torch.corrcoef(ranks)
 
-# %%
+# %% tags=["remove-cell"]
 page.say(
     spearman_kl_riemann=agreement[0, 1],
     spearman_riemann_stein=agreement[1, 2],
@@ -1553,7 +1555,7 @@ collapsed = wasserstein2(mixtures.collapse(), mixtures.collapse())
 assert (collapsed <= shown["mixture Wasserstein"] + 1e-6).all()
 mean_share = (shown["means only"] / shown["Wasserstein"])[above[0], above[1]] ** 2
 
-# %%
+# %% tags=["remove-cell"]
 page.say(mean_share=100 * mean_share.median())
 
 # %% [markdown]

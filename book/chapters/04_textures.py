@@ -65,6 +65,8 @@ facts = ("queries", "database", "descriptors", "dimensions", "protocol")
 for name, run in (("here", result), ("dtd", recorded)):
     page.say(**{f"{name}-{fact}": run.settings[fact] for fact in facts})
     page.say(**{f"{name}-classes": run.dataset.classes})
+
+# %% tags=["remove-cell"]
 page.say(here_backbone=result.settings["backbone"])
 
 # %% [markdown]

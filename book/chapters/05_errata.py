@@ -309,6 +309,8 @@ true_divergence = integrals(pairs, collapses)[1]
 # %%
 approximation = each_pair(variational_kl, p, q)
 record("0.3", "the divergence is negative", approximation < 0, with_log < 0)
+
+# %% tags=["remove-cell"]
 page.say(
     printed_3=int((approximation < 0).sum()),
     vkl_above=int((approximation > with_log + 1e-9).sum()),
@@ -836,6 +838,8 @@ assert_close(limits["KL, second flat"], by_formula, rtol=1e-6, atol=1e-9)
 # %%
 pixels = load(everything)
 grey = (pixels == pixels[:, :1]).flatten(1).all(dim=1)
+
+# %% tags=["remove-cell"]
 page.say(grey=int(grey.sum()), grey_photographs=len(labels[grey].unique()))
 
 # %%
@@ -882,6 +886,8 @@ figure
 # %%
 squared_mean = multivariate.mean.square().sum(1)
 share = squared_mean / (squared_mean + diagonal.sum(1))
+
+# %% tags=["remove-cell"]
 page.say(mean_part=100 * share.median())
 
 # %% [markdown]

@@ -69,6 +69,7 @@ class Experiment:
         run: Callable[[RunContext], Result] = pkgutil.resolve_name(self.function)
         with cpu_threads(1 if self.trains else None):
             result = run(context)
+        # Other processes may have done parts of it: their cost is this result's.
         cost = with_parts(result.provenance.cost, self._costs(context))
         made = replace(result.provenance, source=source, folder=context.folder, cost=cost)
         return replace(result, provenance=made)
@@ -85,6 +86,7 @@ class Experiment:
             raise ValueError(f"part must be a number of 1 to {of}, got {number}")
         with cpu_threads(1 if self.trains else None):
             pieces: Sequence[Callable[[], object]] = pkgutil.resolve_name(self.parts)(context)
+            # Every n-th piece: neighbours in a list take about as long, so the shares are even.
             for piece in pieces[number - 1 :: of]:
                 piece()
         keep_cost(self._costs(context), f"{number}-{of}")
@@ -132,6 +134,7 @@ def papers() -> dict[str, Paper]:
 
     Source: this package's own. Used in chapter 90.
     """
+    # By folder, not by a list: to add a paper nothing else is edited.
     names = [each.name for each in pkgutil.iter_modules(pkgutil.resolve_name(PAPERS).__path__)]
     found: list[Paper] = [pkgutil.resolve_name(f"{PAPERS}.{name}.paper:PAPER") for name in names]
     return {paper.name: paper for paper in sorted(found, key=lambda paper: paper.chapter)}
@@ -195,6 +198,7 @@ def load_or_run(experiment: str, context: RunContext | None = None, **settings: 
         print(f"{experiment} ({context.profile}) runs again: {reason}", file=sys.stderr, flush=True)
     else:
         kept = recorded_run(experiment, context.profile)
+        # A recorded run of another seed is another result.
         if kept is not None and kept.seed == context.seed:
             return kept
     result = chosen.run(context)
@@ -241,6 +245,7 @@ def why_stale(
         "device": ("cpu" if made.device == "cpu" else "other", "cpu" if context.device == "cpu" else "other"),
         "data folder": (made.folder, context.folder),
     }
+    # Also those that the record has and this machine lacks: a missing library is a change.
     now = library_versions()
     for name in sorted({*made.libraries, *now}):
         compared[name] = (made.libraries.get(name), now.get(name))

@@ -34,6 +34,7 @@ def new_figure(width: float, height: float) -> "Figure":
     import matplotlib.pyplot as plt
     from matplotlib.figure import Figure
 
+    # A class, not rcParams: a notebook of a reader keeps the style it has.
     class Quiet(Figure):
         def add_subplot(self, *arguments: Any, **options: Any) -> "Axes":
             axes = super().add_subplot(*arguments, **options)
@@ -61,6 +62,7 @@ def precision_curves(
     for i, entry in enumerate(entries):
         if entry.relevance is None:
             raise ValueError(f"method {entry.method!r} has no recorded neighbours to draw a curve from")
+        # Without groups each query counts for itself.
         classes = result.groups.of_query if result.groups else range(len(entry.relevance.unpack()))
         ks = np.arange(1, entry.relevance.k + 1)
         bands = [
@@ -109,6 +111,7 @@ def metric_dots(
         errors = np.clip([values - low, high - values], 0, None)
         style: dict[str, Any] = {"fmt": MARKERS[i], "color": OKABE_ITO[i], "ms": 5, "lw": 1.2, "capsize": 2}
         axes.errorbar(values, y, xerr=errors, label=name, **style)
+    # Labels come from files: a dollar in one must not start a formula.
     axes.set_yticks(rows, [printable(method_label(results, method)) for method in methods], parse_math=False)
     axes.invert_yaxis()
     axes.set_xlabel(xlabel or METRIC_NAMES.get(metric, metric))

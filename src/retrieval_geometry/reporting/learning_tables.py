@@ -61,6 +61,7 @@ def pairs_in_order(first: Mapping[str, float], second: Mapping[str, float]) -> t
     >>> pairs_in_order({"a": 3, "b": 2, "c": 1}, {"a": 0.5, "c": 0.7, "b": 0.4})
     (1, 3)
     """
+    # A method that only one paper ran has no order to agree on.
     common = [name for name in second if name in first]
     pairs = list(combinations(common, 2))
     return sum((first[a] - first[b]) * (second[a] - second[b]) > 0 for a, b in pairs), len(pairs)

@@ -62,6 +62,7 @@ def format_seconds(seconds: float | None) -> str:
     """Seconds with two digits and the fitting unit: ``5.1 s``, ``1.2 ms``, ``18 µs``; a dash for None."""
     if seconds is None:
         return "–"
+    # The largest unit of which there is at least one.
     for factor, unit in ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs")):
         if seconds >= factor:
             return f"{_two_digits(seconds / factor)} {unit}"
@@ -80,10 +81,12 @@ def format_failures(fails: Any) -> list[str]:
     Args:
         fails: whether each independent draw fails: an array or tensor of any shape, not empty.
     """
+    # Slow to import, and few need it.
     from scipy.stats import binomtest
 
     fails = np.asarray(fails)
     k, n = int(fails.sum()), fails.size
+    # Wilson's, not the usual one: it has a width at 0 of n and at n of n.
     low, high = binomtest(k, n).proportion_ci(method="wilson")
     return [text.replace(" ", NO_BREAK) for text in (f"{k} of {n}", f"{100 * low:.0f}–{100 * high:.0f} %")]
 
@@ -106,6 +109,7 @@ def retrieval_table(
         names: of the results in the header; their profiles by default.
         digits: decimals of our numbers.
     """
+    # The first result sets the rows, as in the paper; others may lack some.
     methods = methods or [entry.method for entry in results[0].methods]
     names = names or [result.profile for result in results]
     header = ["Method"]
@@ -217,6 +221,7 @@ def provenance_table(result: Result) -> str:
 
 def _best(values: Mapping[str, float | None], method: str, metric: str) -> bool:
     known = [value for value in values.values() if value is not None]
+    # A lone number is no best one: nothing was compared.
     best = min if metric in SMALLER_IS_BETTER else max
     return len(known) > 1 and values[method] is not None and values[method] == best(known)
 

@@ -30,6 +30,7 @@ def unbroken(text: str) -> str:
     >>> unbroken("-0.62 [-0.70, 0.10] in 18 ms").replace(NO_BREAK, "~")
     '−0.62 [−0.70,~0.10] in 18~ms'
     """
+    # Odd places hold what the pattern has caught.
     parts = _LITERAL.split(text)
     return "".join(part if i % 2 else _numbers(part) for i, part in enumerate(parts))
 

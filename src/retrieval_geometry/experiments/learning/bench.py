@@ -104,6 +104,7 @@ def _head_bench(
         raise ValueError(
             f"profile must be real for {experiment}, got {context.profile!r}: its data is not bundled"
         )
+    # No recorded choice fits other images: the tuning belongs to this run, and its time counts.
     setting = make(context)
     tuning = tune(setting, context.seed)
     result = _bench(experiment, context, setting, list(METHODS.values()), tuning.chosen)
@@ -142,6 +143,7 @@ def _bench(
         )
         for method in methods
     ]
+    # Where only a head is learnt, the features below it are the control.
     if setting.trunk.get("freeze_trunk"):
         alone = [measure_trunk(setting)]
         words = "the trunk alone, nothing learnt"
@@ -198,6 +200,7 @@ def transport_retrieval(
         for method in TEN_LOSSES
         if method.name in runs
     }
+    # Groups without a query that was asked do not count.
     sizes = tuple(members.unique(return_counts=True)[1].tolist())
     return Transport(len(asked), sizes, of("transport"), of("Euclidean"), others)
 
@@ -222,6 +225,7 @@ def asked_of(setting: LearningSetting) -> Tensor:
     """The queries that are ranked by transport distances, evenly spread."""
     n_queries = len(setting.split.query)
     wanted = setting.asked
+    # Evenly spread over the classes, which come one after the other.
     return torch.arange(0, n_queries, max(1, n_queries // wanted))[:wanted]
 
 
@@ -240,7 +244,9 @@ def rank_both_ways(network: EmbeddingNetwork, setting: LearningSetting) -> dict[
     found = {}
     for way, values in distances.items():
         if gallery is None:
+            # A query among the images that it is asked against: last of all, then cut off.
             values = values.index_put((torch.arange(len(asked)), asked), values.new_tensor(torch.inf))
+        # Stable: equal distances keep the order of the images, on every machine.
         ranked = labels[values.sort(dim=1, stable=True).indices]
         if gallery is None:
             ranked = ranked[:, :-1]

@@ -100,6 +100,7 @@ class Tuning(NamedTuple):
 
 def _best(runs: dict[float, LearningRun]) -> float:
     """The value with the best score; the first of those that are equal to nine decimals."""
+    # Another processor may differ in the tenth digit, and must not choose another value.
     return max(runs, key=lambda value: round(runs[value].mean(TUNED_BY), 9))
 
 

@@ -45,6 +45,7 @@ def table1_parts(context: RunContext) -> list[Callable[[], object]]:
     setting = load_setting(context)
     backbone, descriptors = describe(setting, context)
     checkpoints = _checkpoints(setting, descriptors, backbone, context)
+    # By model: two processes would build it twice.
     by_model: dict[str, list[Method]] = {}
     for method in ALL_METHODS.values():
         by_model.setdefault(method.model, []).append(method)
@@ -119,12 +120,14 @@ def compare(
         for method in (method for method in methods if method.model == model):
             part = checkpoints.get(method.name) if checkpoints else None
             if part is None:
+                # Only now: where all methods of a model are kept, it is not built at all.
                 if built is None:
                     built = build(model, descriptors, setting, seed)
                 ranking = rank_setting(method, built.models, setting)
                 entry = score(method, ranking, setting, built.seconds, built.notes)
                 nearest = tuple(tuple(row) for row in ranking.nearest.tolist())
                 part = Part(entry, nearest, time.perf_counter() - started)
+                # The time of a model is counted to the first of its methods that ran.
                 started = time.perf_counter()
                 if checkpoints:
                     checkpoints.put(method.name, part)
@@ -153,6 +156,7 @@ def build(model: str, descriptors: Tensor, setting: Setting, seed: int) -> Built
         seconds, (models, notes) = timed(MODELS[model], descriptors, seed)
         return Built(models, notes, seconds / len(descriptors))
     words = SiftBagOfWords(SIFT_WORDS, seed=seed)
+    # Words come from the database alone: a query is an image that nobody has seen.
     seconds, histograms = timed(
         lambda: words.fit(setting.images.subset(setting.database)).transform(setting.images)
     )
@@ -164,6 +168,7 @@ def gallery_ids(nearest: Mapping[str, Sequence[Sequence[int]]], setting: Setting
     """A few queries of different classes and the ids of their neighbours under each method."""
     labels = setting.query_labels
     firsts = [int((labels == label).nonzero()[0]) for label in labels.unique().tolist()]
+    # Evenly spread over the classes: nobody picks examples that look well.
     chosen = firsts[:: max(1, len(firsts) // GALLERY_QUERIES)][:GALLERY_QUERIES]
     ids = setting.images.ids
     neighbours = {

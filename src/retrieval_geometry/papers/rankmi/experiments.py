@@ -39,6 +39,7 @@ LOOKED_AT = 1_000
 
 def _variant(name: str, **settings: Any) -> LearningMethod:
     def make(n_classes: int, dim: int, seed: int, updates: float) -> nn.Module:
+        # A variant comes last: it may change the tuned number itself.
         return RankMILoss(**{"updates": int(updates), "seed": seed, **settings})
 
     return replace(RANKMI, name=f"rankmi-{name}", make=make)
@@ -46,6 +47,7 @@ def _variant(name: str, **settings: Any) -> LearningMethod:
 
 def variants() -> dict[str, tuple[LearningMethod, str, dict[str, int]]]:
     """RankMI with one thing changed: the method, the change in words, and changes of the budget."""
+    # No pair is ever beyond an infinite margin.
     everything = float("inf")
 
     def with_(name: str, words: str, **settings: Any) -> tuple[LearningMethod, str, dict[str, int]]:
@@ -115,6 +117,7 @@ def run_distances(context: RunContext) -> Result:
     assert isinstance(objective, RankMILoss)
     grid = torch.linspace(0, 2, BINS + 1)
     with torch.no_grad():
+        # V over all distances between unit vectors, 0 to 2.
         learnt = objective.statistics(grid)
     details = Separated(
         updates=int(updates),
@@ -122,6 +125,7 @@ def run_distances(context: RunContext) -> Result:
         before=_histograms(untrained, setting),
         after=_histograms(trained.network, setting),
         statistic=_numbers(learnt),
+        # Eq. 6 maximises the scores; losses are their negatives (erratum 3.3).
         positive_loss=_numbers(-positive_score(learnt)),
         negative_loss=_numbers(-negative_score(learnt)),
         beta=round(float(objective.beta), 5),
@@ -129,6 +133,7 @@ def run_distances(context: RunContext) -> Result:
         losses=_numbers(torch.tensor(trained.losses)),
     )
     seconds = time.perf_counter() - started
+    # The result says that one model was trained, however many the setting asks for.
     alone = replace(setting, seeds=1)
     return learning_result("rankmi-distances", context, alone, (), details, seconds)
 
@@ -145,9 +150,11 @@ def _histograms(network: EmbeddingNetwork, setting: LearningSetting) -> Heaps:
     vectors = as_vectors(embed(network, some))
     distances = torch.cdist(vectors, vectors)
     matching = some.labels[:, None] == some.labels
+    # Each pair once, and no image with itself.
     upper = torch.ones_like(matching).triu(1)
     found = {}
     for name, pairs in (("matching", matching & upper), ("other", ~matching & upper)):
         counts = torch.histc(distances[pairs], BINS, min=0, max=2)
+        # Shares: there are far more other pairs than matching ones.
         found[name] = _numbers(counts / counts.sum())
     return Heaps(**found)

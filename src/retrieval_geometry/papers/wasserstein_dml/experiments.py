@@ -49,6 +49,7 @@ class PooledMeasure(nn.Module):
 
     def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
         """The loss of the pooled maps."""
+        # The list of places is a square map, row by row.
         side = round(embeddings.shape[1] ** 0.5)
         maps = embeddings.mT.unflatten(2, (side, side))
         return self.loss(functional.adaptive_avg_pool2d(maps, self.side).flatten(2).mT, labels)
@@ -60,6 +61,7 @@ def variants() -> dict[str, tuple[LearningMethod, str]]:
 
     def with_(name: str, **settings: Any) -> LearningMethod:
         make = lambda n, dim, seed, margin: WassersteinTripletLoss(margin, **settings)  # noqa: E731
+        # Atoms and histograms are readings of one vector; local features need the map.
         on_map = settings.get("measure", "features") == "features"
         output = "map" if on_map else "vector"
         normalize = settings.get("measure") != "histogram"  # a softmax of a unit vector is nearly flat
@@ -185,10 +187,12 @@ def _weighted(images: ImageSet, features: Tensor, share: float, seed: int) -> Ch
 
 def _random(images: ImageSet, features: Tensor, share: float, seed: int) -> Chosen:
     """As many images of each class, at random."""
+    # The size of each class as in the coreset, so that only the choice differs.
     generator = torch.Generator().manual_seed(seed)
     kept = []
     for label in images.labels.unique().tolist():
         members = (images.labels == label).nonzero()[:, 0]
+        # Two at least: a triplet needs a positive.
         count = min(len(members), max(2, math.ceil(share * len(members))))
         kept.append(members[torch.randperm(len(members), generator=generator)[:count]])
     return images.subset(torch.cat(kept)), None
@@ -217,7 +221,9 @@ def _on_subset(
     warm = warm_up()
     started = time.perf_counter()
     chosen, weights = choose(setting.split.train, warm.features, share, seed)
+    # As many passes over the subset as all images get in the full run.
     later = replace(setting, config=replace(setting.config, steps=round(share * setting.config.steps)))
+    # Each subset trains a copy: the next one begins with the same network.
     network = copy.deepcopy(warm.network)
     trained = train_one(METHODS["w-triplet"], margin, later, seed, chosen, network, weights)
     seconds = warm.seconds + time.perf_counter() - started
