@@ -72,6 +72,7 @@ ENTRIES: dict[str, Entry] = {
         {"images": images, "train_classes": one_of(1, 0.5, ["a"]), "seed": one_of(None, 0)},
         words=("labels",),
     ),
+    "datasets.with_turned_classes": Entry(datasets.with_turned_classes, {"images": images}),
     "datasets.first_per_class": Entry(
         datasets.first_per_class, {"labels": labels(12), "per_class": always(1)}
     ),
@@ -190,7 +191,16 @@ ENTRIES: dict[str, Entry] = {
         words=("name", "output", "backbone", "layer"),
         unbounded=("input_size", "dim"),
     ),
-    "training.Augmentation": Entry(Augmentation, {"shift": always(2), "flip": one_of(True, False)}),
+    "training.Augmentation": Entry(
+        Augmentation,
+        {
+            "shift": always(2),
+            "flip": one_of(True, False),
+            "rotation": one_of(0.0, 15.0),
+            "shear": one_of(0.0, 15.0),
+            "scale": one_of(0.0, 0.2),
+        },
+    ),
     "training.TrainingConfig": Entry(
         TrainingConfig,
         {

@@ -53,11 +53,12 @@ def side(result: Result, method: str, metric: str) -> Side:
 
 
 def transport_sides(result: Result, transport: Transport, name: str, metric: str) -> tuple[Side, Side]:
-    """One model of a loss on measures, asked by the transport distance, and by the means of its features."""
+    """The models of a loss on measures, asked by the transport distance, and by the means of its features."""
     ways = {"by transport": transport.by_transport, "by means": transport.by_mean}
+    rows = {way: found[name][metric] for way, found in ways.items()}
     one, other = (
-        _of_rows(f"{result[name].label} {way}", found[name][metric], transport.sizes, 1)
-        for way, found in ways.items()
+        _of_rows(f"{result[name].label} {way}", models, transport.sizes, len(models))
+        for way, models in rows.items()
     )
     return one, other
 

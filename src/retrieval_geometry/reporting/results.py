@@ -58,12 +58,14 @@ class Models:
         by_group: for each metric of single queries, for each model, the mean over each group of queries.
         losses: of the first model, the objective at the first step and then ten times along the run.
         trained: False for a network that was taken as it is: another seed would change nothing.
+        curves: for each model pairs of a step and R@1 on the validation classes.
     """
 
     means: dict[str, tuple[float, ...]]
     by_group: dict[str, Rows]
     losses: tuple[float, ...] = ()
     trained: bool = True
+    curves: tuple[Rows, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ EXPERIMENTS = (
         "learning-tuning",
         f"{__package__}.tuning:run_tuning",
         "one hyper-parameter of each loss, on validation classes",
+        parts=f"{__package__}.tuning:tuning_parts",
         trains=True,
     ),
     Experiment(

@@ -72,9 +72,9 @@ def variants() -> dict[str, tuple[LearningMethod, str, dict[str, int]]]:
 
 def run_ablations(context: RunContext) -> Result:
     """RankMI with one choice changed at a time (the paper's supplement)."""
-    setting, updates = _ablation_setting(context), chosen_values()["rankmi"]
+    setting, updates = _ablation_setting(context), chosen_values(context.profile)["rankmi"]
     started = time.perf_counter()
-    runs = {name: train_models() for name, train_models in _ablations(setting, context.seed).items()}
+    runs = {name: train_models() for name, train_models in _ablations(setting, context).items()}
     entries = [
         summarize(name, words, runs[name], setting.groups) for name, (_, words, _) in variants().items()
     ]
@@ -85,15 +85,15 @@ def run_ablations(context: RunContext) -> Result:
 
 def ablation_parts(context: RunContext) -> list[Callable[[], object]]:
     """The models of each variant of :func:`run_ablations`, as a call that trains and keeps them."""
-    return list(_ablations(_ablation_setting(context), context.seed).values())
+    return list(_ablations(_ablation_setting(context), context).values())
 
 
 def _ablation_setting(context: RunContext) -> LearningSetting:
     return replace(learning_setting(context), seeds=ABLATION_SEEDS)
 
 
-def _ablations(setting: LearningSetting, seed: int) -> dict[str, Callable[[], list[LearningRun]]]:
-    updates = chosen_values()["rankmi"]
+def _ablations(setting: LearningSetting, context: RunContext) -> dict[str, Callable[[], list[LearningRun]]]:
+    updates, seed = chosen_values(context.profile)["rankmi"], context.seed
     found: dict[str, Callable[[], list[LearningRun]]] = {}
     for name, (method, _, changes) in variants().items():
         changed = _changed(setting, changes)
@@ -109,7 +109,7 @@ def _changed(setting: LearningSetting, changes: dict[str, int]) -> LearningSetti
 def run_distances(context: RunContext) -> Result:
     """[rankmi] Figures 1 and 3: distances of pairs before and after training, and the learnt loss."""
     setting = learning_setting(context)
-    updates = chosen_values()["rankmi"]
+    updates = chosen_values(context.profile)["rankmi"]
     started = time.perf_counter()
     untrained = new_network(RANKMI, setting, context.seed)
     trained = train_one(RANKMI, updates, setting, context.seed)

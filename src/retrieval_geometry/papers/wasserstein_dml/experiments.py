@@ -87,9 +87,9 @@ def variants() -> dict[str, tuple[LearningMethod, str]]:
 
 def run_ablations(context: RunContext) -> Result:
     """W-triplet with one choice changed at a time."""
-    setting, margin = _two_seeds(context), chosen_values()["w-triplet"]
+    setting, margin = _two_seeds(context), chosen_values(context.profile)["w-triplet"]
     started = time.perf_counter()
-    runs = {name: train_models() for name, train_models in _ablations(setting, context.seed).items()}
+    runs = {name: train_models() for name, train_models in _ablations(setting, context).items()}
     entries = [summarize(name, words, runs[name], setting.groups) for name, (_, words) in variants().items()]
     details = Ablated("margin", margin)
     seconds = total_seconds(started, runs.values())
@@ -98,17 +98,17 @@ def run_ablations(context: RunContext) -> Result:
 
 def ablation_parts(context: RunContext) -> list[Callable[[], object]]:
     """The models of each variant of :func:`run_ablations`, as a call that trains and keeps them."""
-    return list(_ablations(_two_seeds(context), context.seed).values())
+    return list(_ablations(_two_seeds(context), context).values())
 
 
 def _two_seeds(context: RunContext) -> LearningSetting:
     return replace(learning_setting(context), seeds=ABLATION_SEEDS)
 
 
-def _ablations(setting: LearningSetting, seed: int) -> dict[str, Callable[[], list[LearningRun]]]:
-    margin, checkpoints = chosen_values()["w-triplet"], checkpoints_of(setting)
+def _ablations(setting: LearningSetting, context: RunContext) -> dict[str, Callable[[], list[LearningRun]]]:
+    margin, checkpoints = chosen_values(context.profile)["w-triplet"], checkpoints_of(setting)
     return {
-        name: partial(run_seeds, method, margin, setting, seed, checkpoints, "ablation")
+        name: partial(run_seeds, method, margin, setting, context.seed, checkpoints, "ablation")
         for name, (method, _) in variants().items()
     }
 
@@ -119,7 +119,7 @@ def run_coresets(context: RunContext) -> Result:
     A share s of the images is passed as often as all of them, in a share s of the steps, after the same
     warm-up on all images. The control takes all images for as few steps.
     """
-    setting, margin = _two_seeds(context), chosen_values()["w-triplet"]
+    setting, margin = _two_seeds(context), chosen_values(context.profile)["w-triplet"]
     started = time.perf_counter()
     by_seed = [train_models() for train_models in coreset_parts(context, setting)]
     runs = {name: [models[name] for models in by_seed] for name in by_seed[0]}
@@ -141,12 +141,15 @@ def coreset_parts(
     A seed is one piece, as all its subsets begin with the same network.
     """
     setting = setting or _two_seeds(context)
-    return [partial(_on_subsets, setting, s) for s in range(context.seed, context.seed + setting.seeds)]
+    margin = chosen_values(context.profile)["w-triplet"]
+    return [
+        partial(_on_subsets, setting, margin, s) for s in range(context.seed, context.seed + setting.seeds)
+    ]
 
 
-def _on_subsets(setting: LearningSetting, seed: int) -> dict[str, LearningRun]:
+def _on_subsets(setting: LearningSetting, margin: float, seed: int) -> dict[str, LearningRun]:
     """The models of a seed, by name: of all images, and of each subset."""
-    margin, checkpoints = chosen_values()["w-triplet"], checkpoints_of(setting)
+    checkpoints = checkpoints_of(setting)
     alone = replace(setting, seeds=1)
     found = {"full": run_seeds(METHODS["w-triplet"], margin, alone, seed, checkpoints, "coresets")[0]}
     warm = cache(partial(_Warm, setting, margin, seed))  # trained at most once, and only if a subset asks
