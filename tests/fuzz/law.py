@@ -31,6 +31,7 @@ class Entry:
         words: what a message may name besides the arguments and their fields.
         unbounded: arguments that may rightly be huge, and take as long as they ask for.
         only_spoilt: a good call would take too long.
+        refused: good arguments name files that are not there.
     """
 
     call: Callable[..., Any]
@@ -38,6 +39,7 @@ class Entry:
     words: tuple[str, ...] = ()
     unbounded: tuple[str, ...] = ()
     only_spoilt: bool = False
+    refused: bool = False
 
 
 class Hang(BaseException):
