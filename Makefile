@@ -37,7 +37,9 @@ test: setup  ## set up, run all tests
 
 coverage: setup  ## run all tests and list the lines and branches of the package that none of them takes
 	@$(bin)/python -m coverage erase
-	@$(bin)/python -m coverage run -m pytest -n auto
+	@$(bin)/python -m coverage run -m pytest -n auto --durations=25
+	@# The body of a compiled loop is machine code, which coverage does not see: its tests once more, interpreted.
+	@NUMBA_DISABLE_JIT=1 $(bin)/python -m coverage run -m pytest $(INTERPRETED)
 	@$(bin)/python -m coverage combine --quiet
 	@$(bin)/python -m coverage report
 
