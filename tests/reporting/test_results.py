@@ -22,11 +22,12 @@ from retrieval_geometry.reporting import (
     load_all,
     load_recorded,
     project_root,
+    provenance,
     recorded_dir,
     result_path,
+    results,
     results_dir,
 )
-from retrieval_geometry.reporting import provenance, results
 from retrieval_geometry.reporting.details import (
     Ablated,
     CloseRange,
@@ -288,7 +289,7 @@ def test_a_bad_file_has_a_remedy_by_where_it_lies(checkout, monkeypatch):
         make_result().write(result_path("toy-other", "quick", folder))
     with pytest.raises(ResultError, match=r"holds the result of toy-table \(quick\).*: run its experiment"):
         load_all(["toy-other"], "quick")
-    with pytest.raises(ResultError, match="git checkout -- book/results/toy-other-quick.json"):
+    with pytest.raises(ResultError, match=r"git checkout -- book/results/toy-other-quick\.json"):
         load_recorded("toy-other", "quick")
     monkeypatch.chdir("/")  # outside a checkout the recorded runs are those of the installed package
     monkeypatch.setattr(results, "recorded_dir", lambda: checkout / "book" / "results")

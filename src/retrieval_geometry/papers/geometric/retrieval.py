@@ -136,7 +136,7 @@ def timed(function: Callable[..., Any], *arguments: Any) -> tuple[float, Any]:
     clock = time.perf_counter if on_gpu else time.process_time
     start = clock()
     result = function(*arguments)
-    if on_gpu:
+    if on_gpu:  # GPU: it works on after the call
         torch.cuda.synchronize()
     return clock() - start, result
 
