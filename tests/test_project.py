@@ -19,6 +19,7 @@ LAYERS = [
         "_covariances",
         "_files",
         "_folders",
+        "_image_files",
         "_memory",
         "_sealed",
         "_seeded",
