@@ -47,7 +47,7 @@ def bring_up_to_date(
     names = [name for name, stamp in listing.stamps.items() if not index.knows(name, stamp)]
     if not names:
         return False
-    say(f"reading {len(names):,} new or changed files of {len(listing.stamps):,}")
+    say(f"reading {len(names):,} of {len(listing.stamps):,} files, new or changed")
     try:
         with ThreadPoolExecutor(min(READERS, os.cpu_count() or 1)) as pool, _bar(len(names)) as bar:
             for start in range(0, len(names), WINDOW):
