@@ -8,7 +8,7 @@ import sys
 import pytest
 
 HEAVY = ("faiss", "lightning_fabric", "matplotlib", "numba", "ot", "pytorch_metric_learning", "sklearn")
-HEAVY += ("scipy.optimize", "scipy.stats", "torchvision")
+HEAVY += ("scipy.optimize", "scipy.stats", "timm", "torchvision")
 
 
 def _imported(code: str) -> set[str]:
@@ -46,3 +46,11 @@ def test_a_module_loads_no_library_before_it_is_used(module: str, needs: set[str
     imported = _imported(f"import retrieval_geometry.{module}")
     assert "torch" in imported
     assert imported.intersection(HEAVY) <= needs
+
+
+def test_the_default_network_needs_neither_torchvision_nor_timm() -> None:
+    """A query is answered in a second or two."""
+    imported = _imported(
+        "from retrieval_geometry.features import load_backbone as b; b('efficientnet_lite0')"
+    )
+    assert not imported.intersection(HEAVY)

@@ -164,14 +164,18 @@ ENTRIES: dict[str, Entry] = {
     "features.load_backbone": Entry(
         features.load_backbone,
         {
-            "name": always("scattering"),
-            "layer": one_of(None, "log"),
-            "weights": one_of(None, "no.pth"),
+            "name": one_of("scattering", "efficientnet_lite0", "timm/resnet18", "squeezenet1_1"),
+            "layer": one_of(None, "log", "stage2", ["stem", "stage1"]),
+            "weights": one_of(None, "no.pth", "random"),
             "device": always("cpu"),
             "input_size": always(32),
         },
         words=("backbone", "layer"),
         unbounded=("input_size",),
+    ),
+    "features.pool_descriptors": Entry(
+        features.pool_descriptors,
+        {"descriptors": normal(2, 4, 3), "kind": one_of("average", "gem"), "p": always(3.0)},
     ),
     "features.load_embedding_network": Entry(
         features.load_embedding_network,

@@ -198,7 +198,7 @@ class EmbeddingNetwork(nn.Module):
         size = self.input_size
         if image.shape[1:] != (size, size):
             # Through float, as the backbone does: resizing in uint8 rounds on the way.
-            resized = resize_shorter_side(image.float(), self.trunk.resize_size)
+            resized = resize_shorter_side(image.float(), self.trunk.resize_size, self.trunk.interpolation)
             image = resized.round().clamp(0, 255).to(torch.uint8)
         side = size + 2 * margin
         image = cut_middle(image, *(min(side, length) for length in image.shape[1:]))
