@@ -21,6 +21,7 @@ LAYERS = [
         "_folders",
         "_image_files",
         "_memory",
+        "_packaged",
         "_sealed",
         "_seeded",
         "_sources",
