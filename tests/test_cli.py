@@ -91,6 +91,33 @@ def test_rank_prints_and_draws_the_nearest(pictures, capsys):
         assert f"skipped {skipped}" in err
 
 
+def test_rank_answers_several_queries_one_after_the_other(pictures, capsys):
+    queries = (pictures / "stripes4.png", pictures / "deeper" / "noise.png")
+    assert run("rank", *queries, pictures, "--k", "2", "--plot", "a.png", "--html", "b.html") == 0
+    out, err = capsys.readouterr()
+    one, other = out.split("\n\n")
+    assert [part.splitlines()[0] for part in (one, other)] == [f"query {query}" for query in queries]
+    assert one.splitlines()[2].split()[::2] == ["1", "stripes5.png"]
+    assert other.splitlines()[1:4][0].split() == ["rank", "cosine", "image"]
+    assert other.splitlines()[4:] == ["picture: a.png", "page: b.html"]
+    assert "it is the query" not in err
+    for query, part in zip(queries, (one, other), strict=True):  # as each alone
+        assert run("rank", query, pictures, "--k", "2", "--no-plot") == 0
+        assert capsys.readouterr().out.splitlines() == part.splitlines()[1:4]
+    assert Path("a.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_rank_says_at_once_what_it_does(pictures):
+    """Before it imports PyTorch, which takes a second, or anything as heavy."""
+    code = "import sys; from retrieval_geometry import cli; sys.modules.update(torch=None, matplotlib=None); "
+    code += "cli.main(sys.argv[1:])"
+    command = [sys.executable, "-c", code, "rank", "pictures/stripes4.png", "pictures"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    said = "ranking pictures by the cosine between pooled features of efficientnet_lite0 (head)"
+    assert done.stderr.splitlines()[0] == said
+    assert "No module named 'torch'" in done.stderr or "import of torch halted" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("model", "distance"),
     [("gaussian", "symmetric_kl"), ("gaussian", "affine_invariant"), ("mixture", "wasserstein2"),

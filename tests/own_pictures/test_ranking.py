@@ -260,7 +260,7 @@ def test_a_device_without_numbers(tmp_path, capsys):
 
 def test_messages_of_the_parser_show_what_was_typed(capsys):
     with pytest.raises(SystemExit):
-        run("q", "D", "\x1b[31mmore")
+        run("q", "D", "--\x1b[31mmore")
     err = capsys.readouterr().err
     assert "\x1b" not in err
-    assert r"unrecognized arguments: \x1b[31mmore" in err
+    assert r"unrecognized arguments: --\x1b[31mmore" in err
