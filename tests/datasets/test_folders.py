@@ -151,7 +151,7 @@ def test_archive_paths_that_lead_out_are_refused(tmp_path):
 
 def test_archive_bombs_are_not_unpacked(tmp_path, monkeypatch):
     save_noise(tmp_path / "a.png")
-    monkeypatch.setattr("retrieval_geometry.datasets.folders.MAX_BYTES", 10_000)
+    monkeypatch.setattr("retrieval_geometry._image_files.MAX_BYTES", 10_000)
     with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.write(tmp_path / "a.png", "good/a.png")
         archive.writestr("good/bomb.png", bytes(10_001))
