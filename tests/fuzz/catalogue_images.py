@@ -72,6 +72,11 @@ ENTRIES: dict[str, Entry] = {
         {"images": images, "train_classes": one_of(1, 0.5, ["a"]), "seed": one_of(None, 0)},
         words=("labels",),
     ),
+    "datasets.random_views": Entry(
+        datasets.random_views,
+        {"images": images, "n_views": always(2), "smallest": always(0.5), "seed": always(0)},
+        unbounded=("n_views",),
+    ),
     "datasets.with_turned_classes": Entry(datasets.with_turned_classes, {"images": images}),
     "datasets.first_per_class": Entry(
         datasets.first_per_class, {"labels": labels(12), "per_class": always(1)}
