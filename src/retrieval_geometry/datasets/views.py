@@ -1,4 +1,4 @@
-"""Several random views of each image, so that features of a frozen network are computed once for all of them."""
+"""Several random views of each image: features of a frozen network are computed once for all of them."""
 
 import hashlib
 import math

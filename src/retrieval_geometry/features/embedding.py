@@ -233,7 +233,8 @@ class EmbeddingNetwork(nn.Module):
 
         Args:
             lr: learning rate of the head.
-            trunk_factor: that of the trunk, or of its tail, over it; [rankmi] takes 0.01 for pre-trained filters.
+            trunk_factor: that of the trunk, or of the tail, over it; [rankmi] takes 0.01 for pre-trained
+                filters.
 
         Raises:
             ValueError: a rate or a factor that is not positive.
