@@ -12,7 +12,7 @@ from retrieval_geometry._tolerances import COST_SPAN, EQUAL_POINTS, LARGE_EPSILO
 from retrieval_geometry.distances._entropic import optimal_potentials
 from retrieval_geometry.distances._gaussians import safe_sqrt
 
-CHUNK = {"cpu": 2**21, "cuda": 2**28}
+COST_BYTES = {"cpu": 2**21, "cuda": 2**28}
 """Bytes of one cost matrix in a chunk of problems: a CPU's cache, or a share of a GPU's memory."""
 
 
@@ -180,7 +180,7 @@ def pair_costs_by_products(x: Tensor, y: Tensor, left: Tensor, right: Tensor, p:
 
 def chunk_size(bytes_each: int, device: torch.device) -> int:
     """Number of problems of so many bytes that are solved at once."""
-    return how_many(bytes_each, CHUNK.get(device.type, 2**28))
+    return how_many(bytes_each, COST_BYTES.get(device.type, 2**28))
 
 
 def in_chunks(work: Callable[[slice], None], count: int, bytes_each: int, device: torch.device) -> None:
