@@ -26,7 +26,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Found:
-    """What was found for one query.
+    """What was found for one query. Used in no chapter.
 
     Attributes:
         query: its file.
@@ -39,7 +39,7 @@ class Found:
 
 @dataclass(frozen=True)
 class Answer:
-    """What was found in a folder for each query, in their order."""
+    """What was found in a folder for each query, in their order. Used in no chapter."""
 
     folder: Path
     request: Request
@@ -60,6 +60,8 @@ def rank_pictures(
     say: Say = to_stderr,
 ) -> Answer:
     """The ``k`` pictures of a folder nearest to each query.
+
+    Source: this package's own; with models of distributions the system of [geometric]. Used in no chapter.
 
     Files that are no image are left out and named in notes; so are a query's own file, wherever it lies in
     the folder, second names of one file (links), and files that are about to be written. Equal distances
