@@ -14,7 +14,7 @@ from retrieval_geometry import __version__
 from retrieval_geometry._text import printable
 
 if TYPE_CHECKING:
-    from retrieval_geometry.own_pictures import Answer
+    from retrieval_geometry.own_pictures import SearchResult
 
 EXAMPLES = """examples:
   retrieval-geometry build                                    the whole book, no download, no GPU
@@ -248,7 +248,7 @@ def _rank(options: argparse.Namespace) -> int:
     return max(_show("picture", answer, plot), _show("page", answer, page))
 
 
-def _show(what: str, answer: "Answer", file: Path | None) -> int:
+def _show(what: str, answer: "SearchResult", file: Path | None) -> int:
     """Write a picture or a page of what was found; whatever that meets, the table stands."""
     if file is None:
         return 0

@@ -38,7 +38,7 @@ class Found:
 
 
 @dataclass(frozen=True)
-class Answer:
+class SearchResult:
     """What was found in a folder for each query, in their order. Used in no chapter."""
 
     folder: Path
@@ -58,7 +58,7 @@ def rank_pictures(
     k: int = 10,
     outputs: Sequence[tuple[Path, str]] = (),
     say: Say = to_stderr,
-) -> Answer:
+) -> SearchResult:
     """The ``k`` pictures of a folder nearest to each query.
 
     Source: this package's own; with models of distributions the system of [geometric]. Used in no chapter.
@@ -106,7 +106,7 @@ def rank_pictures(
     found = (
         Found(query, _nearest(names, row, me, k)) for query, row, me in zip(queries, values, own, strict=True)
     )
-    return Answer(folder, request, tuple(found))
+    return SearchResult(folder, request, tuple(found))
 
 
 def _compare(
