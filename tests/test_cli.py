@@ -107,6 +107,14 @@ def test_rank_answers_several_queries_one_after_the_other(pictures, capsys):
     assert Path("a.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.parametrize(
+    "line", ["q r D --k 3", "--k 3 q r D", "q --k 3 r D", "q r --k 3 D", "q r --k 3 D -- "]
+)
+def test_options_may_stand_anywhere_among_queries_and_folder(line):
+    options = cli._parsed(["rank", *line.split()])
+    assert (options.queries, options.folder, options.k) == (["q", "r"], "D", 3)
+
+
 def test_rank_says_at_once_what_it_does(pictures):
     """Before it imports PyTorch, which takes a second, or anything as heavy."""
     code = "import sys; from retrieval_geometry import cli; sys.modules.update(torch=None, matplotlib=None); "

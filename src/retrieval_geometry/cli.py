@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # names of files that the terminal's encoding lacks are escaped
             stream.reconfigure(errors="backslashreplace")
-    options = _parser().parse_args(arguments)
+    options = _parsed(arguments)
     try:
         return options.command(options)
     except KeyboardInterrupt:
@@ -50,6 +50,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         print(f"{PROGRAM}: error: out of memory; take fewer images", file=sys.stderr)
         return FAILED
+
+
+def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = _parser()
+    options, more = parser.parse_known_args(arguments)
+    if more and options.command is _rank and not any(word.startswith("-") for word in more):
+        # argparse takes the last word before an option for the folder, though others follow.
+        options.queries += [options.folder, *more[:-1]]
+        options.folder = more[-1]
+    elif more:
+        parser.error(f"unrecognized arguments: {' '.join(more)}")
+    return options
 
 
 class _Parser(argparse.ArgumentParser):

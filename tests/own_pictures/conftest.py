@@ -12,6 +12,8 @@ from PIL import Image
 from retrieval_geometry.own_pictures import SearchResult, rank_pictures
 from retrieval_geometry.own_pictures.describing import Describer
 
+Asked = tuple[SearchResult, list[str], list[str]]
+
 
 def save(path: Path, seed: int = 0, size: tuple[int, int] = (48, 40)) -> Path:
     """A picture of noise, with a shade and a tint of its own."""
