@@ -55,10 +55,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = _parser()
     options, more = parser.parse_known_args(arguments)
-    if more and options.command is _rank and not any(word.startswith("-") for word in more):
+    if options.command is _rank and not any(word.startswith("-") for word in more):
         # argparse takes the last word before an option for the folder, though others follow.
-        options.queries += [options.folder, *more[:-1]]
-        options.folder = more[-1]
+        *queries, options.folder = [*options.queries, options.folder, *more]
+        options.queries = queries
+        if not isinstance(options.folder, str):  # it makes [] of a second "--"
+            parser.error("the following arguments are required: FOLDER")
     elif more:
         parser.error(f"unrecognized arguments: {' '.join(more)}")
     return options
