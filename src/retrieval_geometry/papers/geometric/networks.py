@@ -50,7 +50,7 @@ NETWORKS = {
         "squeezenet1_1*.pth",
         "any SqueezeNet 1.1 state dict of torchvision's layout",
     ),
-    "efficientnet": Network("EfficientNet-lite0", "efficientnet_lite0", "blocks.4"),
+    "efficientnet": Network("EfficientNet-lite0", "efficientnet_lite0", "stage5"),
     "mobilenet": Network(
         "MobileNetV2",
         "mobilenet_v2",
