@@ -253,7 +253,7 @@ def load_embedding_network(
         dim: length of an embedding.
         layer: where the trunk ends, as in :func:`load_backbone`; by default its last feature map.
         weights: of that network, as in :func:`load_backbone`.
-        input_size: the side of its images, by default that of :func:`load_backbone`; the small network has 32.
+        input_size: the side of its images, by default that of the trunk; the small network has 32.
         seed: of the head and of the small network.
         settings: further arguments of :class:`EmbeddingNetwork`.
 
