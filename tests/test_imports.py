@@ -32,7 +32,6 @@ def test_the_package_and_its_help_need_the_standard_library_alone(code: str) -> 
 @pytest.mark.parametrize(
     ("module", "needs"),
     [
-        ("own_pictures", set()),
         ("distances", set()),
         ("image_models", set()),
         ("features", set()),
@@ -54,3 +53,13 @@ def test_the_default_network_needs_neither_torchvision_nor_timm() -> None:
         "from retrieval_geometry.features import load_backbone as b; b('efficientnet_lite0')"
     )
     assert not imported.intersection(HEAVY)
+
+
+def test_a_search_for_pictures_begins_without_pytorch() -> None:
+    imported = _imported("import retrieval_geometry.own_pictures")
+    assert not imported.intersection({*HEAVY, "torch", "cv2", "scipy", "timm"})
+
+
+def test_the_network_of_a_search_needs_pytorch_alone() -> None:
+    code = "from retrieval_geometry.features import load_backbone; load_backbone('efficientnet_lite0')"
+    assert not _imported(code).intersection({*HEAVY, "scipy.ndimage", "timm"})

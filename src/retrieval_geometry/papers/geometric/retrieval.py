@@ -142,8 +142,7 @@ def timed(function: Callable[..., Any], *arguments: Any) -> tuple[float, Any]:
     clock = time.perf_counter if on_gpu else time.process_time
     start = clock()
     result = function(*arguments)
-    # Kernels are only queued when a call returns.
-    if on_gpu:
+    if on_gpu:  # GPU: kernels are only queued when a call returns
         torch.cuda.synchronize()
     return clock() - start, result
 
