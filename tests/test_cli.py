@@ -274,6 +274,52 @@ def test_too_little_memory_is_said(monkeypatch, capsys, error):
     assert capsys.readouterr().err == "retrieval-geometry: error: out of memory; take fewer images\n"
 
 
+def test_an_error_of_our_own_is_not_hidden(monkeypatch):
+    def broken(*arguments: object) -> None:
+        raise RuntimeError("a fault of the program")
+
+    monkeypatch.setattr(Experiment, "run", broken)
+    with pytest.raises(RuntimeError, match="a fault of the program"):
+        run("run", "geometric-table1")
+
+
+@pytest.mark.parametrize("share", ["3/2", "0/1", "1", "a/b"])
+def test_a_part_is_a_share(capsys, share):
+    with pytest.raises(SystemExit) as refused:
+        run("run", "geometric-table1", "--part", share)
+    assert refused.value.code == 2
+    assert f"must be a share such as 1/2, got {share!r}" in capsys.readouterr().err
+
+
+def test_building_without_the_libraries_of_the_book_says_what_to_install(monkeypatch, capsys):
+    monkeypatch.setattr("builtins.__import__", without("retrieval_geometry.book.build", "psutil"))
+    assert run("build") == 2
+    assert "building the book needs psutil: pip install 'retrieval-geometry[book]'" in capsys.readouterr().err
+
+
+def without(module: str, needed: str):
+    """An import that fails at one module, as if the library it needs were not installed."""
+    usual = __import__
+
+    def imported(name: str, *arguments: object, **options: object) -> object:
+        if name == module:
+            raise ModuleNotFoundError(f"No module named {needed!r}", name=needed)
+        return usual(name, *arguments, **options)
+
+    return imported
+
+
+def test_a_picture_that_cannot_be_written_leaves_the_table(pictures, monkeypatch, capsys):
+    def full(*arguments: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("retrieval_geometry.own_pictures.draw", full)
+    assert run("rank", pictures / "stripes4.png", pictures, "--plot", "found.png") == 1
+    out, err = capsys.readouterr()
+    assert "stripes5.png" in out
+    assert "error: the picture was not written to found.png: No space left on device" in err
+
+
 def test_a_closed_pipe_is_no_error():
     code = "from retrieval_geometry.cli import main; import sys; sys.exit(main(['datasets']))"
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}

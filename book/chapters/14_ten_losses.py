@@ -119,7 +119,7 @@ for name, method in METHODS.items():
 header = ["Loss", "tuned", "candidates", "characters", "Tiny ImageNet", "Grocery Store"]
 page.table("tuned", header, rows, words=6, results=[tuning, tiny, grocery])
 
-# %%
+# %% tags=["remove-cell"]
 page.say(
     tuned_best=max(max(scores.values()) for scores in grocery.details.scores.values()),
     tested_best=max(grocery[name].metrics["AP@R"].value for name in METHODS),
@@ -309,6 +309,8 @@ for (title, run), name in itertools.product(runs.items(), on_measures):
 header = ["Trained with", "on", "means", "transport", "difference"]
 page.table("ways", header, rows, results=[*runs.values()])
 asked = {str(run.details.transport.queries) for run in runs.values()}
+
+# %% tags=["remove-cell"]
 page.say(asked=" and ".join(sorted(asked)))
 
 # %% [markdown]
@@ -455,6 +457,8 @@ ratios = [
     / median(run[name] for name in METHODS if not name.startswith("w-"))
     for run in times[1:]
 ]
+
+# %% tags=["remove-cell"]
 page.say(time_ratio=ratios[0], time_ratio_head=ratios[1])
 
 # %% [markdown]

@@ -40,12 +40,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("\ninterrupted", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
+        # At exit Python flushes once more, into the pipe that nobody reads.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except (ValueError, OSError) as error:
         print(f"{PROGRAM}: error: {_one_line(error)}", file=sys.stderr)
         return BAD_INPUT
     except (MemoryError, RuntimeError) as error:
+        # torch says it in words.
         if not isinstance(error, MemoryError) and "memory" not in str(error):
             raise
         print(f"{PROGRAM}: error: out of memory; take fewer images", file=sys.stderr)
@@ -189,6 +191,7 @@ def _run(options: argparse.Namespace) -> int:
     if options.part:
         experiment.run_part(context, *options.part)
         return 0
+    # Known before the run, which may take hours, that its result has a place.
     output = Path(options.output) if options.output else context.result_of(experiment.name)
     if output.exists() and not output.is_file():
         found = "a folder" if output.is_dir() else "a device or a pipe"
@@ -216,6 +219,7 @@ def _claims(options: argparse.Namespace) -> int:
     rows = []
     for profile in PROFILES if options.profile is None else (check_profile(options.profile),):
         results = load_all(needed(claims()), profile)
+        # Of all profiles those are told that were run; one that was asked for is told in any case.
         if results or options.profile is not None:
             rows += check_all(claims(), results, profile)
     if not rows:

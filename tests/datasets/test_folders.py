@@ -62,6 +62,13 @@ def test_flat_folder_and_flat_zip_have_one_class_without_a_name(tmp_path):
         assert images.ids == ("a.jpg", "b.jpg")
 
 
+def test_folders_around_all_classes_are_left_out_of_ids(tmp_path):
+    for name in ("set/images/a/deep/1.png", "set/images/b/deep/1.png"):
+        save_noise(tmp_path / name)
+    images = load_image_folder(tmp_path)
+    assert images.classes == ("a", "b")
+
+
 def test_a_single_class_folder_keeps_its_name(tmp_path):
     save_noise(tmp_path / "only" / "a.png")
     assert load_image_folder(tmp_path).classes == ("only",)

@@ -3,7 +3,13 @@
 import pytest
 import torch
 
-from retrieval_geometry.datasets import ImageSet, class_split, first_per_class, query_database_split
+from retrieval_geometry.datasets import (
+    ImageSet,
+    class_split,
+    first_per_class,
+    query_database_split,
+    with_turned_classes,
+)
 
 LABELS = torch.tensor([3, 1, 1, 3, 3, 7, 7, 7, 1, 7, 3, 1])
 
@@ -104,3 +110,38 @@ def test_class_split_by_a_seed():
 def test_class_split_refuses_an_empty_side_and_unknown_names(asked, message):
     with pytest.raises(ValueError, match=message):
         class_split(_classes(6), asked)
+
+
+def _squares() -> ImageSet:
+    """Four random images of two classes, one of them not square, and a class without an image."""
+    generator = torch.Generator().manual_seed(0)
+    sides = {"a": (3, 5, 5), "b": (3, 4, 6), "c": (3, 5, 5), "d": (3, 5, 5)}
+    pixels = {name: torch.randint(0, 256, side, generator=generator).byte() for name, side in sides.items()}
+    labels = torch.tensor([2, 0, 0, 2])
+    return ImageSet("toy", labels, ("p", "q", "r"), tuple(pixels), "0", pixels.__getitem__)
+
+
+def test_turned_copies_are_classes_of_their_own_and_four_turns_are_none():
+    images = _squares()
+    turned = with_turned_classes(images)
+    assert len(turned) == 16
+    assert len(turned.classes) == 12
+    assert turned.ids[:4] == images.ids
+    assert turned.classes[:3] == images.classes
+    assert turned.labels.view(4, 4).tolist() == [[2, 0, 0, 2], [5, 3, 3, 5], [8, 6, 6, 8], [11, 9, 9, 11]]
+    assert turned.classes[5] == "r, turned by 90 degrees"
+    for i in range(4):
+        original = images.load(i)
+        for turn in range(4):
+            copy = turned.load(4 * turn + i)
+            assert copy.dtype == torch.uint8
+            assert copy.is_contiguous()
+            assert torch.equal(copy.rot90(4 - turn, (1, 2)), original)
+
+
+def test_a_subset_of_turned_images_reads_the_same_and_none_are_turned_twice():
+    turned = with_turned_classes(_squares())
+    few = turned.subset([13, 2])
+    assert torch.equal(few.load(0), turned.load(13))
+    with pytest.raises(ValueError, match="ids must differ"):
+        with_turned_classes(turned)

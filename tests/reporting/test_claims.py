@@ -1,3 +1,4 @@
+import math
 from dataclasses import replace
 
 import pytest
@@ -11,8 +12,16 @@ from retrieval_geometry.reporting import (
     check_all,
     require_expected,
 )
-from retrieval_geometry.reporting.claims import SMALL_STEPS, check, needed
+from retrieval_geometry.reporting.claims import (
+    SMALL_STEPS,
+    check,
+    ended_flat,
+    late_gain,
+    needed,
+    reach_of,
+)
 from retrieval_geometry.reporting.findings import Comparison, every
+from retrieval_geometry.reporting.results import Models
 
 from .conftest import make_result
 
@@ -127,6 +136,50 @@ def test_a_small_budget_is_marked():
     assert row.marked == "**reproduced**†"
     assert judged("quick", Scope("net", 90, 90)).marked == "**reproduced**†"  # stand-ins for images
     assert not judged("paper", Scope("net", 90, 90)).reach.small
+
+
+def trained_result(profile: str, steps: int, curves=()):
+    entry = make_result(profile).methods[0]
+    models = Models({"R@1": (0.5,) * len(curves)}, {}, curves=curves)
+    scope = Scope("net", 90, 90, steps=steps, models=3)
+    return replace(make_result(profile, scope=scope), methods=(replace(entry, models=models),))
+
+
+RISING = ((100.0, 0.5), (200.0, 0.6), (300.0, 0.7), (400.0, 0.75))
+ENDED = ((100.0, 0.5), (200.0, 0.7), (300.0, 0.75), (400.0, 0.755))
+
+
+def test_a_budget_is_not_small_where_every_curve_ended_flat():
+    assert late_gain(RISING) == pytest.approx(0.05)
+    assert late_gain(ENDED) == pytest.approx(0.005)
+    assert late_gain(((100.0, 0.5), (200.0, 0.9), (300.0, 0.8), (400.0, 0.85))) == 0  # the best is kept
+    assert late_gain(((400.0, 0.9),)) == math.inf
+    assert ended_flat(trained_result("real", 400, (ENDED, ENDED)))
+    assert not ended_flat(trained_result("real", 400, (ENDED, RISING)))
+    assert not ended_flat(trained_result("real", 400))
+    finding = every([Comparison("A", "B", "R@1", 0.2, 0.1, 0.3, queries=90, groups=9)])
+    for curves, small in (((ENDED,), False), ((RISING,), True)):
+        assert reach_of(finding, trained_result("real", 400, curves)).small is small
+        assert reach_of(finding, trained_result("quick", 400, curves)).small
+
+
+@pytest.mark.parametrize("profile", ["quick", "real"])
+def test_a_small_budget_of_training_contradicts_nothing(profile):
+    worse = Comparison("A", "B", "R@1", -0.2, -0.3, -0.1, queries=90, groups=9, models=3)
+    entry = replace(claim(Verdict.CONTRADICTED), predicate=lambda _: every([worse]))
+
+    def verdict_of(result):
+        return check(entry, {"toy-table": result}, profile)
+
+    short = verdict_of(trained_result(profile, 400, (RISING,)))
+    assert short.verdict is Verdict.INCONCLUSIVE
+    assert short.marked == "**inconclusive**†"
+    assert "-0.200 [-0.300, -0.100]; against it, but a small budget contradicts nothing" in short.evidence
+    assert str(short.reach).endswith("a small budget")
+    ended = verdict_of(trained_result(profile, 400, (ENDED,)))
+    assert ended.verdict is (Verdict.CONTRADICTED if profile == "real" else Verdict.INCONCLUSIVE)
+    untrained = make_result(profile, scope=Scope("net", 90, 90))
+    assert verdict_of(untrained).verdict is Verdict.CONTRADICTED
 
 
 def test_a_part_of_the_queries_and_a_single_model_are_marked():

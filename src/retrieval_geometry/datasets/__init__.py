@@ -8,7 +8,13 @@ from retrieval_geometry.datasets.glyphs import glyphs, handwritten_digits
 from retrieval_geometry.datasets.image_set import ImageSet, SkippedFile
 from retrieval_geometry.datasets.metric_learning import load_metric_learning, split_class_folders
 from retrieval_geometry.datasets.samplers import MPerClassBatches
-from retrieval_geometry.datasets.splits import class_split, first_per_class, query_database_split
+from retrieval_geometry.datasets.splits import (
+    class_split,
+    first_per_class,
+    query_database_split,
+    with_turned_classes,
+)
+from retrieval_geometry.datasets.views import random_views
 
 __all__ = [
     "PHOTOGRAPHS",
@@ -28,5 +34,7 @@ __all__ = [
     "load_metric_learning",
     "photo_textures",
     "query_database_split",
+    "random_views",
     "split_class_folders",
+    "with_turned_classes",
 ]

@@ -6,6 +6,7 @@ timm has the same network, but takes seconds to import: too long for one query. 
 import os
 from collections import OrderedDict
 from collections.abc import Sequence
+from typing import Any
 
 from torch import Tensor, nn
 from torch.nn import functional
@@ -13,6 +14,7 @@ from torch.nn import functional
 from retrieval_geometry._check import check_count
 from retrieval_geometry._packaged import packaged_file
 from retrieval_geometry._seeded import seeded
+from retrieval_geometry.features.base import Backbone
 from retrieval_geometry.features.network import (
     NetworkBackbone,
     check_layers,
@@ -85,6 +87,28 @@ def efficientnet_lite0() -> nn.Sequential:
     steps["pooled"] = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
     steps["classifier"] = nn.Linear(1280, 1000)
     return nn.Sequential(steps)
+
+
+def split_stages(backbone: Backbone, first: str) -> tuple[NetworkBackbone, nn.Sequential]:
+    """Cut a backbone in two before a stage: a backbone up to it, and the stages from it on.
+
+    Raises:
+        ValueError: another network than this one, one that several layers are read from, or no such stage.
+    """
+    trunk = getattr(backbone, "trunk", None)
+    if not isinstance(trunk, _Outputs) or len(trunk.layers) > 1:
+        raise ValueError(
+            f"train_from needs {NAME} and one layer of it, got {backbone.name} and {backbone.layer}"
+        )
+    assert isinstance(backbone, NetworkBackbone)
+    steps = list(trunk.named_children())
+    names = [name for name, _ in steps]
+    check_layers([first], names[1:], NAME)
+    cut = names.index(first)
+    mean, std = (part.flatten().tolist() for part in (backbone.mean, backbone.std))
+    identity: dict[str, Any] = {**backbone.identity, "layer": names[cut - 1]}
+    front = NetworkBackbone(_Outputs(steps[:cut], names[cut - 1 : cut]), mean, std, **identity)
+    return front, nn.Sequential(OrderedDict(steps[cut:]))
 
 
 class _Same(nn.Conv2d):

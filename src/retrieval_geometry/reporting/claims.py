@@ -4,8 +4,9 @@ A contradicted claim is a finding. A verdict that differs from the registered on
 book no longer agree; that is an error until somebody has looked and updated the entry.
 """
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from retrieval_geometry.reporting.findings import Comparison, Finding, Verdict, not_tested
 from retrieval_geometry.reporting.results import Result
@@ -16,8 +17,12 @@ REGISTERED_SEED = 0
 """Seed of the runs whose verdicts are expected; runs with others are judged, but not held to them."""
 
 SMALL_STEPS = 3_750
-"""A training with fewer steps is small: half of the 7,500 that profile ``paper`` takes on birds, as long as
-the papers trained. In shorter runs losses still fall, and one that starts slowly is judged too early."""
+"""A training with fewer steps is small, unless it ended flat: half of the 7,500 that profile ``paper`` takes
+on birds, as long as the papers trained. In shorter runs losses still fall, and one that starts slowly is
+judged too early."""
+
+FLAT = 0.01
+"""Validation R@1 that the last quarter of the steps may still gain in a training that ended flat."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +54,9 @@ class Claim:
 
     def expected_of(self, results: Results, profile: str) -> Verdict | None:
         """The expected verdict, if it was found on such results."""
+        # Of what is there: a missing run is judged "not tested", and still held to the entry.
         needed = [results[name] for name in self.needs if name in results]
+        # Another seed trains other models and draws other queries; it may find otherwise.
         seeded = all(result.seed == REGISTERED_SEED for result in needed)
         same = all(
             result.dataset.sha256 == self.images.get(profile, result.dataset.sha256) for result in needed
@@ -69,7 +76,8 @@ class Reach:
         queries: number of queries.
         possible: number that the protocol allows.
         groups: number of independent groups of the queries, in words; empty where none were compared.
-        small: whether the budget is small: bundled stand-ins, or fewer steps than :data:`SMALL_STEPS`.
+        small: whether the budget is small: bundled stand-ins, or fewer steps than :data:`SMALL_STEPS` and
+            models that were still learning.
     """
 
     data: str
@@ -153,6 +161,7 @@ def check(claim: Claim, results: Results, profile: str) -> ClaimRow:
     """
     if not isinstance(profile, str):
         raise ValueError(f"profile must be a name, got {profile!r}")
+    # A predicate may read all that its claim needs, without asking.
     missing = [name for name in claim.needs if name not in results]
     if missing:
         # Still held to its entry: a claim that nobody tested any more is an error.
@@ -160,6 +169,8 @@ def check(claim: Claim, results: Results, profile: str) -> ClaimRow:
         return ClaimRow(claim, profile, finding, claim.expected_of(results, profile))
     finding = claim.predicate(results)
     reach = reach_of(finding, results[claim.needs[0]]) if claim.needs else None
+    if reach is not None and reach.small and reach.steps is not None:
+        finding = not_contradicted(finding)
     return ClaimRow(claim, profile, finding, claim.expected_of(results, profile), reach)
 
 
@@ -170,17 +181,52 @@ def reach_of(finding: Finding, result: Result) -> Reach | None:
         return None
     compared = [part for part in finding.parts if isinstance(part, Comparison)]
     # Bundled stand-ins are small whatever the steps are.
-    small = result.profile == "quick" or (scope.steps is not None and scope.steps < SMALL_STEPS)
+    short = scope.steps is not None and scope.steps < SMALL_STEPS and not ended_flat(result)
+    small = result.profile == "quick" or short
     return Reach(
         data=result.dataset.name,
         network=scope.network,
         steps=scope.steps,
+        # The fewest on any side that was looked at: that is where the verdict is weakest.
         models=min((c.models for c in compared if c.models is not None), default=scope.models),
         queries=min((c.queries for c in compared), default=scope.queries),
         possible=scope.possible,
         groups=f" in {compared[0].groups} {compared[0].group_name}" if compared else "",
         small=small,
     )
+
+
+def ended_flat(result: Result) -> bool:
+    """Whether every trained model was validated, and gained less than :data:`FLAT` in the last quarter.
+
+    The gain is that of the best value so far, as the best model is the one that is kept.
+    """
+    trained = [entry.models for entry in result.methods if entry.models and entry.models.trained]
+    curves = [curve for models in trained for curve in models.curves]
+    if not curves or any(len(models.curves) < len(models.means["R@1"]) for models in trained):
+        return False
+    return all(late_gain(curve) < FLAT for curve in curves)
+
+
+def late_gain(curve: Sequence[Sequence[float]]) -> float:
+    """What the last quarter of the steps of a curve of (step, value) added to the best value before.
+
+    Infinite where nothing stands before the last quarter.
+    """
+    last = curve[-1][0]
+    before = max((value for step, value in curve if step <= 0.75 * last), default=-math.inf)
+    return max(value for _, value in curve) - before
+
+
+def not_contradicted(finding: Finding) -> Finding:
+    """The finding of a small budget of training: it may bear a sentence out, but contradicts none.
+
+    A loss that a short run ranks low may only be a slow one.
+    """
+    if finding.verdict is not Verdict.CONTRADICTED:
+        return finding
+    remark = "; ".join(filter(None, [finding.remark, "against it, but a small budget contradicts nothing"]))
+    return replace(finding, verdict=Verdict.INCONCLUSIVE, remark=remark)
 
 
 def check_all(claims: Iterable[Claim], results: Results, profile: str) -> list[ClaimRow]:

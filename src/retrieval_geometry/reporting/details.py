@@ -43,17 +43,22 @@ class Dealt:
 
 @dataclass(frozen=True)
 class Tuned:
-    """Details of a choice of hyper-parameters: the score of each value of each loss, and the best of them."""
+    """Details of a choice of hyper-parameters: the score of each value of each loss, and the best of them.
+
+    ``rate_scores`` and ``rates`` are those of the learning rate, where it was chosen as well.
+    """
 
     scores: dict[str, dict[str, float]]
     chosen: dict[str, float]
     rule: str
+    rate_scores: dict[str, dict[str, float]] = field(default_factory=dict)
+    rates: dict[str, float] = field(default_factory=dict)
     kind: Literal["tuned"] = "tuned"
 
 
 @dataclass(frozen=True)
 class Transport:
-    """Rankings by the transport distance, of losses on measures, for some of the queries and one model each.
+    """Rankings by the transport distance, of losses on measures, for some of the queries.
 
     Args:
         queries: number of queries.
@@ -74,12 +79,14 @@ class Transport:
 class Compared:
     """Details of a comparison of losses: their hyper-parameters, and rankings by the transport distance.
 
-    ``scores`` has the score of each value of each hyper-parameter where the data itself was tuned on.
+    ``scores`` has the score of each value of each hyper-parameter where the data itself was tuned on;
+    ``rates`` the learning rate of each loss, where it was chosen.
     """
 
     chosen: dict[str, float]
     transport: Transport | None = None
     scores: dict[str, dict[str, float]] = field(default_factory=dict)
+    rates: dict[str, float] = field(default_factory=dict)
     kind: Literal["compared"] = "compared"
 
 

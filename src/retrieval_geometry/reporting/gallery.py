@@ -79,6 +79,7 @@ def gallery(
     recorded = result.details.gallery if isinstance(result.details, Ranked) else None
     if recorded is None:
         raise ValueError(f"{result.experiment} ({result.profile}) has recorded no neighbours for a gallery")
+    # Results hold names, no pixels: whoever has the images can draw them.
     index = {name: i for i, name in enumerate(images.ids)}
     queries, neighbours = recorded.queries, recorded.neighbours
     if not 0 <= query < len(queries):
@@ -99,6 +100,7 @@ def pixels(image: Any) -> np.ndarray:
 
 
 def _class_of(image_id: str) -> str:
+    # Ids are class/file; where there is no folder all are of one class.
     return image_id.rsplit("/", 1)[0] if "/" in image_id else ""
 
 
@@ -111,6 +113,7 @@ def _picture(axes: "Axes", item: Neighbour) -> None:
         return
     axes.set_frame_on(True)
     line = "-" if item.right else "--"
+    # Style and colour say the same, as everywhere.
     axes.spines[:].set(visible=True, color=RIGHT if item.right else WRONG, lw=2.2, ls=line)
     if not item.right:
         place: dict[str, Any] = {"ha": "center", "va": "center", "transform": axes.transAxes}

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from retrieval_geometry._check import check_choice, check_count, check_flag, check_number
+from retrieval_geometry.training._affine import inverse_maps, warp
 
 OPTIMIZERS = ("adam", "adamw", "sgd")
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
@@ -17,21 +18,30 @@ class Augmentation:
 
     Attributes:
         shift: largest move of an image in each direction, in pixels. The image itself comes into view where
-        it
-            is larger than the network's input, otherwise its edge repeated. 16 pixels at an input size of 224
-            are the usual random crop out of 256.
+            it is larger than the network's input, otherwise its edge repeated. 16 pixels at an input size of
+            224 are the usual random crop out of 256.
         flip: mirror every second image, at random, left to right.
+        rotation: largest turn of an image about its middle, either way, in degrees.
+        shear: largest angle by which its upright lines come to lean, either way, in degrees.
+        scale: an image grows or shrinks by a factor of up to ``1 + scale``.
 
     Raises:
-        ValueError: a shift below 0 or no whole number, or a flip that is no truth value.
+        ValueError: a shift below 0 or no whole number, a flip that is no truth value, or a rotation, a shear
+            or a scale out of its range.
     """
 
     shift: int = 0
     flip: bool = False
+    rotation: float = 0.0
+    shear: float = 0.0
+    scale: float = 0.0
 
     def __post_init__(self) -> None:
         check_count(self.shift, "shift", at_least=0)
         check_flag(self.flip, "flip")
+        check_number(self.rotation, "rotation (degrees)", at_least=0, at_most=180)
+        check_number(self.shear, "shear (degrees)", at_least=0, at_most=60)
+        check_number(self.scale, "scale", at_least=0, at_most=1)
 
     def apply(self, images: Tensor, generator: torch.Generator, share: slice, batch_size: int) -> Tensor:
         """Change ``(B, 3, S + 2 shift, S + 2 shift)``, a share of a batch, into ``(B, 3, S, S)``.
@@ -42,6 +52,9 @@ class Augmentation:
         # One corner and one coin for every image of the whole batch, then this share of them.
         corners = torch.randint(0, 2 * self.shift + 1, (batch_size, 2), generator=generator)[share]
         mirrored = (torch.rand(batch_size, generator=generator) < 0.5)[share]
+        if self.rotation or self.shear or self.scale:
+            draws = (2 * torch.rand(batch_size, 3, generator=generator) - 1)[share]
+            images = warp(images, inverse_maps(draws, self.rotation, self.shear, self.scale))
         side = images.shape[-1] - 2 * self.shift
         if self.shift:
             places = zip(images, corners.tolist(), strict=True)

@@ -13,7 +13,7 @@ from retrieval_geometry.evaluation import GroupMeans
 from retrieval_geometry.evaluation.retrieval import average_precision, recall_at_k
 from retrieval_geometry.experiments.checkpoints import Checkpoints
 from retrieval_geometry.experiments.context import RunContext
-from retrieval_geometry.experiments.learning.chosen import chosen_values
+from retrieval_geometry.experiments.learning.chosen import chosen_rates, chosen_values
 from retrieval_geometry.experiments.learning.data import (
     LearningSetting,
     learning_setting,
@@ -44,9 +44,6 @@ from retrieval_geometry.reporting.results import Result
 from retrieval_geometry.training import embed
 
 QUICK_METHODS = (*(method.name for method in TEN_LOSSES), "rankmi")
-ASKED = 150
-"""Queries that are ranked by transport distances: each is compared with every other test image."""
-
 ASKED_BY_TRANSPORT = ("w-triplet", "w-contrastive")
 """Losses that are asked by the distance they are trained with as well."""
 
@@ -58,16 +55,31 @@ def run_bench(context: RunContext) -> Result:
     """[wasserstein-dml] Table 1 and [rankmi] Tables 1 to 3: losses under one budget, on unseen classes.
 
     ``quick``: eleven losses on glyphs; ``real``: seventeen on Omniglot; ``paper``: on CUB-200-2011.
-    Hyper-parameters are those that the recorded run of ``learning-tuning`` chose on glyphs.
+    Hyper-parameters are those that the recorded run of ``learning-tuning`` chose: on glyphs, and for ``real``
+    on validation classes of Omniglot, where it chose the learning rates as well.
     """
-    return _bench("learning-bench", context, learning_setting(context), _asked(context), chosen_values())
+    profile = context.profile
+    setting, methods, chosen = learning_setting(context), _asked(context), chosen_values(profile)
+    return _bench("learning-bench", context, setting, methods, chosen, chosen_rates(profile))
 
 
-def train_part(context: RunContext, number: int, of: int) -> None:
-    """Train a share of the methods of :func:`run_bench`, number ``number`` of ``of``, and keep them."""
-    setting, chosen = learning_setting(context), chosen_values()
-    for method in _asked(context)[number - 1 :: of]:
-        _train(method, chosen[method.name], setting, context.seed, f"part {number} of {of}:")
+def bench_parts(context: RunContext) -> list[Callable[[], object]]:
+    """The models of :func:`run_bench`, each as a call that trains and keeps it."""
+    setting = learning_setting(context)
+    chosen, rates = chosen_values(context.profile), chosen_rates(context.profile)
+    # One model of every method before the second of any: what an interrupted run leaves can be compared.
+    return [
+        partial(
+            _train,
+            method,
+            chosen[method.name],
+            replace(setting.at_rate(rates.get(method.name)), seeds=1),
+            seed,
+            "part:",
+        )
+        for seed in range(context.seed, context.seed + setting.seeds)
+        for method in _asked(context)
+    ]
 
 
 def _asked(context: RunContext) -> list[LearningMethod]:
@@ -92,6 +104,7 @@ def _head_bench(
         raise ValueError(
             f"profile must be real for {experiment}, got {context.profile!r}: its data is not bundled"
         )
+    # No recorded choice fits other images: the tuning belongs to this run, and its time counts.
     setting = make(context)
     tuning = tune(setting, context.seed)
     result = _bench(experiment, context, setting, list(METHODS.values()), tuning.chosen)
@@ -109,13 +122,16 @@ def _bench(
     setting: LearningSetting,
     methods: Sequence[LearningMethod],
     chosen: Mapping[str, float],
+    rates: Mapping[str, float] | None = None,
 ) -> Result:
     started = time.perf_counter()
+    rates = rates or {}
     by_transport, runs = {}, {}
     for i, method in enumerate(methods, 1):
         progress = f"[{i}/{len(methods)}]"
-        asked, runs[method.name] = _train(method, chosen[method.name], setting, context.seed, progress)
-        if asked is not None:
+        own = setting.at_rate(rates.get(method.name))
+        asked, runs[method.name] = _train(method, chosen[method.name], own, context.seed, progress)
+        if asked:
             by_transport[method.name] = asked
     entries = [
         summarize(
@@ -123,10 +139,11 @@ def _bench(
             method.label,
             runs[method.name],
             setting.groups,
-            [f"{method.tuned} = {chosen[method.name]:g}"],
+            _notes(method, chosen[method.name], rates.get(method.name)),
         )
         for method in methods
     ]
+    # Where only a head is learnt, the features below it are the control.
     if setting.trunk.get("freeze_trunk"):
         alone = [measure_trunk(setting)]
         words = "the trunk alone, nothing learnt"
@@ -134,31 +151,37 @@ def _bench(
     details = Compared(
         {method.name: chosen[method.name] for method in methods},
         transport_retrieval(setting, by_transport, runs),
+        rates=dict(rates),
     )
     seconds = total_seconds(started, runs.values())
     return learning_result(experiment, context, setting, entries, details, seconds)
 
 
+def _notes(method: LearningMethod, value: float, rate: float | None) -> list[str]:
+    notes = [f"{method.tuned} = {value:g}"]
+    return notes if rate is None else [*notes, f"learning rate = {rate:g}"]
+
+
 def _train(
     method: LearningMethod, value: float, setting: LearningSetting, seed: int, progress: str
-) -> tuple[LearningRun | None, list[LearningRun]]:
-    """All models of a method; and the first of them by transport distances, where those are asked."""
-    checkpoints, asked = checkpoints_of(setting), None
+) -> tuple[list[LearningRun], list[LearningRun]]:
+    """All models of a method by transport distances, where those are asked; and by Euclidean ones."""
+    checkpoints, asked = checkpoints_of(setting), []
     if method.name in ASKED_BY_TRANSPORT:
-        work = partial(_transport_run, method, value, setting, seed, checkpoints)
-        asked = run_once(f"{run_name(method, value, seed)}-transport", work, checkpoints, progress)
+        for s in range(seed, seed + setting.seeds):
+            work = partial(_transport_run, method, value, setting, s, checkpoints)
+            asked.append(run_once(f"{run_name(method, value, s)}-transport", work, checkpoints, progress))
     return asked, run_seeds(method, value, setting, seed, checkpoints, progress)
 
 
 def transport_retrieval(
     setting: LearningSetting,
-    by_transport: Mapping[str, LearningRun],
+    by_transport: Mapping[str, Sequence[LearningRun]],
     runs: Mapping[str, Sequence[LearningRun]],
 ) -> Transport:
     """The two Wasserstein losses at test time: transport distances against Euclidean ones of the means.
 
-    For some queries, evenly spread, and one model of each loss; of the paper's ten losses all models are kept
-    for the same queries.
+    For some queries, evenly spread, and all models; of the paper's other losses too, for the same queries.
     """
     asked = asked_of(setting)
     members = torch.tensor(setting.groups.of_query)[asked]
@@ -168,8 +191,8 @@ def transport_retrieval(
 
     def of(way: str) -> dict[str, dict[str, Rows]]:
         return {
-            name: {metric: rows(values_of([run], f"{metric} {way}")) for metric in BOTH_WAYS}
-            for name, run in by_transport.items()
+            name: {metric: rows(values_of(models, f"{metric} {way}")) for metric in BOTH_WAYS}
+            for name, models in by_transport.items()
         }
 
     others = {
@@ -177,6 +200,7 @@ def transport_retrieval(
         for method in TEN_LOSSES
         if method.name in runs
     }
+    # Groups without a query that was asked do not count.
     sizes = tuple(members.unique(return_counts=True)[1].tolist())
     return Transport(len(asked), sizes, of("transport"), of("Euclidean"), others)
 
@@ -200,7 +224,9 @@ def _transport_run(
 def asked_of(setting: LearningSetting) -> Tensor:
     """The queries that are ranked by transport distances, evenly spread."""
     n_queries = len(setting.split.query)
-    return torch.arange(0, n_queries, max(1, n_queries // ASKED))[:ASKED]
+    wanted = setting.asked
+    # Evenly spread over the classes, which come one after the other.
+    return torch.arange(0, n_queries, max(1, n_queries // wanted))[:wanted]
 
 
 def rank_both_ways(network: EmbeddingNetwork, setting: LearningSetting) -> dict[str, dict[str, Tensor]]:
@@ -218,7 +244,9 @@ def rank_both_ways(network: EmbeddingNetwork, setting: LearningSetting) -> dict[
     found = {}
     for way, values in distances.items():
         if gallery is None:
+            # A query among the images that it is asked against: last of all, then cut off.
             values = values.index_put((torch.arange(len(asked)), asked), values.new_tensor(torch.inf))
+        # Stable: equal distances keep the order of the images, on every machine.
         ranked = labels[values.sort(dim=1, stable=True).indices]
         if gallery is None:
             ranked = ranked[:, :-1]

@@ -1,14 +1,28 @@
-"""The hyper-parameters that the recorded tuning chose: whoever imports this depends on that result."""
+"""The hyper-parameters that the recorded tunings chose: whoever imports this depends on those results."""
 
 from retrieval_geometry.experiments.learning.methods import METHODS
 from retrieval_geometry.reporting.details import Tuned
-from retrieval_geometry.reporting.results import NoResultError, load_recorded
+from retrieval_geometry.reporting.results import NoResultError, Result, load_recorded
 
 
-def chosen_values() -> dict[str, float]:
-    """The values that the recorded tuning on glyphs chose; the middle candidates where none is recorded."""
-    try:
-        chosen = load_recorded("learning-tuning", "quick").told(Tuned).chosen
-    except NoResultError:
-        chosen = {}
+def chosen_values(profile: str = "quick") -> dict[str, float]:
+    """The values that the recorded tuning chose; the middle candidates where none is recorded.
+
+    That of ``real`` was chosen on validation classes of Omniglot, that of every other profile on glyphs.
+    """
+    tuning = _recorded(profile)
+    chosen = tuning.told(Tuned).chosen if tuning else {}
     return {name: float(chosen.get(name, method.candidates[2])) for name, method in METHODS.items()}
+
+
+def chosen_rates(profile: str = "quick") -> dict[str, float]:
+    """The learning rates that the recorded tuning chose; empty where it tried one for all."""
+    tuning = _recorded(profile)
+    return dict(tuning.told(Tuned).rates) if tuning else {}
+
+
+def _recorded(profile: str) -> Result | None:
+    try:
+        return load_recorded("learning-tuning", "real" if profile == "real" else "quick")
+    except NoResultError:  # before the first tuning is recorded: somewhere to begin
+        return None

@@ -11,6 +11,7 @@ from retrieval_geometry.datasets import (
     class_split,
     glyphs,
     load_metric_learning,
+    with_turned_classes,
 )
 from retrieval_geometry.datasets.metric_learning import BENCHMARKS
 from retrieval_geometry.experiments.context import RunContext
@@ -22,6 +23,9 @@ from retrieval_geometry.training import Augmentation, TrainingConfig, stack_imag
 GLYPH_LICENCE = "typefaces: Bitstream Vera licence (DejaVu), STIX fonts user licence"
 VALIDATION = 0.75
 """Share of the training classes that models are trained on while hyper-parameters are chosen."""
+
+VALIDATION_ALPHABETS = 6
+"""Of Omniglot's alphabets to learn from, every so many, by name, is held out for validation."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +42,13 @@ class LearningSetting:
         config: steps, batches and rates.
         seeds: how many models of each method are trained.
         grouped_by: what queries that are not independent have in common: their class, or their alphabet.
+        asked: queries that are ranked by transport distances: each is compared with every other test image.
+        validation: classes held out of those to learn from. Hyper-parameters are chosen on them, and a model
+            is kept as it was when its R@1 on them was best. Without them a quarter of the training classes
+            serves for the choice, and a model is kept as it is at the end.
+        tuned_with: the budget of the choice, if it is another one.
+        tried: numbers of the candidates of each hyper-parameter that are tried.
+        rates: learning rates that are tried with the best of them, besides that of the budget.
         cache: folder of embeddings, and of models that are trained.
     """
 
@@ -50,6 +61,11 @@ class LearningSetting:
     config: TrainingConfig
     seeds: int = 3
     grouped_by: str = "classes"
+    asked: int = 150
+    validation: ImageSet | None = None
+    tuned_with: TrainingConfig | None = None
+    tried: tuple[int, ...] = (0, 1, 2, 3, 4)
+    rates: tuple[float, ...] = ()
     cache: Path = field(default_factory=cache_dir)
 
     @property
@@ -71,9 +87,11 @@ class LearningSetting:
     @property
     def identity(self) -> dict[str, Any]:
         """All that a trained model depends on but its method and seed."""
-        sides = (self.split.train, self.split.query, self.split.gallery)
+        sides = (self.split.train, self.split.query, self.split.gallery, self.validation)
         return {
+            # Some ids beside the digest: it is that of the whole set, which subsets share.
             "images": [None if side is None else [side.sha256, len(side), *side.ids[::97]] for side in sides],
+            # The name of a file of weights, not its folder: it is the same elsewhere.
             "trunk": {key: Path(str(value)).name for key, value in self.trunk.items()},
             "dim": self.dim,
             "config": vars(self.config) | {"augment": vars(self.config.augment)},
@@ -81,8 +99,16 @@ class LearningSetting:
 
     def for_validation(self) -> "LearningSetting":
         """The same with part of the training classes as test classes: where hyper-parameters are chosen."""
-        train, query = class_split(self.split.train, VALIDATION, seed=0)
-        return replace(self, split=MetricLearningSplit(train, query), seeds=1)
+        train, query = self.split.train, self.validation
+        if query is None:
+            # Always seed 0: values that are tuned with different seeds are tuned on the same classes.
+            train, query = class_split(train, VALIDATION, seed=0)
+        config = self.tuned_with or self.config
+        return replace(self, split=MetricLearningSplit(train, query), config=config, validation=None, seeds=1)
+
+    def at_rate(self, rate: float | None) -> "LearningSetting":
+        """The same at another learning rate; None leaves it."""
+        return self if rate is None else replace(self, config=replace(self.config, lr=rate))
 
 
 def learning_setting(context: RunContext) -> LearningSetting:
@@ -114,19 +140,44 @@ def _glyphs(context: RunContext) -> LearningSetting:
 
 
 def _omniglot(context: RunContext) -> LearningSetting:
+    """Omniglot the other way round: its evaluation alphabets have more characters to learn from."""
     full = load_metric_learning("omniglot", context.data_root)
-    # Half the drawers of the test alphabets: as many classes in half the time.
-    split = replace(full, query=full.query.subset(range(0, len(full.query), 2)))
+    split = _held(MetricLearningSplit(full.query, full.train), "glyph_cnn")
+    alphabets = [split.train.classes[label].partition("/")[0] for label in split.train.labels.tolist()]
+    held_out = sorted(set(alphabets))[::VALIDATION_ALPHABETS]
+    learnt, validation = (
+        split.train.subset([i for i, name in enumerate(alphabets) if (name in held_out) is wanted])
+        for wanted in (False, True)
+    )
+    validation = validation.subset(range(0, len(validation), 2))  # half the drawings: seen often
+    config = TrainingConfig(
+        steps=1_400,
+        batch_size=120,
+        per_class=4,
+        lr=3e-3,
+        lr_drops=(950, 1_250),
+        precision="bf16-mixed",
+        augment=Augmentation(shift=2, rotation=15, shear=15, scale=0.2),
+        validate_every=100,
+        accelerator=context.device,
+    )
     return LearningSetting(
         name="Omniglot",
         licence=BENCHMARKS["omniglot"].licence,
-        protocol=f"trained on {_classes(split.train)} characters of the background alphabets, tested on "
-        f"{_classes(split.query)} of the evaluation alphabets, each image against all other test images",
-        split=_held(split, "glyph_cnn"),
+        protocol=f"trained on {_classes(learnt)} characters of the evaluation alphabets, each turned three "
+        f"times as classes of their own, with random affine maps; the {_classes(validation)} characters of "
+        f"{len(held_out)} other evaluation alphabets for validation; tested on the {_classes(split.query)} "
+        "characters of the background alphabets at hand, each image against all other test images",
+        split=MetricLearningSplit(with_turned_classes(learnt), split.query),
         trunk={"trunk": "glyph_cnn_bn"},
         dim=64,
-        config=TrainingConfig(steps=300, batch_size=80, per_class=4, lr=1e-3, accelerator=context.device),
+        config=config,
         grouped_by="alphabets",
+        asked=484,
+        validation=validation,
+        tuned_with=replace(config, steps=150, lr_drops=(110, 135)),
+        tried=(1, 2, 3),
+        rates=(1e-3,),
         cache=context.cache,
     )
 
@@ -213,6 +264,7 @@ def _held(split: MetricLearningSplit, trunk: str) -> MetricLearningSplit:
 
     def hold(images: ImageSet) -> ImageSet:
         stack = stack_images(images, network)
+        # By name, so that subsets made later still find their images.
         place = {name: i for i, name in enumerate(images.ids)}
         return replace(images, read=lambda name: stack[place[name]])
 

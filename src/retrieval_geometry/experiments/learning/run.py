@@ -3,8 +3,9 @@
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -54,11 +55,13 @@ class LearningRun:
         values: for each retrieval metric its value for every query; for each clustering metric its values.
         losses: the objective at the first step and then ten times along the run.
         seconds: of the training.
+        curve: pairs of a step and R@1 on the validation classes.
     """
 
     values: dict[str, tuple[float, ...]]
     losses: tuple[float, ...]
     seconds: float
+    curve: Rows = ()
 
     def mean(self, metric: str) -> float:
         """The mean over queries, or over starts of the clustering."""
@@ -73,6 +76,7 @@ class Trained:
     objective: nn.Module
     losses: list[float]
     seconds: float
+    validations: list[tuple[int, float]] = field(default_factory=list)
 
 
 def train_one(
@@ -92,8 +96,33 @@ def train_one(
     if method.objective_lr is not None:
         config = replace(config, objective_lr=method.objective_lr)
     started = time.perf_counter()
-    history = train(network, objective, images, config, cache=setting.descriptors, weights=weights)
-    return Trained(network, objective, history.losses, time.perf_counter() - started)
+    history = train(
+        network,
+        objective,
+        images,
+        config,
+        validate=validator(setting, network),
+        cache=setting.descriptors,
+        weights=weights,
+    )
+    seconds = time.perf_counter() - started
+    return Trained(network, objective, history.losses, seconds, history.validations)
+
+
+def validator(
+    setting: LearningSetting, network: EmbeddingNetwork
+) -> Callable[[EmbeddingNetwork], float] | None:
+    """R@1 on the classes that are held out for it; None where there are none."""
+    if setting.validation is None:
+        return None
+    pixels, labels = stack_images(setting.validation, network), setting.validation.labels
+
+    def r_at_1(network: EmbeddingNetwork) -> float:
+        vectors = as_vectors(embed(network, pixels))
+        found = evaluate_embeddings(vectors, labels, ks=(1,), conventions=(), clustering=False)
+        return float(found["R@1"].values.double().mean())
+
+    return r_at_1
 
 
 def new_network(method: LearningMethod, setting: LearningSetting, seed: int) -> EmbeddingNetwork:
@@ -102,6 +131,7 @@ def new_network(method: LearningMethod, setting: LearningSetting, seed: int) -> 
         **setting.trunk, dim=setting.dim, seed=seed, output=method.output, normalize=method.normalize
     )
     train_set = setting.split.train
+    # Evenly spread, so that all classes are among them.
     some = train_set.subset(torch.arange(0, len(train_set), max(1, len(train_set) // STANDARDIZED)))
     network.standardize_head(stack_images(some, network))
     return network
@@ -114,11 +144,13 @@ def as_vectors(embeddings: Tensor) -> Tensor:
 
 def measure(trained: Trained, setting: LearningSetting, clustering: bool = True) -> LearningRun:
     """Retrieve and cluster the test classes by Euclidean distance of unit vectors."""
+    # Eleven of them tell how it went; all would fill the file.
     losses = trained.losses[:: max(1, len(trained.losses) // 10)]
     return LearningRun(
         _values(partial(embed, trained.network, cache=setting.descriptors), setting, clustering),
         tuple(round(loss, 6) for loss in losses),
         round(trained.seconds, 2),
+        tuple((step, round(value, 5)) for step, value in trained.validations),
     )
 
 
@@ -204,6 +236,7 @@ def summarize(
     for metric in runs[0].values:
         if metric in CLUSTERING:
             means = [run.mean(metric) for run in runs]
+            # A clustering has no value of a single query: groups have no say.
             interval = seed_interval(means) if len(means) > 1 else Interval(means[0], means[0], means[0])
             metrics[metric] = Metric(*interval, n=len(means))
         else:
@@ -219,6 +252,7 @@ def summarize(
         },
         losses=runs[0].losses,
         trained=trained,
+        curves=tuple(run.curve for run in runs if run.curve),
     )
     seconds = round(float(np.mean([run.seconds for run in runs])), 2) if trained else None
     return MethodResult(name, label, metrics, notes=tuple(notes), seconds_training=seconds, models=models)
@@ -236,6 +270,7 @@ def checkpoints_of(setting: LearningSetting) -> Checkpoints:
 
 def total_seconds(started: float, runs: Iterable[Sequence[LearningRun]]) -> float:
     """Seconds since ``started``, or those of all trainings: some may have been done by an interrupted run."""
+    # What was done before an interruption, or in another process, is part of what it took.
     trained = sum(run.seconds for group in runs for run in group)
     return max(time.perf_counter() - started, trained)
 
@@ -274,13 +309,31 @@ def learning_result(
             "steps": config.steps,
             "batch": f"{config.batch_size // config.per_class} classes of {config.per_class} images",
             "learning rate": config.lr,
+            **_told(setting),
         },
         methods=tuple(methods),
         scope=Scope(network.trunk.name, len(images.query), len(images.query), config.steps, setting.seeds),
+        # Means over groups are kept by model; single queries would be a hundred times more.
         groups=replace(setting.groups, of_query=()),
         details=details,
         provenance=_provenance(network, seconds, config.accelerator),
     )
+
+
+def _told(setting: LearningSetting) -> dict[str, Any]:
+    """What else a longer training has."""
+    config, told = setting.config, {}
+    if config.lr_drops:
+        told["learning rate divided by ten after"] = " and ".join(f"{step:,}" for step in config.lr_drops)
+    if config.precision != "32-true":
+        told["precision"] = config.precision
+    if setting.validation is not None:
+        waited = config.patience * config.validate_every
+        told["validation"] = (
+            f"R@1 every {config.validate_every} steps; the best model is kept; a run ends after "
+            f"{config.steps:,} steps, or when {waited:,} have brought nothing better"
+        )
+    return told
 
 
 def _provenance(network: EmbeddingNetwork, seconds: float, device: str) -> Provenance:

@@ -1,9 +1,10 @@
 """The choice of one hyper-parameter of each loss, on validation classes."""
 
 import time
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
-from retrieval_geometry.experiments.checkpoints import Checkpoints
 from retrieval_geometry.experiments.context import RunContext
 from retrieval_geometry.experiments.learning.data import VALIDATION, LearningSetting, learning_setting
 from retrieval_geometry.experiments.learning.methods import METHODS, LearningMethod
@@ -25,9 +26,10 @@ TUNED_BY = "AP@R"
 
 
 def run_tuning(context: RunContext) -> Result:
-    """Choose one hyper-parameter of each loss: five values, one model each, by AP@R on validation classes.
+    """Choose one hyper-parameter of each loss by AP@R on validation classes, one model for each value.
 
-    The validation classes are a quarter of the training classes; the models see the other three quarters.
+    The validation classes are those of the setting, or a quarter of the training classes. Where the setting
+    tries several learning rates, the best value is tried with each of them.
     """
     setting = learning_setting(context)
     started = time.perf_counter()
@@ -37,60 +39,93 @@ def run_tuning(context: RunContext) -> Result:
         summarize(
             name,
             METHODS[name].label,
-            [tuning.runs[name][value]],
+            [tuning.best(name)],
             validation.groups,
             [f"{METHODS[name].tuned} = {value:g}"],
         )
         for name, value in tuning.chosen.items()
     ]
-    rule = f"best {TUNED_BY} of {1 - VALIDATION:.0%} of the classes"
-    details = Tuned(tuning.scores, tuning.chosen, rule)
-    seconds = total_seconds(started, [list(runs.values()) for runs in tuning.runs.values()])
-    return learning_result("learning-tuning", context, validation, entries, details, seconds)
+    if setting.validation is None:
+        rule = f"best {TUNED_BY} of {1 - VALIDATION:.0%} of the classes"
+    else:
+        rule = f"best {TUNED_BY} of the validation classes"
+    details = Tuned(tuning.scores, tuning.chosen, rule, tuning.rate_scores, tuning.rates)
+    return learning_result(
+        "learning-tuning", context, validation, entries, details, total_seconds(started, tuning.all_runs)
+    )
+
+
+def tuning_parts(context: RunContext) -> list[Callable[[], object]]:
+    """The models of each method of :func:`run_tuning`, as a call that trains and keeps them."""
+    setting = learning_setting(context)
+    return [partial(tune, setting, context.seed, [method]) for method in METHODS.values()]
 
 
 class Tuning(NamedTuple):
-    """Scores of each value of each method's hyper-parameter."""
+    """Models of each value of each method's hyper-parameter, and of the best value at each rate."""
 
     runs: dict[str, dict[float, LearningRun]]
+    at_rates: dict[str, dict[float, LearningRun]]
 
     @property
     def chosen(self) -> dict[str, float]:
-        """The best value of each method; the first of those that are equal to nine decimals."""
-        return {
-            name: max(runs, key=lambda value: round(runs[value].mean(TUNED_BY), 9))
-            for name, runs in self.runs.items()
-        }
+        """The best value of each method."""
+        return {name: _best(runs) for name, runs in self.runs.items()}
+
+    @property
+    def rates(self) -> dict[str, float]:
+        """The best learning rate of each method; none where one rate was tried."""
+        return {name: _best(runs) for name, runs in self.at_rates.items() if len(runs) > 1}
 
     @property
     def scores(self) -> dict[str, dict[str, float]]:
         """Scores of each value."""
-        return {
-            name: {f"{value:g}": round(run.mean(TUNED_BY), 5) for value, run in runs.items()}
-            for name, runs in self.runs.items()
-        }
+        return {name: _scores(runs) for name, runs in self.runs.items()}
+
+    @property
+    def rate_scores(self) -> dict[str, dict[str, float]]:
+        """Scores of each learning rate, where several were tried."""
+        return {name: _scores(runs) for name, runs in self.at_rates.items() if len(runs) > 1}
+
+    @property
+    def all_runs(self) -> list[list[LearningRun]]:
+        """Every model once."""
+        at_others = [list(runs.values())[1:] for runs in self.at_rates.values()]
+        return [*(list(runs.values()) for runs in self.runs.values()), *at_others]
+
+    def best(self, name: str) -> LearningRun:
+        """The best model of a method."""
+        return self.at_rates[name][_best(self.at_rates[name])]
 
 
-def tune(setting: LearningSetting, seed: int) -> Tuning:
-    """Train one model for each candidate, on three quarters of the training classes; ask the last quarter."""
+def _best(runs: dict[float, LearningRun]) -> float:
+    """The value with the best score; the first of those that are equal to nine decimals."""
+    # Another processor may differ in the tenth digit, and must not choose another value.
+    return max(runs, key=lambda value: round(runs[value].mean(TUNED_BY), 9))
+
+
+def _scores(runs: dict[float, LearningRun]) -> dict[str, float]:
+    return {f"{value:g}": round(run.mean(TUNED_BY), 5) for value, run in runs.items()}
+
+
+def tune(setting: LearningSetting, seed: int, methods: Sequence[LearningMethod] = ()) -> Tuning:
+    """Train one model for each candidate of each method (all by default), and ask the validation classes."""
     validation = setting.for_validation()
-    checkpoints = checkpoints_of(validation)
-    return Tuning(
-        {
-            name: {
-                value: _validated(method, value, validation, seed, checkpoints) for value in method.candidates
-            }
-            for name, method in METHODS.items()
-        }
-    )
+    found = Tuning({}, {})
+    for method in methods or METHODS.values():
+        values = [method.candidates[i] for i in setting.tried]
+        runs = {value: _validated(method, value, validation, seed) for value in values}
+        best = _best(runs)
+        others = {rate: _validated(method, best, validation.at_rate(rate), seed) for rate in setting.rates}
+        found.runs[method.name] = runs
+        found.at_rates[method.name] = {validation.config.lr: runs[best], **others}
+    return found
 
 
-def _validated(
-    method: LearningMethod, value: float, setting: LearningSetting, seed: int, checkpoints: Checkpoints
-) -> LearningRun:
+def _validated(method: LearningMethod, value: float, setting: LearningSetting, seed: int) -> LearningRun:
     return run_once(
         run_name(method, value, seed),
         lambda: measure(train_one(method, value, setting, seed), setting, clustering=False),
-        checkpoints,
+        checkpoints_of(setting),
         "tuning",
     )
