@@ -59,9 +59,8 @@ def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     options, more = parser.parse_known_args(arguments)
     if options.command is _rank and not any(word.startswith("-") for word in more):
         # argparse takes the last word before an option for the folder, though others follow.
-        words: list[str] = [*options.queries, options.folder, *more]
-        *queries, options.folder = words
-        options.queries = queries
+        places = [*options.queries, options.folder, *more]
+        options.queries, options.folder = places[:-1], places[-1]
         if not isinstance(options.folder, str):  # it makes [] of a second "--"
             parser.error("the following arguments are required: FOLDER")
     elif more:
