@@ -313,7 +313,7 @@ def test_a_picture_that_cannot_be_written_leaves_the_table(pictures, monkeypatch
     def full(*arguments: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("retrieval_geometry.own_pictures.draw", full)
+    monkeypatch.setattr("retrieval_geometry.own_pictures.plot.draw", full)
     assert run("rank", pictures / "stripes4.png", pictures, "--plot", "found.png") == 1
     out, err = capsys.readouterr()
     assert "stripes5.png" in out
