@@ -6,6 +6,7 @@ weights = "pretrained".
 
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
@@ -30,18 +31,24 @@ FEATURES = "features"
 CHOICES = "pretrained (fetched from the Hugging Face hub), the path of a file, or 'random'"
 
 
+def _timm() -> Any:
+    """The library, whose import warns where a notebook lacks the widgets of progress bars."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import timm
+    return timm
+
+
 def is_timm(name: str) -> bool:
     """Whether timm has a network of that name, with or without a tag of its weights."""
-    import timm
-
+    timm = _timm()
     model, _, tag = name.partition(".")
     return timm.is_model(model) and (not tag or timm.is_model_pretrained(name))
 
 
 def timm_names() -> list[str]:
     """The names of timm's networks, first without, then with the tags of its weights."""
-    import timm
-
+    timm = _timm()
     return timm.list_models() + timm.list_pretrained()
 
 
@@ -58,13 +65,11 @@ def load_timm(
             that it cannot take.
         FileNotFoundError: the weight file is not there, or could not be fetched.
     """
-    from timm.data.config import resolve_data_config
-
     if not is_timm(name):
         raise ValueError(f"there is no backbone {PREFIX + name!r}{near(name, timm_names())}")
     if weights is None:
         raise ValueError(f"weights of {PREFIX}{name} must be chosen: {CHOICES}")
-    config = resolve_data_config(pretrained_cfg=_config(name).to_dict())
+    config = _timm().data.resolve_data_config(pretrained_cfg=_config(name).to_dict())
     size = input_size or config["input_size"][-1]
     network = _build(name, size)
     layers = layer_names(FEATURES if layer is None else layer)
@@ -89,10 +94,8 @@ def load_timm(
 
 def _config(name: str) -> Any:
     """What timm knows of the weights: preprocessing, size, where they are; empty where there are none."""
-    import timm
-    from timm.models import PretrainedCfg
-
-    return timm.get_pretrained_cfg(name) or PretrainedCfg()
+    timm = _timm()
+    return timm.get_pretrained_cfg(name) or timm.models.PretrainedCfg()
 
 
 class _Features(nn.Module):
@@ -108,13 +111,11 @@ class _Features(nn.Module):
 
 def _build(name: str, size: int) -> Any:
     """The network with random weights from a fixed seed, for images of that size."""
-    import timm
-
     fixed = _config(name).fixed_input_size  # its position embeddings belong to a size
     sized: dict[str, Any] = {"img_size": size} if fixed else {}
     try:
         with seeded(0):
-            network = timm.create_model(name, pretrained=False, num_classes=0, **sized)
+            network = _timm().create_model(name, pretrained=False, num_classes=0, **sized)
     except (AssertionError, RuntimeError, ZeroDivisionError) as error:
         raise ValueError(f"{PREFIX}{name} cannot take images of input_size = {size}: {error}") from None
     info = list(getattr(network, "feature_info", None) or [])
