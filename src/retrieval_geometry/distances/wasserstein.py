@@ -237,10 +237,13 @@ def _narrowed(factor: Tensor, centred: bool, precision: torch.dtype) -> Tensor:
 def _first_column_emptied(factor: Tensor) -> Tensor:
     """Columns reflected so that their sum goes to the first, times a constant."""
     n_columns = factor.shape[2]
-    normal = torch.full((n_columns, 1), n_columns**-0.5, dtype=factor.dtype, device=factor.device)
+    normal = torch.full((n_columns,), n_columns**-0.5, dtype=factor.dtype, device=factor.device)
     normal[0] -= 1  # Householder: the unit vector of equal entries goes to the first axis
-    normal = normal / torch.linalg.vector_norm(normal)
-    return factor - 2 * (factor @ normal) @ normal.mT
+    length = torch.linalg.vector_norm(normal)
+    # Row by row: a product of all images with one vector would be one long product, whose rounding depends on
+    # the place of an image in the batch.
+    along = (factor.sum(dim=2) * n_columns**-0.5 - factor[:, :, 0]) / length
+    return factor - 2 * along.unsqueeze(2) * (normal / length)
 
 
 def pad_columns(factor: Tensor) -> Tensor:
