@@ -41,8 +41,8 @@ seed = 0
 # convolutional network does the same with filters that were learnt, in several layers, with a non-linearity
 # after each.
 #
-# The default of this book is the fixed network in between: the *scattering transform*
-# {cite:p}`c02-mallat2012group,c02-bruna2013invariant`. With $x$ the image, $\psi_{j\theta}$ a wavelet of
+# In between stands a fixed network, the *scattering transform*
+# {cite:p}`c02-mallat2012group,c02-bruna2013invariant`, on which we can see every part of what follows. With $x$ the image, $\psi_{j\theta}$ a wavelet of
 # scale $2^j$ and direction $\theta$, and $\phi$ a wide Gaussian that averages,
 #
 # ```{math}
