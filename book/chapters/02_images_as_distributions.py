@@ -42,8 +42,8 @@ seed = 0
 # after each.
 #
 # In between stands a fixed network, the *scattering transform*
-# {cite:p}`c02-mallat2012group,c02-bruna2013invariant`, on which we can see every part of what follows. With $x$ the image, $\psi_{j\theta}$ a wavelet of
-# scale $2^j$ and direction $\theta$, and $\phi$ a wide Gaussian that averages,
+# {cite:p}`c02-mallat2012group,c02-bruna2013invariant`, of which we can see every part. With $x$ the image,
+# $\psi_{j\theta}$ a wavelet of scale $2^j$ and direction $\theta$, and $\phi$ a wide Gaussian that averages,
 #
 # ```{math}
 # :label: eq-02-scattering

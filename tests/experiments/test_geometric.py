@@ -156,6 +156,7 @@ def test_each_layer_has_unit_variance(small_setting):
 def test_robustness_runs_end_to_end(small_setting, context, monkeypatch):
     use(robustness, small_setting, monkeypatch)
     monkeypatch.setitem(robustness.DEALS, "quick", 2)
+    monkeypatch.setitem(robustness.IMAGES_PER_CLASS, "quick", 3)
     result = robustness.run_robustness(context)
     assert len(result.methods) == len(robustness.COMPARED)
     images = result.told(Dealt).images["gmm-wasserstein"]

@@ -89,8 +89,8 @@ def photo_textures(patch: int = 96, most: int = MAX_PATCHES) -> ImageSet:
     out, then photographs with fewer than :data:`MIN_PATCHES`; where there are more than ``most``, that many
     are kept, evenly spread over the photograph. At 96 pixels that gives 396 patches of 18 photographs.
 
-    How hard the set is depends on both numbers. Small patches show less, and of many only a few are kept, so
-    that two of one photograph lie far apart.
+    How hard the set is depends on both numbers: a smaller patch shows less, and a few of a photograph lie
+    further apart than many.
 
     Args:
         patch: the side of a patch in pixels.

@@ -14,6 +14,7 @@ from retrieval_geometry.datasets import (
     photo_textures,
     query_database_split,
 )
+from retrieval_geometry.datasets.bundled import MIN_PATCHES
 from retrieval_geometry.experiments.context import RunContext
 from retrieval_geometry.experiments.data import find_weights
 
@@ -22,8 +23,12 @@ SQUEEZENET_LAST = ("features.12.expand1x1", "features.12.expand3x3")
 """The last convolutions, which make up the last feature map between them, before its ReLU."""
 EFFICIENTNET_MIDDLE = "stage5"
 """The last stage with more places than channels, 14 x 14 x 112: a sample covariance of full rank."""
-TEXTURE_SIDE, TEXTURES = 28, 16
-"""Pixels, and patches of a photograph: of 96 pixels and 24 patches nearly every nearest image is right."""
+TEXTURE_SIDE, TEXTURES = 48, MIN_PATCHES
+"""Pixels, and patches of a photograph: half the width of the set's patches, and as few as a class may have.
+
+At the full width and number, trained features answer nearly every query, whatever the distance. Far smaller
+patches would leave SIFT no key points to speak of: at 28 pixels its words find hardly more than chance.
+"""
 DTD_LICENCE = "for research; Cimpoi et al. 2014"
 
 
