@@ -499,8 +499,8 @@ for pair in (shape, fewer):
 #
 # **Part of the paper's order comes back on DTD.** With SMT covariances, Wasserstein is more precise than the Riemannian
 # distance: at ten neighbours by {glue:text}`04-dtd-smt-riemann`. Against KL a hundred queries of ten classes decide
-# nothing ({glue:text}`04-dtd-smt-kl`). On our photographs KL and the Riemannian distance are ahead
-# ({glue:text}`04-here-smt-kl` and {glue:text}`04-here-smt-riemann`): which distance is best depends on the descriptors.
+# nothing ({glue:text}`04-dtd-smt-kl`). On our photographs, with another network, the same two differences are
+# {glue:text}`04-here-smt-riemann` and {glue:text}`04-here-smt-kl`: which distance is best depends on the descriptors.
 #
 # **The paper's guess about the variational KL has something for it.** It supposed that badly conditioned components
 # spoil it. With 8 components instead of 64 it gains {glue:text}`04-dtd-fewer` at ten neighbours on DTD, and
