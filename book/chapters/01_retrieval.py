@@ -198,8 +198,8 @@ ranked.shape
 # {numref}`fig-01-ranking` shows the head of six of these rankings. Averages of descriptors already find a
 # good deal, and fail where one would expect.
 
-# %% mystnb={"figure": {"caption": "Six queries (left column) and their ten nearest patches by the mean descriptor. Errors have a thick dashed frame.", "name": "fig-01-ranking"}, "image": {"alt": "Six rows of patches, a query followed by its ten nearest neighbours; the rows of brick, retina and flower have no errors, those of coffee, astronaut and camera several."}}
-shown = ["brick/05", "retina/11", "flower/10", "coffee/13", "astronaut/07", "camera/10"]
+# %% mystnb={"figure": {"caption": "Six queries (left column) and their ten nearest patches by the mean descriptor. Errors have a thick dashed frame.", "name": "fig-01-ranking"}, "image": {"alt": "Six rows of patches, a query followed by its ten nearest neighbours; the row of brick has no errors, that of retina two, those of flower, coffee, astronaut and camera more."}}
+shown = ["brick/05", "retina/10", "flower/07", "coffee/11", "astronaut/07", "camera/05"]
 dashed = {"lw": 3, "color": OKABE_ITO[1], "ls": "--", "capstyle": "butt"}
 figure = new_figure(7.5, 4.3)
 for name, row in zip(shown, figure.subplots(6, 11), strict=True):
@@ -258,7 +258,7 @@ assert_close(recall_at_k(ranked, images.labels, k=1), top1)
 # P@k for every $k$. {numref}`fig-01-classes` shows that the first retrieval is far above that line for every
 # class, and how much the classes differ: within a photograph of one texture nearly every neighbour is right.
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Precision at 10 of the mean descriptor, class by class: each small dot is a query, the large one their mean. The dashed line is what a random order would give.", "name": "fig-01-classes"}, "image": {"alt": "Dot plot of eighteen classes sorted by mean precision at ten; clock, gravel and hubble near one, astronaut, china and motorcycle lowest, all above the line of random order."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Precision at 10 of the mean descriptor, class by class: each small dot is a query, the large one their mean. The dashed line is what a random order would give.", "name": "fig-01-classes"}, "image": {"alt": "Dot plot of eighteen classes sorted by mean precision at ten; cell, gravel and hubble at one, astronaut, camera, china and coffee lowest, all above the line of random order."}}
 by_class = [p10[images.labels == label].numpy() for label in range(len(images.classes))]
 order = np.argsort([values.mean() for values in by_class])
 random_order = (class_sizes[images.labels].double().mean() - 1) / (len(images) - 1)
@@ -671,7 +671,7 @@ for reported, colour, style in both_ways:
     axes.hist(reported, edges, histtype="stepfilled", color=colour, alpha=0.25)
     axes.hist(reported, edges, histtype="step", color=colour, ls=style, lw=1.5)
 axes.set(xlabel="Top-1 of a draw with two queries per class", ylabel="draws")
-axes.set_xlim(0.55, 1.02)
+axes.set_xlim(0.4, 1.02)
 figure
 
 # %%
