@@ -109,7 +109,8 @@ page.markdown("table1", table, results=both)
 #
 # Where all methods are right, a table says nothing about them. So the patches of this build are small and few
 # ([chapter 1](01_retrieval)): half the width that `photo_textures` cuts by default, and as few of each photograph as it
-# takes for a class. The best row of this chapter then has a Top-1 precision of {glue:text}`04-here-highest:.2f`. SIFT
+# takes for a class. The best row of the tables
+# below then has a Top-1 precision of {glue:text}`04-here-highest:.2f`. SIFT
 # finds {glue:text}`04-here-sift` where a random order would find {glue:text}`04-here-chance:.2f`; on patches much
 # smaller than these it has nothing left to count.
 
@@ -119,7 +120,7 @@ chance = (images_of_class - 1) / (result.dataset.images - 1)
 highest = max(entry.metrics["P@1"].value for entry in result.methods)
 sift = result["sift-bow-euclidean"].metrics["P@1"]
 assert highest < 0.9
-assert sift.low > chance
+assert sift.value > 2 * chance
 page.say(here_highest=highest, here_sift=sift, here_chance=chance)
 
 # %%
@@ -501,6 +502,7 @@ for pair in (shape, fewer):
 # distance: at ten neighbours by {glue:text}`04-dtd-smt-riemann`. Against KL a hundred queries of ten classes decide
 # nothing ({glue:text}`04-dtd-smt-kl`). On our photographs, with another network, the same two differences are
 # {glue:text}`04-here-smt-riemann` and {glue:text}`04-here-smt-kl`: which distance is best depends on the descriptors.
+# Trained features bring the distances so close that, over these few classes, most of the paper's order stays open.
 #
 # **The paper's guess about the variational KL has something for it.** It supposed that badly conditioned components
 # spoil it. With 8 components instead of 64 it gains {glue:text}`04-dtd-fewer` at ten neighbours on DTD, and
