@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import matplotlib
@@ -29,6 +30,12 @@ def _seeded() -> None:
     import torch
 
     torch.manual_seed(0)
+
+
+def pytest_sessionfinish() -> None:
+    """Write what was covered: a worker that takes long to end is killed by pytest-xdist."""
+    if "coverage" in sys.modules and (measured := sys.modules["coverage"].Coverage.current()):
+        measured.save()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

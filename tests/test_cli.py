@@ -91,14 +91,41 @@ def test_rank_prints_and_draws_the_nearest(pictures, capsys):
         assert f"skipped {skipped}" in err
 
 
+def test_rank_answers_several_queries_one_after_the_other(pictures, capsys):
+    queries = (pictures / "stripes4.png", pictures / "deeper" / "noise.png")
+    assert run("rank", *queries, pictures, "--k", "2", "--plot", "a.png", "--html", "b.html") == 0
+    out, err = capsys.readouterr()
+    one, other = out.split("\n\n")
+    assert [part.splitlines()[0] for part in (one, other)] == [f"query {query}" for query in queries]
+    assert one.splitlines()[2].split()[::2] == ["1", "stripes5.png"]
+    assert other.splitlines()[1:4][0].split() == ["rank", "cosine", "image"]
+    assert other.splitlines()[4:] == ["picture: a.png", "page: b.html"]
+    assert "it is the query" not in err
+    for query, part in zip(queries, (one, other), strict=True):  # as each alone
+        assert run("rank", query, pictures, "--k", "2", "--no-plot") == 0
+        assert capsys.readouterr().out.splitlines() == part.splitlines()[1:4]
+    assert Path("a.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_rank_says_at_once_what_it_does(pictures):
+    """Before it imports PyTorch, which takes a second, or anything as heavy."""
+    code = "import sys; from retrieval_geometry import cli; sys.modules.update(torch=None, matplotlib=None); "
+    code += "cli.main(sys.argv[1:])"
+    command = [sys.executable, "-c", code, "rank", "pictures/stripes4.png", "pictures"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    said = "ranking pictures by the cosine between pooled features of efficientnet_lite0 (head)"
+    assert done.stderr.splitlines()[0] == said
+    assert "No module named 'torch'" in done.stderr or "import of torch halted" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("model", "distance"),
     [("gaussian", "symmetric_kl"), ("gaussian", "affine_invariant"), ("mixture", "wasserstein2"),
      ("mixture", "symmetric_variational_kl"), ("smt", "stein"), ("gaussian", "cosine_mean")],
 )  # fmt: skip
 def test_rank_under_other_models_and_distances(pictures, capsys, model, distance):
-    query, options = pictures / "stripes4.png", ("--model", model, "--distance", distance, "--no-plot")
-    assert run("rank", query, pictures, *options) == 0
+    options = ("--model", model, "--distance", distance, "--backbone", "scattering", "--no-plot")
+    assert run("rank", pictures / "stripes4.png", pictures, *options) == 0
     out, err = capsys.readouterr()
     assert out.splitlines()[1].split()[2] == "stripes5.png"
     assert not list(Path().glob("*.png"))
@@ -112,7 +139,7 @@ def test_rank_compares_images_that_single_precision_calls_singular(tmp_path, cap
     x = np.arange(96)
     for width in (4, 5, 6):
         save(tmp_path / f"{width}.png", np.broadcast_to(255 * (x // width % 2)[:, None], (96, 96, 3)))
-    options = ("--model", "smt", "--distance", "affine_invariant", "--no-plot")
+    options = ("--model", "smt", "--distance", "affine_invariant", "--backbone", "scattering", "--no-plot")
     assert run("rank", tmp_path / "4.png", tmp_path, *options) == 0
     assert [line.split()[2] for line in capsys.readouterr().out.splitlines()[1:]] == ["5.png", "6.png"]
 
@@ -126,7 +153,9 @@ def bad_inputs() -> list[tuple[list[str], str]]:
         (["rank", "pictures/stripes4.png", "nowhere"], "there is no folder nowhere"),
         (["rank", "pictures/stripes4.png", "empty"], "empty holds no image"),
         (["rank", "pictures/stripes4.png", "only"], "holds no image besides the query"),
-        ([*good, "--model", "cube"], "model must be one of gaussian, mixture, smt; got 'cube'"),
+        ([*good, "--model", "cube"], "model must be one of pooled, gaussian, mixture, smt; got 'cube'"),
+        ([*good, "--model", "pooled", "--distance", "kl"], "--model pooled goes with --distance cosine"),
+        ([*good, "--model", "smt", "--distance", "cosine"], "--model pooled goes with --distance cosine"),
         ([*good, "--distance", "far"], "distance must be one of kl, symmetric_kl"),
         ([*good, "--distance", "variational_kl"], "use it with --model mixture"),
         ([*good, "--backbone", "resnet19"], "no backbone 'resnet19'; did you mean"),
@@ -137,7 +166,15 @@ def bad_inputs() -> list[tuple[list[str], str]]:
         ([*good, "--device", "gpu"], "device 'gpu' is not usable here"),
         ([*good, "--plot", "found.xyz"], "--plot must end in one of .png"),
         ([*good, "--plot", "no/found.png"], "there is no folder no"),
-        (["rank", "pictures/flat.png", "pictures", "--model", "smt"], "QUERY flat.png is constant"),
+        ([*good, "--html", "found.png"], "--html must end in one of .html, .htm; got 'found.png'"),
+        ([*good, "--html", "no/found.html"], "there is no folder no"),
+        ([*good, "--layer", "stage9"], "efficientnet_lite0 has no layer 'stage9'"),
+        (["rank", "pictures/stripes5.png", *good[1:], "--device", "gpu"], "device 'gpu' is not usable here"),
+        (["rank", "pictures/stripes5.png", "none.png", "pictures"], "there is no file none.png"),
+        (
+            ["rank", "pictures/flat.png", "pictures", "--model", "smt", "--backbone", "scattering"],
+            "QUERY flat.png is constant",
+        ),
         (["run", "geometric-tabel1"], "experiment must be one of"),
         (["run", "geometric-table1", "--profile", "fast"], "profile must be one of quick, real, paper"),
         (
@@ -175,18 +212,17 @@ def test_bad_input_is_one_clear_line(pictures, capsys, arguments, message):
 @pytest.mark.parametrize(("of_query", "name"), [(True, "stripes4.png"), (False, "flat.png")])
 def test_what_is_wrong_with_a_picture_names_its_file(pictures, monkeypatch, capsys, model, of_query, name):
     """By side and index, not by a look at the message."""
-    import torch
+    from retrieval_geometry.own_pictures.describing import Describer
 
-    from retrieval_geometry import own_pictures
+    def broken(self, pixels, of):
+        x = np.random.default_rng(0).uniform(size=(9, 4)).astype(np.float32)
+        return np.where(of == name, np.inf, x).astype(np.float32)
 
-    def broken(images, _):
-        x = torch.rand(len(images), 9, 4, generator=torch.Generator().manual_seed(0))
-        if (len(images) == 1) == of_query:
-            x[0 if of_query else 1] = torch.inf
-        return x
-
-    monkeypatch.setattr(own_pictures, "extract_descriptors", broken)
-    assert run("rank", pictures / "stripes4.png", pictures, "--model", model, "--no-plot") == 2
+    monkeypatch.setattr(Describer, "__call__", broken)
+    query = pictures / "stripes4.png"
+    if not of_query:
+        query = query.rename("elsewhere.png")
+    assert run("rank", query, pictures, "--model", model, "--no-plot") == 2
     assert f"x of {name} has a NaN or infinite value; remove that image" in capsys.readouterr().err
 
 
@@ -194,16 +230,17 @@ def test_what_is_wrong_with_a_picture_names_its_file(pictures, monkeypatch, caps
 def test_what_a_distance_refuses_names_the_file(pictures, monkeypatch, capsys, of_query, name):
     import torch
 
-    from retrieval_geometry import own_pictures
     from retrieval_geometry.image_models import Gaussian
+    from retrieval_geometry.own_pictures import distributions
+    from retrieval_geometry.own_pictures.describing import Describer
 
     def indefinite(x, *_):
         sign = -1.0 if (len(x) == 1) == of_query else 1.0
         return Gaussian(x[:, 0], torch.diag(x.new_tensor([sign, 1, 1, 1])).expand(len(x), -1, -1))
 
-    monkeypatch.setattr(own_pictures, "extract_descriptors", lambda images, _: torch.rand(len(images), 9, 4))
-    monkeypatch.setattr(own_pictures, "_fit", indefinite)
-    assert run("rank", pictures / "stripes4.png", pictures, "--no-plot") == 2
+    monkeypatch.setattr(Describer, "__call__", lambda self, *_: np.random.default_rng(0).uniform(size=(9, 4)))
+    monkeypatch.setattr(distributions, "_models", indefinite)
+    assert run("rank", pictures / "stripes4.png", pictures, "--model", "gaussian", "--no-plot") == 2
     assert f"the covariance of {name} has the negative eigenvalue -1" in capsys.readouterr().err
 
 
@@ -226,6 +263,52 @@ def test_too_little_memory_is_said(monkeypatch, capsys, error):
     monkeypatch.setattr(Experiment, "run", exhausted)
     assert run("run", "geometric-table1") == 1
     assert capsys.readouterr().err == "retrieval-geometry: error: out of memory; take fewer images\n"
+
+
+def test_an_error_of_our_own_is_not_hidden(monkeypatch):
+    def broken(*arguments: object) -> None:
+        raise RuntimeError("a fault of the program")
+
+    monkeypatch.setattr(Experiment, "run", broken)
+    with pytest.raises(RuntimeError, match="a fault of the program"):
+        run("run", "geometric-table1")
+
+
+@pytest.mark.parametrize("share", ["3/2", "0/1", "1", "a/b"])
+def test_a_part_is_a_share(capsys, share):
+    with pytest.raises(SystemExit) as refused:
+        run("run", "geometric-table1", "--part", share)
+    assert refused.value.code == 2
+    assert f"must be a share such as 1/2, got {share!r}" in capsys.readouterr().err
+
+
+def test_building_without_the_libraries_of_the_book_says_what_to_install(monkeypatch, capsys):
+    monkeypatch.setattr("builtins.__import__", without("retrieval_geometry.book.build", "psutil"))
+    assert run("build") == 2
+    assert "building the book needs psutil: pip install 'retrieval-geometry[book]'" in capsys.readouterr().err
+
+
+def without(module: str, needed: str):
+    """An import that fails at one module, as if the library it needs were not installed."""
+    usual = __import__
+
+    def imported(name: str, *arguments: object, **options: object) -> object:
+        if name == module:
+            raise ModuleNotFoundError(f"No module named {needed!r}", name=needed)
+        return usual(name, *arguments, **options)
+
+    return imported
+
+
+def test_a_picture_that_cannot_be_written_leaves_the_table(pictures, monkeypatch, capsys):
+    def full(*arguments: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("retrieval_geometry.own_pictures.draw", full)
+    assert run("rank", pictures / "stripes4.png", pictures, "--plot", "found.png") == 1
+    out, err = capsys.readouterr()
+    assert "stripes5.png" in out
+    assert "error: the picture was not written to found.png: No space left on device" in err
 
 
 def test_a_closed_pipe_is_no_error():

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 HEAVY = ("faiss", "lightning_fabric", "matplotlib", "numba", "ot", "pytorch_metric_learning", "sklearn")
-HEAVY += ("scipy.optimize", "scipy.stats", "torchvision")
+HEAVY += ("scipy.optimize", "scipy.stats", "timm", "torchvision")
 
 
 def _imported(code: str) -> set[str]:
@@ -32,7 +32,6 @@ def test_the_package_and_its_help_need_the_standard_library_alone(code: str) -> 
 @pytest.mark.parametrize(
     ("module", "needs"),
     [
-        ("own_pictures", set()),
         ("distances", set()),
         ("image_models", set()),
         ("features", set()),
@@ -46,3 +45,21 @@ def test_a_module_loads_no_library_before_it_is_used(module: str, needs: set[str
     imported = _imported(f"import retrieval_geometry.{module}")
     assert "torch" in imported
     assert imported.intersection(HEAVY) <= needs
+
+
+def test_the_default_network_needs_neither_torchvision_nor_timm() -> None:
+    """A query is answered in a second or two."""
+    imported = _imported(
+        "from retrieval_geometry.features import load_backbone as b; b('efficientnet_lite0')"
+    )
+    assert not imported.intersection(HEAVY)
+
+
+def test_a_search_for_pictures_begins_without_pytorch() -> None:
+    imported = _imported("import retrieval_geometry.own_pictures")
+    assert not imported.intersection({*HEAVY, "torch", "cv2", "scipy", "timm"})
+
+
+def test_the_network_of_a_search_needs_pytorch_alone() -> None:
+    code = "from retrieval_geometry.features import load_backbone; load_backbone('efficientnet_lite0')"
+    assert not _imported(code).intersection({*HEAVY, "scipy.ndimage", "timm"})

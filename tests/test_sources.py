@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -257,3 +258,31 @@ def test_the_static_closure_is_what_python_imports() -> None:
         assert len(imported) > 5
         if not name.endswith(".py"):  # of a chapter the imports alone are executed, not what uses a package
             assert len(closure - imported) <= 3, (name, closure - imported)  # imports inside functions
+
+
+def test_of_the_tolerances_those_count_that_are_taken(package: Path) -> None:
+    table, taker, whole = package / "_tolerances.py", package / "taker.py", package / "whole.py"
+    taker.write_text("from retrieval_geometry._tolerances import NEAR\n")
+    whole.write_text("from retrieval_geometry import _tolerances\nprint(_tolerances.FAR)\n")
+
+    def digests(text: str) -> list[str]:
+        table.write_text(text)
+        sources = Sources(package)
+        return [sources.digest(sources.closure(path)) for path in (taker, whole)]
+
+    first = digests("ONE = 1.0\nNEAR = 1e-3 * ONE\nFAR = 1e3\n")
+    other = digests("ONE = 1.0\nNEAR = 1e-3 * ONE\nFAR = 1e4\n")
+    assert other[0] == first[0]
+    assert other[1] != first[1]
+    assert digests("ONE = 1.0\nNEAR = 1e-4 * ONE\nFAR = 1e3\n")[0] != first[0]
+    assert digests("ONE = 2.0\nNEAR = 1e-3 * ONE\nFAR = 1e3\n")[0] != first[0]
+
+
+def test_an_edit_of_one_tolerance_does_not_reach_all_experiments(tmp_path: Path) -> None:
+    copied = shutil.copytree(SOURCE, tmp_path / "retrieval_geometry")
+    before = {name: found.source(Sources(copied)) for name, found in experiments().items()}
+    table = copied / "_tolerances.py"
+    table.write_text(table.read_text().replace("COSINE_EDGE = 1e-6", "COSINE_EDGE = 1e-7"))
+    after = {name: found.source(Sources(copied)) for name, found in experiments().items()}
+    changed = {name.split("-")[0] for name in before if before[name] != after[name]}
+    assert changed == {"learning", "wasserstein", "rankmi"}

@@ -99,7 +99,7 @@ images = photo_textures(patch=96)
 class_sizes = torch.bincount(images.labels)
 len(images), images.load(0).shape, images.ids[:3]
 
-# %%
+# %% tags=["remove-cell"]
 page.say(images=len(images), classes=len(images.classes))
 page.say(class_min=class_sizes.min(), class_max=class_sizes.max())
 
@@ -165,7 +165,7 @@ means = x.mean(dim=1)
 distance = torch.cdist(means, means)
 x.shape, distance.shape
 
-# %%
+# %% tags=["remove-cell"]
 page.say(descriptors=x.shape[1], dim=x.shape[2])
 
 # %% [markdown]
@@ -317,6 +317,8 @@ for name, (first, fifth, tenth) in our_ap.items():
 header = ["Convention", "toy ranking, k = 10"]
 header += ["ours, k = 1", "ours, k = 5", "ours, k = 10"]
 page.table("conventions", header, rows)
+
+# %% tags=["remove-cell"]
 page.say(toy_low=min(toy_ap.values()), toy_high=max(toy_ap.values()))
 page.say(hits_1=our_ap["hits"][0], hits_10=our_ap["hits"][2])
 
@@ -431,13 +433,13 @@ from retrieval_geometry.evaluation import bootstrap_interval
 
 interval = bootstrap_interval(top1)
 standard_error = float((top1.mean() * (1 - top1.mean()) / len(top1)).sqrt())
-print(f"Top-1 {interval.value:.3f} [{interval.low:.3f}, {interval.high:.3f}]")
+print("Top-1", format_interval(interval, digits=3))
 print(f"half its width is {interval.width / 2:.3f};", end=" ")
 print(f"1.96 standard errors are {1.96 * standard_error:.3f}")
 
 of_classes = bootstrap_interval(top1, groups=images.labels)  # whole classes are drawn
 
-# %%
+# %% tags=["remove-cell"]
 page.say(class_ratio=of_classes.width / interval.width)
 
 # %% [markdown]
@@ -483,6 +485,8 @@ figure
 # %%
 possible = {round(100 * count / N_QUERIES) for count in range(N_QUERIES + 1)}
 widths = [one.width for one in paper.values()]
+
+# %% tags=["remove-cell"]
 page.say(missed=101 - len(possible), se_94=np.sqrt(0.53 * 0.47 / N_QUERIES))
 page.say(best=paper["GMM-Wasserstein"], second=paper["GMM-Normal KL"])
 page.say(paper_width=np.mean(widths))
@@ -502,6 +506,8 @@ from scipy.stats import binom
 counts = np.arange(N_QUERIES + 1)
 better, worse = (binom.pmf(counts, N_QUERIES, p) for p in (0.62, 0.53))
 upset = sum(worse[k] * better[: k + 1].sum() for k in counts)
+
+# %% tags=["remove-cell"]
 page.say(upset=100 * upset)
 
 # %% mystnb={"figure": {"caption": "If the true Top-1 were 0.62 (blue, solid) and 0.53 (orange, dashed): the probability of each result that 94 independent queries can give.", "name": "fig-01-overlap"}, "image": {"alt": "Two bell-shaped step curves centred on 0.53 and 0.62, each about 0.2 wide, overlapping over half of their width."}}
@@ -549,7 +555,7 @@ paired = paired_bootstrap_difference(top1, other_top1)
 widths = [bootstrap_interval(values).width for values in (top1, other_top1)]
 unpaired_width = float(np.hypot(*widths))
 
-# %%
+# %% tags=["remove-cell"]
 page.say(other=other_top1.mean(), correlation=correlation)
 page.say(gap=format_interval(paired, 3))
 page.say(paired_width=paired.width, unpaired_width=unpaired_width)
@@ -584,7 +590,7 @@ for rho in (0.0, 0.5):
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Gaps in Top-1 between the methods of Table 1, in standard errors. Below the diagonal: independent answers. Above: answers that correlate with 0.5. Bold on blue: outside the noise of 94 queries.", "name": "fig-01-gaps"}, "image": {"alt": "Seven by seven matrix of ratios; only gaps between methods at the top and those at the bottom of the table exceed 1.96."}}
 both = np.where(np.tri(len(names), dtype=bool), ratios[0.0], ratios[0.5])
-short = [name.replace("-", "-\n", 1).replace(" ", "\n") for name in names]
+short = [name.replace("-", "-\n").replace(" ", "\n") for name in names]
 figure = new_figure(7.4, 3.6)
 axes = figure.subplots()
 axes.imshow(both > 1.96, cmap="Blues", vmin=0, vmax=4, aspect="auto")
@@ -592,7 +598,7 @@ for i, j in np.argwhere(~np.eye(len(names), dtype=bool)):
     weight = "bold" if both[i, j] > 1.96 else "normal"
     axes.text(j, i, f"{both[i, j]:.1f}", ha="center", va="center", weight=weight)
 axes.set_yticks(range(len(names)), names)
-axes.set_xticks(range(len(names)), short, fontsize=9)
+axes.set_xticks(range(len(names)), short, fontsize=8)
 axes.spines[:].set_visible(False)
 figure
 
@@ -631,7 +637,7 @@ two_a_class = {
 intervals = {f"two of each class, {name}": one for name, one in two_a_class.items()}
 intervals["all queries, mean"] = bootstrap_interval(top1)
 for name, one in intervals.items():
-    print(f"{name:27}{one.value:.3f} [{one.low:.3f}, {one.high:.3f}]")
+    print(f"{name:27}{format_interval(one, digits=3)}")
 
 # %%
 rng = np.random.default_rng(seed)

@@ -64,7 +64,7 @@ from torch.testing import assert_close
 from retrieval_geometry.datasets import photo_textures
 from retrieval_geometry.features import extract_descriptors, load_backbone
 from retrieval_geometry.page import Page
-from retrieval_geometry.reporting.drawing import draw_lines, ellipse
+from retrieval_geometry.reporting.drawing import close_frame, draw_lines, ellipse
 from retrieval_geometry.reporting.figures import OKABE_ITO, new_figure
 from retrieval_geometry.reporting.tables import format_interval
 
@@ -111,6 +111,8 @@ x.shape
 
 # %%
 n_points, dim = one.shape
+
+# %% tags=["remove-cell"]
 page.say(images=len(x), points=n_points, dim=dim)
 
 # %% [markdown]
@@ -142,6 +144,8 @@ variances, directions = torch.linalg.eigh(gaussian.cov[0])
 plane = directions[:, -2:].flip(1)
 shadow = (one - gaussian.mean[0]) @ plane
 share = float(variances[-2:].sum() / variances.sum())
+
+# %% tags=["remove-cell"]
 page.say(share=100 * share)
 
 
@@ -273,7 +277,7 @@ for name, points in ranks.items():
     ranks[name] = [rank(mixed[:n]) for n in counts if n <= len(points)]
     assert all(r <= n - 1 for r, n in zip(ranks[name], counts, strict=False))
 
-# %%
+# %% tags=["remove-cell"]
 page.say(rank_colour=ranks["scattering, colour"][-1])
 page.say(rank_grey=ranks["scattering, grey"][-1], rank_deep=ranks[network.name][-1])
 page.say(deep_points=deep.shape[0], deep_dim=deep.shape[1])
@@ -444,6 +448,7 @@ for axes, k in zip(grid, (3, 8, 64), strict=True):
         if weight * len(one) < 1.99:
             axes.plot(*centre, "x", color=OKABE_ITO[1], ms=6, mew=1.5)
     axes.set(xticks=[], yticks=[], aspect="equal", xlabel=f"K = {k}")
+    close_frame(axes)
 figure
 
 # %% [markdown]
@@ -498,6 +503,8 @@ page.table("mixtures", [*header, "training", "test", "test, collapsed"], rows)
 
 # %%
 best_k = max(scores, key=lambda k: scores[k]["test"])
+
+# %% tags=["remove-cell"]
 page.say(best_k=best_k, test_best=scores[best_k]["test"])
 page.say(few_64=scores[64]["few"], collapsed_64=scores[64]["collapsed"])
 page.say(parameters_64=f"{n_parameters(64, dim):,}", numbers=f"{n_points * dim:,}")
@@ -604,6 +611,8 @@ for k in components:
     cov = fit_mixture(x, k, torch.Generator().manual_seed(seed)).collapse().cov
     gaps.append((cov - samples).flatten(1).norm(dim=1) / samples.flatten(1).norm(dim=1))
 low, median, high = np.quantile(torch.stack(gaps).numpy(), [0.25, 0.5, 0.75], axis=1)
+
+# %% tags=["remove-cell"]
 page.say(gap_64=100 * median[components.index(64)])
 
 # %% mystnb={"figure": {"caption": "How far the collapsed mixture is from the sample covariance, relative to its size, against the number of components: median over the patches, and the range of the middle half.", "name": "fig-02-detour"}, "image": {"alt": "A falling curve on a logarithmic axis, from nearly one for a single component to a few percent for 64 and nearly nothing for as many components as points."}}
@@ -821,7 +830,7 @@ axes.set(xlabel="rotations K", ylabel="nats per held-out descriptor")
 axes.legend(frameon=False, fontsize=9, ncols=2, loc="lower right")
 figure
 
-# %%
+# %% tags=["remove-cell"]
 page.say(order_low=smt.order.min(), order_high=smt.order.max())
 page.say(alpha_low=smt.shrinkage.min(), alpha_high=smt.shrinkage.max())
 page.say(eigenvectors=dim * (dim - 1) // 2)
@@ -920,6 +929,8 @@ for name, candidate in candidates.items():
     rows.append([name, format_interval(bootstrap_interval(values), 1), less[name]])
 rows[list(candidates).index("SMT, shrunk")][2] = "–"
 page.table("estimates", ["Covariance", "nats per descriptor", "less SMT, shrunk"], rows)
+
+# %% tags=["remove-cell"]
 page.say(one_percent=less["shrunk, s = 0.01"])
 page.say(sixty_four=less["mixture of 64, collapsed"])
 

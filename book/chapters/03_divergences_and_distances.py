@@ -64,8 +64,8 @@ from retrieval_geometry.distances import (
 from retrieval_geometry.image_models import Gaussian, GaussianMixture
 from retrieval_geometry.image_models import fit_gaussian, fit_mixture
 from retrieval_geometry.page import Page
-from retrieval_geometry.reporting.drawing import draw_lines, draw_picture, draw_values
-from retrieval_geometry.reporting.drawing import ellipse, shared_legend
+from retrieval_geometry.reporting.drawing import close_frame, draw_lines, draw_picture
+from retrieval_geometry.reporting.drawing import draw_values, ellipse, shared_legend
 from retrieval_geometry.reporting.figures import OKABE_ITO, new_figure
 from retrieval_geometry.reporting.toys import random_gaussians, random_mixtures
 from retrieval_geometry.reporting.toys import turned_covariance
@@ -212,7 +212,7 @@ evidence = normal_p.log_prob(draws) - normal_q.log_prob(draws)
 error = evidence.std() / len(draws) ** 0.5
 assert (evidence.mean() - naive_kl(p, q)).abs() < 5 * error
 
-# %%
+# %% tags=["remove-cell"]
 page.say(kl_pq=naive_kl(p, q), kl_qp=naive_kl(q, p))
 page.say(kl_simulated=evidence.mean(), kl_simulated_error=error)
 
@@ -372,7 +372,7 @@ exact = true_kl(left, right, grid)
 pairs = [variational_kl(left[i], right[i]) for i in range(400)]
 variational = torch.cat(pairs).flatten()
 
-# %%
+# %% tags=["remove-cell"]
 page.say(
     vkl_negative=int((variational < 0).sum()),
     vkl_above=int((variational > exact + 1e-9).sum()),
@@ -550,7 +550,7 @@ exact_cost = cost[linear_sum_assignment(cost.numpy())].mean()
 gaussian_cost = wasserstein2_squared(pair_gaussians, pair_gaussians)[0, 1]
 assert gaussian_cost <= exact_cost
 
-# %%
+# %% tags=["remove-cell"]
 page.say(exact_w2=exact_cost.sqrt(), gaussian_w2=gaussian_cost.sqrt())
 
 # %% [markdown]
@@ -993,7 +993,7 @@ collapsed = wasserstein2_squared(up.collapse(), down.collapse())
 assert_close(collapsed, torch.zeros(1, 1), atol=1e-12, rtol=0)
 whole = mixture_wasserstein2_squared(up, down)
 
-# %%
+# %% tags=["remove-cell"]
 page.say(triangle_mw=whole.sqrt())
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Three blobs (blue) and three blobs (orange) with the same mean and covariance: the dashed ellipse is the collapse of both. Grey lines: the optimal shipments between components.", "name": "fig-03-triangles"}, "image": {"alt": "Two interleaved triangles of blobs, one pointing up and one down, inside one dashed circle, with a line from each blob to a neighbour of the other colour."}}
@@ -1116,6 +1116,7 @@ for axes, strength in ((small, 0.1), (large, 3.0)):
     axes.scatter(*moon.mT, s=9, color=BLUE, zorder=3)
     axes.scatter(*blob.mT, s=9, color=VERMILION, marker="^", zorder=3)
     axes.set(xticks=[], yticks=[], aspect="equal")
+    close_frame(axes)
     axes.set_xlabel(f"$\\varepsilon$ = {strength}")
 draw_lines(curve, strengths, {"debiased": debiased, "biased": biased}, lw=2)
 for level, name in ((exact_end, "exact cost"), (energy_end, "half energy distance")):
@@ -1161,6 +1162,7 @@ for axes, (name, cloud) in zip(figure.subplots(1, 2), followers.items(), strict=
     axes.scatter(*moon.mT, s=12, color=BLUE, alpha=0.6)
     axes.scatter(*cloud.mT, s=16, color=VERMILION, marker="^", lw=0)
     axes.set(xticks=[], yticks=[], xlabel=name)
+    close_frame(axes)
     axes.set(aspect="equal", xlim=(-2.1, 2.1), ylim=(-0.5, 2.0))
 figure
 
@@ -1260,6 +1262,8 @@ metrics += ["mixture_wasserstein2_squared"]
 for label, (name, _) in candidates.items():
     assert name not in metrics or checked[label]["root"] == 0
 kl_fails = checked["symmetric KL"]
+
+# %% tags=["remove-cell"]
 page.say(kl_triangle=100 * kl_fails["triangle"])
 page.say(kl_triangle_root=100 * kl_fails["root"])
 
@@ -1499,6 +1503,7 @@ for axes, (name, table) in zip(grid.ravel(), shown.items(), strict=True):
     axes.set_yticks(ticks, photographs)
     axes.set_xticks(ticks, photographs, rotation=90)
     axes.tick_params(length=0)
+    close_frame(axes)
 figure
 
 # %% [markdown]
@@ -1516,7 +1521,7 @@ values = torch.stack([table[above[0], above[1]] for table in shown.values()])
 ranks = values.argsort(dim=1).argsort(dim=1).double()
 agreement = torch.corrcoef(ranks)
 
-# %%
+# %% tags=["remove-cell"]
 page.say(
     spearman_kl_riemann=agreement[0, 1],
     spearman_riemann_stein=agreement[1, 2],
@@ -1550,7 +1555,7 @@ collapsed = wasserstein2(mixtures.collapse(), mixtures.collapse())
 assert (collapsed <= shown["mixture Wasserstein"] + 1e-6).all()
 mean_share = (shown["means only"] / shown["Wasserstein"])[above[0], above[1]] ** 2
 
-# %%
+# %% tags=["remove-cell"]
 page.say(mean_share=100 * mean_share.median())
 
 # %% [markdown]

@@ -69,7 +69,7 @@ BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, BLACK = OKABE_ITO
 # stays sensible at $k = 0$ and $k = n$.
 
 # %%
-from scipy.stats import binomtest
+from retrieval_geometry.reporting.tables import format_failures
 
 tests = []
 
@@ -77,16 +77,6 @@ tests = []
 def record(erratum, failure, printed, corrected):
     """Keep on which draws the printed and the corrected form fail."""
     tests.append((erratum, failure, printed.flatten(), corrected.flatten()))
-
-
-def count(fails):
-    """``k of n``, and Wilson's 95 % interval of the share."""
-    k, n = int(fails.sum()), len(fails)
-    low, high = binomtest(k, n).proportion_ci(method="wilson")
-    interval = f"{100 * low:.0f}–{100 * high:.0f} %"
-    return [
-        text.replace(" ", "\N{NO-BREAK SPACE}") for text in (f"{k} of {n}", interval)
-    ]
 
 
 # %% [markdown]
@@ -319,6 +309,8 @@ true_divergence = integrals(pairs, collapses)[1]
 # %%
 approximation = each_pair(variational_kl, p, q)
 record("0.3", "the divergence is negative", approximation < 0, with_log < 0)
+
+# %% tags=["remove-cell"]
 page.say(
     printed_3=int((approximation < 0).sum()),
     vkl_above=int((approximation > with_log + 1e-9).sum()),
@@ -326,6 +318,8 @@ page.say(
 )
 
 # %%
+from scipy.stats import binomtest
+
 dims = (1, 2, 3, 5, 8)
 shares = []
 for dim in dims:
@@ -844,6 +838,8 @@ assert_close(limits["KL, second flat"], by_formula, rtol=1e-6, atol=1e-9)
 # %%
 pixels = load(everything)
 grey = (pixels == pixels[:, :1]).flatten(1).all(dim=1)
+
+# %% tags=["remove-cell"]
 page.say(grey=int(grey.sum()), grey_photographs=len(labels[grey].unique()))
 
 # %%
@@ -890,6 +886,8 @@ figure
 # %%
 squared_mean = multivariate.mean.square().sum(1)
 share = squared_mean / (squared_mean + diagonal.sum(1))
+
+# %% tags=["remove-cell"]
 page.say(mean_part=100 * share.median())
 
 # %% [markdown]
@@ -902,7 +900,9 @@ page.say(mean_part=100 * share.median())
 # %%
 rows = []
 for number, failure, printed, corrected in tests:
-    rows.append([number, failure, *count(printed), *count(corrected)])
+    rows.append(
+        [number, failure, *format_failures(printed), *format_failures(corrected)]
+    )
     assert printed.any()
     assert number == "0.7" or not corrected.any()
 header = ["", "What fails", "as printed", "interval", "corrected", "interval"]

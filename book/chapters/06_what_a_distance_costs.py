@@ -85,6 +85,8 @@ rows = [
     for name, seconds in printed.items()
 ]
 page.table("bill", ["Method", "One pair", "All pairs, hours"], rows)
+
+# %% tags=["remove-cell"]
 page.say(pairs=f"{pairs:,}", days=printed["smt-wasserstein"] * pairs / 86400)
 
 # %% [markdown]
@@ -128,6 +130,8 @@ rows = [
 page.table("prices", ["Of a 256 × 256 matrix", "time", "in products"], rows)
 single = matrix.float()
 rate = 2 * size * size * 2 * size / seconds_of(lambda: single @ single.mT)
+
+# %% tags=["remove-cell"]
 page.say(rate=rate / 1e9, eigen_price=price["eigenvalues and eigenvectors"] / unit)
 
 # %% [markdown]
@@ -393,6 +397,8 @@ both = cross_term(mixtures, mixtures)
 own = both.diagonal()
 variational = (own[:, None] + own - both - both.mT) / 2
 assert_close(distances.symmetric_variational_kl(mixtures, mixtures), variational)
+
+# %% tags=["remove-cell"]
 page.say(vkl_flops=8 * 64**2 * 512 / 1e6, vkl_ratio=8 * 64**2 * 512 / (2 * 513 * 514))
 
 # %% [markdown]
@@ -437,6 +443,8 @@ direct = torch.linalg.svdvals(product.float()).sum()
 gram = product.float() @ product.float().mT
 squared = torch.linalg.eigvalsh(gram).clamp_min(0).sqrt().sum()
 direct, squared = (f"{abs(found - exact) / exact:.0e}" for found in (direct, squared))
+
+# %% tags=["remove-cell"]
 page.say(thin=(512 / 169) ** 3, direct=direct, squared=squared)
 
 # %% [markdown]
@@ -1032,6 +1040,8 @@ answer = distances.rank(queries, images, "wasserstein2", k=10)
 full = distances.wasserstein2(queries, images).sort(dim=1, stable=True)
 assert torch.equal(answer.indices, full.indices[:, :10])
 assert torch.equal(answer.distances, full.values[:, :10])
+
+# %% tags=["remove-cell"]
 page.say(evaluated=share_computed(answer))
 
 # %% [markdown]
@@ -1043,6 +1053,8 @@ full = distances.wasserstein2(no_means(queries), no_means(images)).sort(
     dim=1, stable=True
 )
 assert torch.equal(answer.indices, full.indices[:, :10])
+
+# %% tags=["remove-cell"]
 page.say(evaluated_shapes=share_computed(answer))
 
 # %% [markdown]
@@ -1177,6 +1189,8 @@ answer = distances.rank(shrunk_queries, shrunk, "affine_invariant", k=10)
 full = riemann.sort(dim=1, stable=True)
 assert torch.equal(answer.indices, full.indices[:, :10])
 assert torch.equal(answer.distances, full.values[:, :10])
+
+# %% tags=["remove-cell"]
 page.say(evaluated_riemann=share_computed(answer))
 
 # %% [markdown]

@@ -86,6 +86,8 @@ test_images, _ = class_split(test_images, 60, seed=0)  # enough for a page
 sides = train_images, test_images
 train_classes, test_classes = (part.labels.unique() for part in sides)
 assert not set(train_classes.tolist()) & set(test_classes.tolist())
+
+# %% tags=["remove-cell"]
 page.say(train_images=f"{len(train_images):,}", train_classes=len(train_classes))
 page.say(test_images=f"{len(test_images):,}", test_classes=len(test_classes))
 
@@ -131,6 +133,8 @@ assert matching_pairs(batch) == 96 * 3 // 2
 generator = torch.Generator().manual_seed(seed)
 shuffled = (torch.randperm(len(train_images), generator=generator) for _ in range(200))
 at_random = [matching_pairs(order[:96]) for order in shuffled]
+
+# %% tags=["remove-cell"]
 page.say(class_pairs=matching_pairs(batch), random_pairs=np.mean(at_random))
 
 # %% [markdown]

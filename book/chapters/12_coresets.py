@@ -137,7 +137,7 @@ witness = [
 assert (gaps <= bound).all()
 assert_close(float(witness[0] - witness[1]), bound, rtol=1e-6, atol=1e-9)
 
-# %%
+# %% tags=["remove-cell"]
 page.say(bound=f"{bound:.3f}", largest=f"{float(gaps.max()):.3f}", functions=len(gaps))
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Left: a cloud (dots), a random subset of ten (squares), and level lines of the Lipschitz function whose mean differs most between the two. Right: by how much the mean of a random 1-Lipschitz function differs; the line is the Wasserstein distance, which the function on the left reaches.", "name": "fig-12-lipschitz"}, "image": {"alt": "Left, a crescent and a blob of points with ten squares and rings around the squares. Right, a histogram of differences, all below a vertical line."}}
@@ -231,6 +231,8 @@ for name, group in by_size.items():
     page.say(**{f"rate_{name}_{way}": rate for way, rate in rates.items()})
     assert (group["moving"] < group["random"]).all()
 ratio = by_size["plane"]["random"][3] / by_size["plane"]["moving"][3]
+
+# %% tags=["remove-cell"]
 page.say(ratio=f"{float(ratio):.1f}", start=f"{along[0]:.3f}", end=f"{along[-1]:.3f}")
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Left: ten points on their way from random data points (open squares) to a coreset (filled) of the cloud. Middle and right: exact Wasserstein distance to all 300 points against the number of points, on the line and in the plane, for moving points, greedy weighted subsets, and random subsets.", "name": "fig-12-moving"}, "image": {"alt": "Left, paths of ten points that spread over a crescent and a blob. Middle and right, falling lines on logarithmic scales; the random subset is highest, and on the line it is flatter than the others."}}
@@ -379,7 +381,7 @@ ratios = torch.stack(ratios)
 assert (ratios > 1 - 1 / math.e).all()
 assert (ratios <= 1 + 1e-12).all()
 
-# %%
+# %% tags=["remove-cell"]
 page.say(looked=looked, plain=30 * len(cloud) - 30 * 29 // 2)
 page.say(ratio_least=f"{100 * float(ratios.min()):.1f}")
 page.say(ratio_best=int((ratios > 1 - 1e-9).sum()))
@@ -453,7 +455,7 @@ divergences = pairwise_sinkhorn_divergence(features[member], features[member])
 assert_close(of_class.indices, craig(divergences, 3).indices)
 speaker = of_class.indices[divergences[:, of_class.indices].argmin(dim=1)]
 
-# %%
+# %% tags=["remove-cell"]
 page.say(kept=len(kept.indices), images=len(images))
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "WCRAIG chooses three images of one character. Each row: the chosen image (framed) with the number of images it speaks for, and those images, nearest first.", "name": "fig-12-class"}, "image": {"alt": "Three rows of renderings of one character in several typefaces, the first of each row framed."}}
@@ -529,6 +531,8 @@ best = {name: f"{int((v < 1e-9).sum())} of {len(v)}" for name, v in worse.items(
 rows = [[name, f"{means[name]:.1f} %", best[name]] for name in worse]
 header = ["three images of a class chosen by", "L(S) above the best, mean"]
 page.table("reciprocal", [*header, "classes with the best subset"], rows)
+
+# %% tags=["remove-cell"]
 page.say(triples=len(triples), any=f"{means[chance]:.0f}")
 page.say(craig=f"{means['distances (CRAIG)']:.1f}")
 
@@ -612,7 +616,7 @@ for share, size in wanted.items():
     left = distance[:, craig(distance, size).indices].amin(dim=1).sum()
     assert left <= share * so_far[0] < so_far[size - 2]
 
-# %%
+# %% tags=["remove-cell"]
 page.say(**{f"wanted_{share}": size for share, size in wanted.items()})
 
 # %% [markdown]
@@ -673,6 +677,8 @@ rows = [
     for (i, j), names in sorted(repeats.items(), key=lambda item: -len(item[1]))
 ]
 page.table("repeats", ["row", "row", "equal numbers"], rows, words=3)
+
+# %% tags=["remove-cell"]
 page.say(pairs=len(repeats), most=most, once=f"{once / 10_000:.1f}", thrice=thrice)
 
 # %%
@@ -681,6 +687,8 @@ within = [
     for row, (a, b) in itertools.product(range(20), itertools.combinations(range(5), 2))
     if numbers[row, a] == numbers[row, b]
 ]
+
+# %% tags=["remove-cell"]
 page.say(within="; ".join(within))
 
 # %%
@@ -809,6 +817,7 @@ def standing(way):
     return " and ".join(said) or "undecided at every share"
 
 
+# %% tags=["remove-cell"]
 page.say(**{f"standing_{way}": standing(way) for way in ways})
 page.say(models=result.settings["models a method"])
 
@@ -817,6 +826,8 @@ last = shares[-1]
 for name in ("full", f"wcraig-{last}", f"all-{last}"):
     reached = result[name].metrics["R@1"].value
     page.say(**{f"r1_{name.split('-')[0]}": f"{reached:.3f}"})
+
+# %% tags=["remove-cell"]
 page.say(best_share=f"{float(last):.0%}", best_steps=steps_of[f"all-{last}"])
 page.say(full_steps=full_steps)
 
@@ -883,6 +894,8 @@ header = ["trained on", "R@1", "WCRAIG minus it", "seconds"]
 page.table("omniglot", header, rows, results=[omniglot])
 page.markdown("omniglot-provenance", provenance_table(omniglot), [omniglot])
 page.markdown("provenance", provenance_table(result), [result])
+
+# %% tags=["remove-cell"]
 page.say(omniglot_protocol=omniglot.settings["protocol"])
 page.say(omniglot_steps=omniglot.settings["steps"])
 

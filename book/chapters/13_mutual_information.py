@@ -92,6 +92,7 @@ def divergence_of(heaps):
     return 2 * jensen_shannon(p / p.sum(), q / q.sum())
 
 
+# %% tags=["remove-cell"]
 page.say(overlap_before=told.before.overlap, overlap_after=told.after.overlap)
 page.say(divergence_before=divergence_of(told.before))
 page.say(divergence_after=divergence_of(told.after))
@@ -329,6 +330,8 @@ for truth, shift in zip(truths, shifts, strict=True):
 gaps = [abs(e - t) for e, t in zip(estimates, truths, strict=True)]
 assert truths[0] < 2e-9
 assert all(gap < 4 * (0.01 + error) for gap, error in zip(gaps, errors, strict=True))
+
+# %% tags=["remove-cell"]
 page.say(worst_gap=max(gaps), worst_error=max(errors))
 
 # %% [markdown]
@@ -492,6 +495,8 @@ assert grown.grad.isfinite().all()
 # %%
 pairs = {"matching": same, "hard_matching": hard_matching}
 pairs |= {"other": other, "hard_other": hard_other}
+
+# %% tags=["remove-cell"]
 page.say(**{f"batch_{kind}": int(chosen.sum()) // 2 for kind, chosen in pairs.items()})
 page.say(batch_beta=beta, batch_anchors=int((chances.sum(dim=1) > 0).sum()))
 
@@ -866,6 +871,8 @@ for number, failure, printed, right in tests:
     assert not right.any()
 header = ["erratum", "failure", "as printed", "95 %", "corrected", "95 %"]
 page.table("errata", header, rows)
+
+# %% tags=["remove-cell"]
 page.say(pretended=pretended, flattered=flattered)
 
 # %% [markdown]
@@ -915,6 +922,8 @@ if rising.any():
         f"It falls up to a distance of {turn:.2f} and rises beyond, where {beyond[0]}"
     )
     shape += f" of the matching and {beyond[1]} of the other test pairs lie"
+
+# %% tags=["remove-cell"]
 page.say(shape=shape, beta=told.beta)
 
 # %% [markdown]
@@ -1024,6 +1033,8 @@ header = [
     "mean distance, others",
 ]
 page.table("blind", header, rows)
+
+# %% tags=["remove-cell"]
 page.say(far_bound=found["far start"][0])
 
 # %% [markdown]
@@ -1102,6 +1113,8 @@ rows = [[kind, *(f"{value:.2f}" for value in row)] for kind, row in medians.item
 page.table("colouring", ["pairs of test images", "before", "after"], rows)
 crossed = zip(medians["matching, opposite colouring"], medians["other"], strict=True)
 sides = ["nearer than" if near < far else "no nearer than" for near, far in crossed]
+
+# %% tags=["remove-cell"]
 page.say(side_before=sides[0], side_after=sides[1])
 page.say(live=evaluate_embeddings(after, labels, clustering=False)["R@1"].interval)
 page.say(live_classes=len(labels.unique()), bench_classes=len(bench.groups.sizes))
@@ -1165,12 +1178,14 @@ gaps = {name: gap["R@1"] for name, gap in changes.items()}
 least, *_, most = sorted(gaps, key=lambda name: gaps[name].value)
 clear = [names[name] for name, gap in gaps.items() if gap.low > 0]
 worse = [names[name] for name, gap in gaps.items() if gap.high < 0]
+
+# %% tags=["remove-cell"]
 page.say(widest=names[widest], widest_spread=spread[widest])
 page.say(most=f"{names[most]} ({gaps[most].value:+.3f})")
 page.say(least=f"{names[least]} ({gaps[least].value:+.3f})")
 page.say(clear="; ".join(clear) or "none", worse="; ".join(worse) or "none")
 
-# %%
+# %% tags=["remove-cell"]
 page.say(
     base_updates=int(ablations.details.value),
     models=ablations.settings["models a method"],
@@ -1296,6 +1311,8 @@ figure
 # %%
 same_colour = black_on_white[nearest] == black_on_white[:, None]
 crossed = (right & ~same_colour).sum() / right.sum().clamp_min(1)
+
+# %% tags=["remove-cell"]
 page.say(same_colour=100 * same_colour[:, 0].double().mean())
 page.say(
     crossed=100 * crossed, crossed_share=100 * (match & ~alike).sum() / match.sum()

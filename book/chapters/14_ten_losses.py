@@ -128,7 +128,7 @@ for name, method in METHODS.items():
 header = ["Loss", "tuned", "candidates", "glyphs", *list(runs)[1:]]
 page.table("tuned", header, rows, words=7, results=tunings)
 
-# %%
+# %% tags=["remove-cell"]
 page.say(
     tuned_best=max(max(scores.values()) for scores in grocery.details.scores.values()),
     tested_best=max(grocery[name].metrics["AP@R"].value for name in METHODS),
@@ -346,6 +346,8 @@ for (title, run), name in itertools.product(runs.items(), on_measures):
 header = ["Trained with", "on", "models", "means", "transport", "difference"]
 page.table("ways", header, rows, results=[*runs.values()])
 asked = {str(run.details.transport.queries) for run in runs.values()}
+
+# %% tags=["remove-cell"]
 page.say(asked=" and ".join(sorted(asked)))
 
 # %% [markdown]
@@ -569,6 +571,8 @@ ratios = [
     / median(run[name] for name in METHODS if not name.startswith("w-"))
     for run in times[1:]
 ]
+
+# %% tags=["remove-cell"]
 page.say(time_ratio=ratios[0], time_ratio_head=ratios[1])
 
 # %% [markdown]

@@ -268,6 +268,8 @@ found = answers()
 for part, told in found.items():
     rows = [[title, message.replace("$", r"\$")] for title, message in told.items()]
     page.table(part.split()[0].lower(), ["Input", "Answer"], rows, words=2)
+
+# %% tags=["remove-cell"]
 page.say(inputs=sum(map(len, found.values())), seconds=time.process_time() - started)
 
 # %% [markdown]

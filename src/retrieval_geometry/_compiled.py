@@ -26,6 +26,7 @@ def compiled(rules: frozenset[str]) -> Callable[[Callable[..., Any]], Callable[.
     """
     import numba  # slow to import
 
+    # numpy's error model: a division by zero gives infinity, and does not raise.
     options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": set(rules)}
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:

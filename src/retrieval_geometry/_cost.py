@@ -39,7 +39,9 @@ def cost_so_far() -> Cost | None:
         import resource
     except ImportError:
         return None
+    # Of ended children the system tells the sum of times, and the largest memory.
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    # macOS counts bytes, Linux kibibytes.
     units_per_mb = 2**20 if sys.platform == "darwin" else 2**10
     return Cost(
         round(time.perf_counter() - STARTED, 1),

@@ -69,5 +69,6 @@ def pivots_are_positive(factor: Tensor, cov: Tensor, precision: torch.dtype) -> 
         ``(B,)``, boolean.
     """
     pivots, variances = (m.detach().diagonal(dim1=-2, dim2=-1) for m in (factor, cov))
+    # Errors of a sum grow as the root of its length; small matrices keep a margin.
     rounding = max(16.0, cov.shape[-1] ** 0.5) * torch.finfo(precision).eps
     return (pivots.square() > rounding * variances).all(dim=-1)

@@ -39,6 +39,7 @@ def replacing(path: Path) -> Iterator[Path]:
     Raises:
         OSError: whatever fails, with the path; also where it is a folder, a device or a pipe.
     """
+    # The folder of the target: a rename does not cross file systems.
     target = Path(os.path.realpath(path))
     prefix = f".{target.name}."
     with naming(path, str(target.parent / prefix)):
@@ -50,7 +51,9 @@ def replacing(path: Path) -> Iterator[Path]:
         try:
             yield temporary
             with temporary.open("rb") as file:
+                # A name that reaches the disk before the content would be an empty file after a power cut.
                 os.fsync(file.fileno())
+            # mkstemp lets the owner alone read.
             temporary.chmod(0o644)
             temporary.replace(target)
         finally:

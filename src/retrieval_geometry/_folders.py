@@ -33,13 +33,13 @@ def results_dir() -> Path:
     Source: this package's own. Used in no chapter.
     """
     root = project_root()
-    return root / "build" / "results" if root else _user_cache() / "results"
+    return root / "build" / "results" if root else user_cache() / "results"
 
 
 def cache_dir() -> Path:
     """Where descriptors and finished parts are kept: ``build/cache`` of the checkout, or the user's cache."""
     root = project_root()
-    return root / "build" / "cache" if root else _user_cache()
+    return root / "build" / "cache" if root else user_cache()
 
 
 def recorded_dir() -> Path:
@@ -51,7 +51,8 @@ def recorded_dir() -> Path:
     return root / "book" / "results" if root else Path(__file__).parent / "recorded"
 
 
-def _user_cache() -> Path:
+def user_cache() -> Path:
+    """The user's own folder for what can be made again, or the one that :data:`CACHE` names."""
     given = os.environ.get(CACHE)
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return Path(given) if given else home / "retrieval-geometry"

@@ -51,6 +51,7 @@ class Kind:
             ValueError: it is damaged, another version, or about something else; with the remedy.
         """
         data = Path(path).read_bytes()
+        # All seals of one kind and one subject are of one length.
         content = data[: -len(self._seal(b"", about))]
         if data[len(content) :] != self._seal(content, about):
             raise ValueError(
@@ -75,6 +76,7 @@ class Kind:
     def _seal(self, content: bytes, about: str) -> bytes:
         seal = f"\nretrieval_geometry {self.name} {self.version} {about} sha256 ".encode()
         digest = hashlib.sha256(content)
+        # The subject is sealed too: a file that was given another name is found out.
         digest.update(seal)
         return seal + digest.hexdigest().encode()
 
@@ -101,6 +103,7 @@ def json_digest(text: str, *above: str) -> str:
         above: names that lead to the object that holds the digest, if that is not the outermost.
     """
     as_written = "number {}".format
+    # As text: 0.1 and 0.10 are one float, but not one file.
     content = json.loads(text, parse_int=as_written, parse_float=as_written)
     holder = content
     for name in above:
@@ -113,6 +116,7 @@ def json_digest(text: str, *above: str) -> str:
 
 
 def _integer(text: str) -> int:
+    # Before int(): a million digits would take seconds.
     if len(text) > 20 or not -(2**63) <= int(text) < 2**63:
         raise ValueError(f"it holds a whole number of {len(text.lstrip('-'))} digits, {text[:20]}...")
     return int(text)

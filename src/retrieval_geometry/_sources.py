@@ -10,6 +10,7 @@ finished parts of a run, and of executed chapters.
   in that file, and for all its modules where it is used in another way.
 - ``of_each_paper("claims", ...)`` stands for the module of that name of each paper.
 - Comments, blank lines, docstrings and line numbers do not count.
+- Of the table of tolerances only the numbers count that the files take by name.
 - What cannot be followed (``import *``, a relative import, a name that is nowhere) is an error.
 """
 
@@ -21,6 +22,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 PACKAGE = "retrieval_geometry"
+TABLE = "_tolerances"
+"""A module of numbers with a name each. Of it only those count that are asked for."""
+
 Node = TypeVar("Node", bound=ast.AST)
 
 
@@ -72,8 +76,11 @@ class Sources:
 
     def digest(self, files: Iterable[Path]) -> str:
         """A digest of the code of these files, 32 hexadecimal digits."""
-        lines = sorted(f"{self._name(path)} {_code(self._text(path))}" for path in files)
-        return combined(lines)
+        files = list(files)
+        tree = {
+            path: self._taken_of(path, files) if path.stem == TABLE else self.tree(path) for path in files
+        }
+        return combined(sorted(f"{self._name(path)} {_code(tree[path])}" for path in files))
 
     def calls(self, files: Iterable[Path], function: str) -> Iterator[ast.Call]:
         """The calls of a function of this name in these files."""
@@ -90,6 +97,19 @@ class Sources:
         """All nodes of one kind in that tree."""
         hashable: Any = kind
         return _nodes(self._text(path), hashable)
+
+    def _taken_of(self, table: Path, files: Iterable[Path]) -> ast.Module:
+        """The table of numbers without those that none of these files takes by name."""
+        imports = [node for path in files for node in self.nodes(path, ast.ImportFrom)]
+        taken = {
+            alias.name for node in imports if node.module == f"{PACKAGE}.{TABLE}" for alias in node.names
+        }
+        if not taken or any(alias.name == TABLE for node in imports for alias in node.names):
+            return self.tree(table)  # as a module: nobody knows which
+        # What numbers are made of, such as dtypes, counts with all of them.
+        taken |= {node.id for node in self.nodes(table, ast.Name) if isinstance(node.ctx, ast.Load)}
+        body = self.tree(table).body
+        return ast.Module([node for node in body if not _defined(ast.Module([node], [])) - taken], [])
 
     def _text(self, path: Path) -> str:
         if path not in self._texts:
@@ -259,8 +279,8 @@ def _nodes(text: str, kind: Any) -> tuple[Any, ...]:
 
 
 @cache
-def _code(text: str) -> str:
-    return hashlib.sha256(ast.dump(_parsed(text)).encode()).hexdigest()
+def _code(tree: ast.Module) -> str:
+    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()
 
 
 def _is_idle(part: ast.stmt) -> bool:

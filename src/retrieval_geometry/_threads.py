@@ -13,6 +13,7 @@ def cpu_threads(count: int | None) -> Iterator[None]:
     import torch
     from threadpoolctl import threadpool_limits
 
+    # torch counts its threads itself, beside those of OpenMP and BLAS that threadpoolctl finds.
     before = torch.get_num_threads()
     with threadpool_limits(limits=count):
         torch.set_num_threads(count)

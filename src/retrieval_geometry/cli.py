@@ -8,10 +8,13 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from retrieval_geometry import __version__
 from retrieval_geometry._text import printable
+
+if TYPE_CHECKING:
+    from retrieval_geometry.own_pictures import Answer
 
 EXAMPLES = """examples:
   retrieval-geometry build                                    the whole book, no download, no GPU
@@ -19,6 +22,7 @@ EXAMPLES = """examples:
   retrieval-geometry run geometric-table1 --profile real --data-root data
   retrieval-geometry claims                                   what the results say about the papers
   retrieval-geometry rank cat.jpg ~/Pictures --k 5            the five most similar pictures of a folder
+  retrieval-geometry rank cat.jpg dog.jpg ~/Pictures --html found.html
 """
 PROGRAM = "retrieval-geometry"
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
@@ -36,12 +40,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("\ninterrupted", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
+        # At exit Python flushes once more, into the pipe that nobody reads.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except (ValueError, OSError) as error:
         print(f"{PROGRAM}: error: {_one_line(error)}", file=sys.stderr)
         return BAD_INPUT
     except (MemoryError, RuntimeError) as error:
+        # torch says it in words.
         if not isinstance(error, MemoryError) and "memory" not in str(error):
             raise
         print(f"{PROGRAM}: error: out of memory; take fewer images", file=sys.stderr)
@@ -107,19 +113,20 @@ def _add_claims(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
 
 
 def _add_rank(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    rank = commands.add_parser("rank", help="the pictures of a folder nearest to a query picture")
-    rank.add_argument("query", metavar="QUERY", help="an image file")
+    rank = commands.add_parser("rank", help="the pictures of a folder nearest to query pictures")
+    rank.add_argument("queries", metavar="QUERY", nargs="+", help="an image file, or several")
     rank.add_argument("folder", metavar="FOLDER", help="a folder of images")
-    rank.add_argument("--model", default="gaussian", help="gaussian (default), mixture or smt")
-    rank.add_argument("--distance", default="wasserstein2", help="a distance by name (default: wasserstein2)")
     rank.add_argument(
-        "--backbone", default="scattering", help="scattering (default, no weights) or a network"
+        "--model", default="", help="pooled (default: one vector a picture), gaussian, mixture or smt"
     )
-    rank.add_argument("--layer", help="layer of the network to read the descriptors from")
+    rank.add_argument("--distance", default="", help="cosine (pooled), or a distance between the models")
+    rank.add_argument("--backbone", default="efficientnet_lite0", help="a network (default: %(default)s)")
+    rank.add_argument("--layer", help="layer of the network to read the features from")
     rank.add_argument("--weights", metavar="FILE", help="weight file of the network, or a torchvision name")
     rank.add_argument("--k", type=_positive, default=10, help="how many neighbours (default: 10)")
     rank.add_argument("--plot", default="nearest.png", metavar="FILE", help="picture (default: nearest.png)")
-    rank.add_argument("--no-plot", action="store_true", help="print the table only")
+    rank.add_argument("--no-plot", action="store_true", help="no picture")
+    rank.add_argument("--html", metavar="FILE", help="page of small pictures, in one file")
     rank.add_argument("--device", default="cpu", help="cpu (default), cuda, cuda:1")
     rank.set_defaults(command=_rank)
 
@@ -170,6 +177,7 @@ def _run(options: argparse.Namespace) -> int:
     if options.part:
         experiment.run_part(context, *options.part)
         return 0
+    # Known before the run, which may take hours, that its result has a place.
     output = Path(options.output) if options.output else context.result_of(experiment.name)
     if output.exists() and not output.is_file():
         found = "a folder" if output.is_dir() else "a device or a pipe"
@@ -197,6 +205,7 @@ def _claims(options: argparse.Namespace) -> int:
     rows = []
     for profile in PROFILES if options.profile is None else (check_profile(options.profile),):
         results = load_all(needed(claims()), profile)
+        # Of all profiles those are told that were run; one that was asked for is told in any case.
         if results or options.profile is not None:
             rows += check_all(claims(), results, profile)
     if not rows:
@@ -216,35 +225,50 @@ def _claims(options: argparse.Namespace) -> int:
 
 
 def _rank(options: argparse.Namespace) -> int:
-    from retrieval_geometry.own_pictures import draw, rank_pictures
+    from retrieval_geometry.own_pictures import Request, outputs, rank_pictures
 
+    queries = [Path(query) for query in options.queries]
     plot = None if options.no_plot else Path(options.plot)
-    found = rank_pictures(
-        query=Path(options.query),
-        folder=Path(options.folder),
-        model=options.model,
-        distance=options.distance,
-        backbone=options.backbone,
-        layer=options.layer,
-        weights=options.weights,
-        k=options.k,
-        device=options.device,
-        plot=plot,
+    page = Path(options.html) if options.html is not None else None
+    written = []
+    for option, file, endings, what in (
+        ("--plot", plot, outputs.PLOT_ENDINGS, "picture"),
+        ("--html", page, outputs.PAGE_ENDINGS, "page"),
+    ):
+        if file is not None:
+            outputs.check_output(option, file, endings, queries)
+            written.append((file, f"{what} to be written"))
+    request = Request(
+        options.model, options.distance, options.backbone, options.layer, options.weights, options.device
     )
-    for note in found.notes:
-        print(printable(note), file=sys.stderr)
-    print(f"{'rank':>4}  {options.distance:>14}  image")
-    for place, (name, value) in enumerate(found.nearest, start=1):
-        print(f"{place:4d}  {value:14.6g}  {printable(name)}")
+    answer = rank_pictures(queries, Path(options.folder), request, options.k, written)
+    for number, found in enumerate(answer.found):
+        if len(queries) > 1:
+            print("\n" * (number > 0) + f"query {printable(found.query)}")
+        print(f"{'rank':>4}  {request.distance:>14}  image")
+        for place, (name, value) in enumerate(found.nearest, start=1):
+            print(f"{place:4d}  {value:14.6g}  {printable(name)}")
     sys.stdout.flush()
-    if plot is None:
+    return max(_show("picture", answer, plot), _show("page", answer, page))
+
+
+def _show(what: str, answer: "Answer", file: Path | None) -> int:
+    """Write a picture or a page of what was found; whatever that meets, the table stands."""
+    if file is None:
         return 0
     try:
-        draw(found, options.distance, plot)
-    except Exception as error:  # whatever the drawing meets, the table stands
-        print(f"{PROGRAM}: error: the picture was not written to {_one_line(error, plot)}", file=sys.stderr)
+        if what == "picture":
+            from retrieval_geometry.own_pictures.plot import draw
+
+            draw(answer, file)
+        else:
+            from retrieval_geometry.own_pictures.page import write_page
+
+            write_page(answer, file)
+    except Exception as error:
+        print(f"{PROGRAM}: error: the {what} was not written to {_one_line(error, file)}", file=sys.stderr)
         return FAILED
-    _say(f"picture: {plot}")
+    _say(f"{what}: {file}")
     return 0
 
 

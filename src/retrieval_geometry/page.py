@@ -105,6 +105,7 @@ class Page:
         if results:
             names = dict.fromkeys(f"{result.experiment}-{result.profile}" for result in results)
             places = [f"{'recorded' if name in self._recorded else 'results'}/{name}" for name in names]
+            # An output of its own type: the staging finds it, and no page shows it.
             note = {"label": label, "results": places}
             display({SOURCES: note}, raw=True)
 

@@ -78,6 +78,7 @@ CLAIMS = (
 )
 ''',
 }
+SCORECARD_PAGE = ROOT / "book" / "chapters" / "90_scorecard.py"
 SCORECARD = """from retrieval_geometry.experiments import claims, load_or_run
 from retrieval_geometry.reporting.claims import check_all, require_expected
 from retrieval_geometry.reporting.tables import evidence_list, verdicts_table
@@ -136,6 +137,40 @@ def test_the_scorecard_alone_depends_on_a_new_paper(extended: Project) -> None:
     for runs, files in found.values():
         assert not files
         assert not any(run.startswith("made-up") for run in runs)
+
+
+READ = """from pathlib import Path
+from retrieval_geometry.book.execute import _read_chapter
+
+print("\\n".join(cell.source for cell in _read_chapter(Path(CHAPTER)).cells))"""
+
+
+def test_the_scorecard_has_a_section_for_a_new_paper(extended: Project) -> None:
+    page = python(extended, ["-c", READ.replace("CHAPTER", repr(str(SCORECARD_PAGE)))]).stdout
+    heads = [line for line in page.splitlines() if line.startswith("## ")]
+    assert heads[-2:] == ["## On Coins", "## What changed, and why"]
+    assert len(heads) == 5
+    assert "from chapter 20 on: {numref}`tab-90-made-up`." in page
+    assert "`rankmi`, from [chapter 13](13_mutual_information) on" in page
+    assert "```{glue:md} tab-90-made-up-evidence\n" in page
+    assert "$" not in page
+
+
+@pytest.mark.slow
+def test_the_scorecard_itself_judges_a_new_paper(extended: Project) -> None:
+    papers = extended.root / "src" / "retrieval_geometry" / "papers"
+    for name in ("geometric", "wasserstein_dml", "rankmi"):  # they would run for minutes
+        shutil.rmtree(papers / name)
+    shutil.copy(SCORECARD_PAGE, extended.chapters / "02_second.py")
+    chapter = "build/executed/02_second.ipynb"
+    needed = "build/results/made-up-first-quick.json"  # no claim reads it
+    done = python(extended, ["-m", "retrieval_geometry", "build", chapter, needed])
+    assert done.returncode == 0, done.stdout + done.stderr
+    cells = json.loads((extended.root / chapter).read_text())["cells"]
+    shown = json.dumps([cell.get("outputs") for cell in cells])
+    assert "| The coin is fair. | **reproduced** | **not tested here** |" in shown
+    assert "1 reproduced" in shown
+    assert any("On Coins" in cell["source"][0] for cell in cells)
 
 
 @pytest.mark.slow

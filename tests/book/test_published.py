@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import subprocess
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -86,5 +88,12 @@ def test_pages_of_a_published_project_have_buttons_and_install_it(executed: Proj
     assert code[0]["metadata"]["tags"] == ["remove-cell"]
 
 
-def test_the_cell_is_one_that_a_notebook_can_run() -> None:
-    compile(TransformerManager().transform_cell(INSTALL.format(url=ADDRESS)), "cell", "exec")
+def test_the_cell_installs_the_project_only_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    commands: list[str] = []
+    shell = SimpleNamespace(run_line_magic=lambda name, line: commands.append(f"%{name} {line}"))
+    cell = TransformerManager().transform_cell(INSTALL.format(url=ADDRESS))  # as a notebook reads it
+    exec(cell, {"get_ipython": lambda: shell})
+    assert commands == []
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    exec(cell, {"get_ipython": lambda: shell})
+    assert commands == [f"%pip install --quiet git+{ADDRESS}"]

@@ -13,8 +13,8 @@ import pytest
 import torch
 from PIL import Image
 
+from retrieval_geometry._image_files import walk
 from retrieval_geometry.datasets import class_split, load_dtd, load_image_folder, load_metric_learning
-from retrieval_geometry.datasets.folders import walk
 from tests.datasets.conftest import save_noise
 
 COMPOSED, APART = (unicodedata.normalize(form, "café") for form in ("NFC", "NFD"))

@@ -90,6 +90,9 @@ def test_other_folders_and_archives_are_not_taken_for_dtd(tmp_path):
     save_noise(tmp_path / "cats" / "1.png")
     shutil.make_archive(str(tmp_path / "dtd-cats"), "zip", tmp_path, "cats")
     (tmp_path / "dtd.zip").write_bytes(b"half a download")
+    damaged = bytearray((tmp_path / "dtd-cats.zip").read_bytes())
+    damaged[damaged.rindex(b"PK\1\2")] = 0  # its list of members
+    (tmp_path / "dtd-damaged.zip").write_bytes(damaged)
     with pytest.raises(FileNotFoundError, match="DTD is not under"):
         load_dtd(tmp_path)
 

@@ -62,6 +62,13 @@ def test_flat_folder_and_flat_zip_have_one_class_without_a_name(tmp_path):
         assert images.ids == ("a.jpg", "b.jpg")
 
 
+def test_folders_around_all_classes_are_left_out_of_ids(tmp_path):
+    for name in ("set/images/a/deep/1.png", "set/images/b/deep/1.png"):
+        save_noise(tmp_path / name)
+    images = load_image_folder(tmp_path)
+    assert images.classes == ("a", "b")
+
+
 def test_a_single_class_folder_keeps_its_name(tmp_path):
     save_noise(tmp_path / "only" / "a.png")
     assert load_image_folder(tmp_path).classes == ("only",)
@@ -144,7 +151,7 @@ def test_archive_paths_that_lead_out_are_refused(tmp_path):
 
 def test_archive_bombs_are_not_unpacked(tmp_path, monkeypatch):
     save_noise(tmp_path / "a.png")
-    monkeypatch.setattr("retrieval_geometry.datasets.folders.MAX_BYTES", 10_000)
+    monkeypatch.setattr("retrieval_geometry._image_files.MAX_BYTES", 10_000)
     with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.write(tmp_path / "a.png", "good/a.png")
         archive.writestr("good/bomb.png", bytes(10_001))

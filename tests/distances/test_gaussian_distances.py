@@ -40,7 +40,7 @@ def test_agrees_with_the_definition(name: str, dim: int, dtype: torch.dtype, dev
 def test_a_small_memory_budget_changes_nothing(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     p, q = gaussians(5, 6, 1), gaussians(7, 6, 2)
     whole = pairwise(name, p, q)
-    monkeypatch.setattr(_blocks, "MEMORY_BUDGET", 4000)
+    monkeypatch.setattr(_blocks, "BUDGET_BYTES", 4000)
     torch.testing.assert_close(pairwise(name, p, q), whole, rtol=1e-10, atol=1e-12)
 
 
@@ -151,7 +151,7 @@ def test_shrinkage_is_a_remedy(name: str, dtype: torch.dtype) -> None:
 
 
 def test_the_image_is_named_beyond_the_first_block(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_blocks, "MEMORY_BUDGET", 1)
+    monkeypatch.setattr(_blocks, "BUDGET_BYTES", 1)
     g = gaussians(6, 3)
     cov = g.cov.clone()
     cov[5] = 0.0

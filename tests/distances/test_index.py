@@ -113,7 +113,7 @@ def test_other_images_altogether(tmp_path: Path) -> None:
 def test_a_small_memory_budget_changes_nothing(distance: str, monkeypatch: pytest.MonkeyPatch) -> None:
     images = gaussians(40, 4, 5)
     whole = GalleryIndex(images, distance).rank(images[:6], 3)
-    monkeypatch.setattr(_blocks, "MEMORY_BUDGET", 1500)
+    monkeypatch.setattr(_blocks, "BUDGET_BYTES", 1500)
     assert_same(GalleryIndex(images, distance).rank(images[:6], 3), whole)
 
 

@@ -199,7 +199,7 @@ def test_a_weight_of_zero_does_no_harm(distance: object) -> None:
 def test_a_small_memory_budget_changes_nothing(distance: object, monkeypatch: pytest.MonkeyPatch) -> None:
     p, q = mixtures(4, 3, 2, 1), mixtures(5, 3, 2, 2)
     whole = distance(p, q)  # type: ignore[operator]
-    monkeypatch.setattr(_blocks, "MEMORY_BUDGET", 1000)
+    monkeypatch.setattr(_blocks, "BUDGET_BYTES", 1000)
     torch.testing.assert_close(distance(p, q), whole)  # type: ignore[operator]
 
 

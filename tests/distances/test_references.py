@@ -255,7 +255,7 @@ def test_a_real_layer_with_shrinkage(layer: torch.Tensor, dtype: torch.dtype) ->
 def test_blocks_cover_everything_once(
     n: int, bytes_each: int, sizes: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_blocks, "MEMORY_BUDGET", 100)
+    monkeypatch.setattr(_blocks, "BUDGET_BYTES", 100)
     found = _blocks.blocks(n, bytes_each)
     assert [cut.stop - cut.start for cut in found] == sizes
     assert [i for cut in found for i in range(cut.start, cut.stop)] == list(range(n))
@@ -277,7 +277,7 @@ def test_gradients_do_not_depend_on_the_memory_budget(
     p, q = gaussians(5, 3, 41), gaussians(7, 3, 42)
     weight = normal(source(43), 5, 7)
     whole = gradients()
-    monkeypatch.setattr(_blocks, "MEMORY_BUDGET", budget)
+    monkeypatch.setattr(_blocks, "BUDGET_BYTES", budget)
     for found, expected in zip(gradients(), whole, strict=True):
         torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-11)
 

@@ -73,7 +73,7 @@ def test_a_small_memory_budget_changes_nothing(
 ) -> None:
     q = gaussians("random", 90, 5, 6)
     whole = rank(q[:7], q, distance, 4)
-    monkeypatch.setattr(_blocks, "MEMORY_BUDGET", budget)
+    monkeypatch.setattr(_blocks, "BUDGET_BYTES", budget)
     found = rank(q[:7], q, distance, 4)
     assert torch.equal(found.indices, whole.indices)
     assert torch.equal(found.distances, whole.distances)
@@ -163,7 +163,7 @@ def test_progress_reaches_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
             self.left -= n
 
     monkeypatch.setattr(_blocks, "tqdm", Bar)
-    monkeypatch.setattr(_blocks, "MEMORY_BUDGET", 3000)
+    monkeypatch.setattr(_blocks, "BUDGET_BYTES", 3000)
     q = gaussians("random", 60, 4, 5)
     rank(q[:7], q, k=3)
     pairwise("log_euclidean", q[:7], q)

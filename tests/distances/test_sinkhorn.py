@@ -133,7 +133,7 @@ def test_all_pairs_agree_with_pairs(same: bool, monkeypatch: pytest.MonkeyPatch)
     masses = (None, None) if a is None else (a[rows], b[columns])
     expected = sinkhorn_divergence(x[rows], y[columns], *masses, epsilon=0.3)
     torch.testing.assert_close(found.flatten(), expected, rtol=1e-7, atol=1e-9)
-    monkeypatch.setattr(_point_transport, "CHUNK", {"cpu": 300})
+    monkeypatch.setattr(_point_transport, "COST_BYTES", {"cpu": 300})
     chunked = pairwise_sinkhorn_divergence(x, y, a, b, epsilon=0.3)
     torch.testing.assert_close(chunked, found, rtol=1e-7, atol=1e-9)
 

@@ -1,11 +1,12 @@
 from dataclasses import replace
+from pkgutil import resolve_name
 
 import pytest
 import torch
 
-from retrieval_geometry.experiments import RunContext
+from retrieval_geometry.experiments import RunContext, find
 from retrieval_geometry.experiments.checkpoints import Checkpoints
-from retrieval_geometry.papers.geometric import experiments, layers, robustness
+from retrieval_geometry.papers.geometric import experiments, layers, networks, robustness
 from retrieval_geometry.papers.geometric.methods import ALL_METHODS, MODELS, PAPER_METHODS
 from retrieval_geometry.papers.geometric.printed import TABLE1
 from retrieval_geometry.reporting import Groups, Result
@@ -40,16 +41,54 @@ def test_table1_runs_end_to_end(small_setting, context, monkeypatch, tmp_path):
     assert Result.read(result.write(tmp_path / "result.json")) == result
 
 
+def test_table1_in_parts_is_table1_in_one(small_setting, context, monkeypatch, tmp_path):
+    use(experiments, small_setting, monkeypatch)
+    names = (
+        "gmm-normal-kl",
+        "gmm-wasserstein",
+        "gmm8-variational-kl",
+        "mean-euclidean",
+        "sample-wasserstein",
+    )
+    monkeypatch.setattr(experiments, "ALL_METHODS", {name: ALL_METHODS[name] for name in names})
+    whole = experiments.run_table1(context)
+    other = replace(context, cache=tmp_path / "other")
+    for number in (1, 2, 3):
+        find("geometric-table1").run_part(other, number, 3)
+    monkeypatch.setattr(experiments, "build", lambda *_: pytest.fail("built again"))
+    parts = experiments.run_table1(other)
+    assert parts.details == whole.details
+    for one, found in zip(whole.methods, parts.methods, strict=True):
+        assert (found.method, found.metrics, found.relevance) == (one.method, one.metrics, one.relevance)
+
+
 def test_the_rectified_table_takes_the_last_feature_map(small_setting, context, monkeypatch):
     layered = replace(small_setting, backbone={**small_setting.backbone, "layer": "conv5"})
     use(experiments, layered, monkeypatch)
     seen = []
-    monkeypatch.setattr(experiments, "_table", lambda name, setting, *_: seen.append((name, setting)))
+    monkeypatch.setattr(experiments, "run_table", lambda name, setting, *_: seen.append((name, setting)))
     experiments.run_rectified(RunContext("real"))
     assert seen[0][0] == "geometric-rectified"
     assert seen[0][1].backbone == small_setting.backbone
     with pytest.raises(ValueError, match="profile must be real or paper"):
         experiments.run_rectified(context)
+
+
+def test_each_network_is_asked_with_every_image(small_setting, context, monkeypatch, tmp_path):
+    use(networks, small_setting, monkeypatch)
+    for pattern in ("squeezenet1_1", "mobilenet_v2"):
+        (tmp_path / f"{pattern}-x.pth").touch()
+    seen = {}
+    monkeypatch.setattr(networks, "run_table", lambda name, setting, _: seen.update({name: setting}))
+    for name in networks.NETWORKS:
+        experiment = find(f"geometric-{name}")
+        with pytest.raises(ValueError, match=f"profile must be real for {experiment.name}"):
+            experiment.run(context)
+        resolve_name(experiment.function)(RunContext("real", data_root=str(tmp_path)))
+        setting = seen[experiment.name]
+        assert setting.queries.tolist() == list(range(len(small_setting.images)))
+        assert setting.backbone["layer"] == networks.NETWORKS[name].layer
+    assert seen["geometric-mobilenet"].backbone["weights"] == str(tmp_path / "mobilenet_v2-x.pth")
 
 
 def test_the_same_seed_gives_the_same_table(small_setting, context, monkeypatch):

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import pkgutil
 from dataclasses import replace
+from functools import wraps
 
 import pytest
 import torch
 
 from retrieval_geometry.datasets import MetricLearningSplit, class_split, glyphs
-from retrieval_geometry.experiments import RunContext, find
+from retrieval_geometry.experiments import RunContext, experiments, find
 from retrieval_geometry.experiments import claims as all_claims
 from retrieval_geometry.experiments.comparisons import compare, other_side, side, transport_sides
 from retrieval_geometry.experiments.learning import bench, kept, tuning
@@ -117,6 +119,49 @@ def test_a_run_that_was_interrupted_trains_only_what_is_missing(setting, context
     assert trained[3:] == missing
 
 
+LONG = ("learning-bench", "wasserstein-ablations", "wasserstein-coresets", "rankmi-ablations")
+
+
+def without_times(result: Result) -> Result:
+    """The same numbers, without the time that they took and the process that made them."""
+    methods = tuple(replace(entry, seconds_training=None) for entry in result.methods)
+    return replace(result, methods=methods, provenance=None)
+
+
+@pytest.mark.parametrize("name", LONG)
+def test_a_run_in_parts_is_the_run_in_one(name, setting, monkeypatch, tmp_path):
+    monkeypatch.setattr(bench, "QUICK_METHODS", ("w-triplet", "npair", "rankmi"))
+    monkeypatch.setattr(bench, "ASKED_BY_TRANSPORT", ("w-triplet",))
+    monkeypatch.setattr(bench, "transport_retrieval", lambda *_: None)
+    monkeypatch.setattr(wasserstein, "WARM_UP", 1)
+    few = dict(list(rankmi.variants().items())[:3])
+    monkeypatch.setattr(rankmi, "variants", lambda: few)
+    few_measures = {way: wasserstein.variants()[way] for way in ("base", "points-4", "p-2")}
+    monkeypatch.setattr(wasserstein, "variants", lambda: few_measures)
+    experiment, made = find(name), {}
+    for way in ("whole", "parts"):
+        context = RunContext(results=tmp_path / "results", cache=tmp_path / way)
+        own = replace(setting, cache=context.cache, config=replace(setting.config, steps=10))
+        for module in (bench, wasserstein, rankmi):
+            monkeypatch.setattr(module, "learning_setting", lambda _, own=own: own)
+        if way == "parts":
+            for number in (1, 2):
+                experiment.run_part(context, number, 2)
+            for module in (bench, learning_run, wasserstein):
+                again = wraps(learning_run.train_one)(lambda *_: pytest.fail("trained again"))
+                monkeypatch.setattr(module, "train_one", again)
+        made[way] = pkgutil.resolve_name(experiment.function)(context)
+    assert without_times(made["parts"]) == without_times(made["whole"])
+
+
+def test_long_experiments_have_parts():
+    assert {name for name, found in experiments().items() if found.parts} == {
+        *LONG,
+        "geometric-table1",
+        "learning-tuning",
+    }
+
+
 def test_parts_train_what_the_run_then_finds(setting, context, monkeypatch):
     monkeypatch.setattr(bench, "QUICK_METHODS", ("w-triplet", "w-contrastive", "rankmi"))
     monkeypatch.setattr(bench, "transport_retrieval", lambda *_: None)
@@ -127,7 +172,8 @@ def test_parts_train_what_the_run_then_finds(setting, context, monkeypatch):
         )
     for number in (1, 2):
         find("learning-bench").run_part(context, number, 2)
-    assert trained == ["w-triplet", "rankmi"] * 2 + ["w-contrastive"] * 2  # seed after seed
+    # One model of every method before the second of any; of those, every second one is a part.
+    assert trained == ["w-triplet", "rankmi", "w-contrastive", "w-contrastive", "w-triplet", "rankmi"]
     bench.run_bench(context)
     assert len(trained) == 6
     with pytest.raises(ValueError, match="part must be a number of 1 to 2, got 3"):

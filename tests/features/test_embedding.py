@@ -137,7 +137,7 @@ def test_settings_that_are_refused():
         EmbeddingNetwork(GlyphCNN(), 8, output="tokens")
     with pytest.raises(ValueError, match="dim must be"):
         EmbeddingNetwork(GlyphCNN(), 0)
-    with pytest.raises(ValueError, match="glyph_cnn has one layer"):
+    with pytest.raises(ValueError, match="glyph_cnn is trained whole, has one layer"):
         load_embedding_network("glyph_cnn", weights="random")
     with pytest.raises(ValueError, match="weights of resnet18 must be chosen"):
         load_embedding_network("resnet18")
@@ -164,3 +164,55 @@ def test_batch_norm_of_the_small_network_learns_unless_it_is_frozen() -> None:
         network.train()(torch.rand(8, 3, 32, 32))
         after = dict(network.named_buffers())
         assert any(not torch.equal(after[name], value) for name, value in before.items()) is not frozen
+
+
+@pytest.fixture(scope="module")
+def with_tail() -> EmbeddingNetwork:
+    return load_embedding_network(
+        "efficientnet_lite0", 8, weights="random", input_size=64, train_from="stage7", freeze_trunk=True
+    )
+
+
+@pytest.mark.parametrize("output", ["vector", "map"])
+def test_a_network_in_two_parts_is_the_whole(output):
+    settings = {"weights": "random", "input_size": 64, "freeze_trunk": True, "output": output}
+    whole = load_embedding_network("efficientnet_lite0", 8, **settings).eval()
+    parts = load_embedding_network("efficientnet_lite0", 8, train_from="stage7", **settings).eval()
+    images = torch.rand(3, 3, 64, 64)
+    assert torch.allclose(parts(images), whole(images), atol=1e-5)
+    assert parts.features(images).shape == (3, 4, 192)
+    assert parts.trunk.layer == "stage6"
+    assert parts.identity["tail"] == ["stage7", "head_linear", "head"]
+    assert "tail" not in whole.identity
+
+
+def test_the_tail_is_trained_and_the_trunk_is_not(with_tail):
+    _, tail = with_tail.parameter_groups(1.0, trunk_factor=0.1)
+    assert tail["lr"] == 0.1
+    assert {id(each) for each in tail["params"]} == {id(each) for each in with_tail.tail.parameters()}
+    with_tail.train()(torch.rand(2, 3, 64, 64))[0, 0].backward()
+    assert all(parameter.grad is None for parameter in with_tail.trunk.parameters())
+    assert all(parameter.grad is not None for parameter in with_tail.tail.parameters())
+    norms = [module for module in with_tail.tail.modules() if isinstance(module, nn.BatchNorm2d)]
+    assert norms
+    assert not any(norm.training for norm in norms)
+
+
+def test_the_head_is_set_by_what_comes_out_of_the_tail():
+    settings = {"input_size": 64, "train_from": "stage7", "freeze_trunk": True, "normalize": False}
+    network = load_embedding_network("efficientnet_lite0", 8, **settings)  # trained: its outputs vary
+    images = torch.rand(32, 3, 64, 64)
+    network.standardize_head(images)
+    assert torch.allclose(network(images).std(dim=0), torch.ones(8), atol=1e-3)
+
+
+def test_a_tail_that_cannot_be_is_refused():
+    with pytest.raises(ValueError, match="tail stands behind a frozen trunk"):
+        load_embedding_network("efficientnet_lite0", 8, weights="random", train_from="stage7")
+    for wrong in ("stage9", "stem_linear"):  # nothing would be left in front of the first step
+        with pytest.raises(ValueError, match=f"efficientnet_lite0 has no layer '{wrong}'"):
+            load_embedding_network("efficientnet_lite0", 8, weights="random", train_from=wrong)
+    with pytest.raises(ValueError, match="train_from needs efficientnet_lite0"):
+        load_embedding_network("squeezenet1_1", 8, weights="random", train_from="features")
+    with pytest.raises(ValueError, match="train_from='stage7'"):
+        load_embedding_network(train_from="stage7")

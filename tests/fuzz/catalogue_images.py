@@ -72,6 +72,11 @@ ENTRIES: dict[str, Entry] = {
         {"images": images, "train_classes": one_of(1, 0.5, ["a"]), "seed": one_of(None, 0)},
         words=("labels",),
     ),
+    "datasets.random_views": Entry(
+        datasets.random_views,
+        {"images": images, "n_views": always(2), "smallest": always(0.5), "seed": always(0)},
+        unbounded=("n_views",),
+    ),
     "datasets.with_turned_classes": Entry(datasets.with_turned_classes, {"images": images}),
     "datasets.first_per_class": Entry(
         datasets.first_per_class, {"labels": labels(12), "per_class": always(1)}
@@ -88,14 +93,17 @@ ENTRIES: dict[str, Entry] = {
     "datasets.handwritten_digits": Entry(datasets.handwritten_digits),
     "datasets.photo_textures": Entry(datasets.photo_textures, {"patch": always(96)}, only_spoilt=True),
     "datasets.available_datasets": Entry(datasets.available_datasets, {"data_root": always(NOWHERE)}),
-    "datasets.load_dtd": Entry(datasets.load_dtd, {**ROOT, "split": one_of(None, "train1", ["test1"])}),
-    "datasets.load_image_folder": Entry(datasets.load_image_folder, {"path": always(NOWHERE)}),
+    "datasets.load_dtd": Entry(
+        datasets.load_dtd, {**ROOT, "split": one_of(None, "train1", ["test1"])}, refused=True
+    ),
+    "datasets.load_image_folder": Entry(datasets.load_image_folder, {"path": always(NOWHERE)}, refused=True),
     "datasets.load_metric_learning": Entry(
-        datasets.load_metric_learning, {"name": one_of("cub", "cars", "omniglot"), **ROOT}
+        datasets.load_metric_learning, {"name": one_of("cub", "cars", "omniglot"), **ROOT}, refused=True
     ),
     "datasets.split_class_folders": Entry(
         datasets.split_class_folders,
         {"path": always(NOWHERE), "train_classes": one_of(1, 0.5, ["a"]), "seed": one_of(None, 0)},
+        refused=True,
     ),
     "features.Backbone": Entry(
         lambda image, **settings: features.Backbone(layer="x", **settings).prepare(image),
@@ -150,7 +158,7 @@ ENTRIES: dict[str, Entry] = {
         },
         words=("word", "words"),
     ),
-    "features.convert_vgg_m": Entry(features.convert_vgg_m, {"path": always(NOWHERE)}),
+    "features.convert_vgg_m": Entry(features.convert_vgg_m, {"path": always(NOWHERE)}, refused=True),
     "features.extract_descriptors": Entry(
         lambda **given: features.extract_descriptors(progress=False, **given),
         {
@@ -165,14 +173,18 @@ ENTRIES: dict[str, Entry] = {
     "features.load_backbone": Entry(
         features.load_backbone,
         {
-            "name": always("scattering"),
-            "layer": one_of(None, "log"),
-            "weights": one_of(None, "no.pth"),
+            "name": one_of("scattering", "efficientnet_lite0", "timm/resnet18", "squeezenet1_1"),
+            "layer": one_of(None, "log", "stage2", ["stem", "stage1"]),
+            "weights": one_of(None, "no.pth", "random"),
             "device": always("cpu"),
             "input_size": always(32),
         },
         words=("backbone", "layer"),
         unbounded=("input_size",),
+    ),
+    "features.pool_descriptors": Entry(
+        features.pool_descriptors,
+        {"descriptors": normal(2, 4, 3), "kind": one_of("average", "gem"), "p": always(3.0)},
     ),
     "features.load_embedding_network": Entry(
         features.load_embedding_network,

@@ -268,7 +268,7 @@ ENTRIES: dict[str, Entry] = {
     ),
     "coresets.facility_location": Entry(
         coresets.facility_location,
-        {"similarity": lambda seed: (lambda x: x @ x.mT)(normal(6, 3)(seed)), "size": always(2)},
+        {"similarity": lambda seed: (lambda x: (x @ x.mT).abs())(normal(6, 3)(seed)), "size": always(2)},
     ),
     "coresets.craig": Entry(
         coresets.craig,

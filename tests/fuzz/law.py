@@ -18,7 +18,10 @@ import numpy as np
 from torch import Tensor
 
 SECONDS = 20
-"""What one draw may take; a guard against hanging, not a measure of speed."""
+"""Processor time of one draw; a guard against hanging, not a measure of speed."""
+
+PATIENCE = 300
+"""Time by the clock of one that only waits; long, as other programs may have the processor."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,7 @@ class Entry:
         words: what a message may name besides the arguments and their fields.
         unbounded: arguments that may rightly be huge, and take as long as they ask for.
         only_spoilt: a good call would take too long.
+        refused: good arguments name files that are not there.
     """
 
     call: Callable[..., Any]
@@ -38,6 +42,7 @@ class Entry:
     words: tuple[str, ...] = ()
     unbounded: tuple[str, ...] = ()
     only_spoilt: bool = False
+    refused: bool = False
 
 
 class Hang(BaseException):
@@ -46,18 +51,24 @@ class Hang(BaseException):
 
 @contextmanager
 def time_limit(seconds: int = SECONDS) -> Iterator[None]:
-    """Stop what takes longer."""
+    """Stop what takes more processor time, or far more time by the clock."""
 
     def stop(number: int, frame: FrameType | None) -> None:
         raise Hang(f"took more than {seconds} s")
 
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.alarm(seconds)
+    timers = (
+        (signal.ITIMER_PROF, signal.SIGPROF, seconds),
+        (signal.ITIMER_REAL, signal.SIGALRM, PATIENCE),
+    )
+    before = [signal.signal(number, stop) for _, number, _ in timers]
+    for timer, _, limit in timers:
+        signal.setitimer(timer, limit)
     try:
         yield
     finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)
+        for (timer, number, _), handler in zip(timers, before, strict=True):
+            signal.setitimer(timer, 0)
+            signal.signal(number, handler)
 
 
 REFUSED = object()

@@ -31,13 +31,14 @@ OPTIONS = {
     "claims": ("--profile",),
     "rank": (
         "--model", "--distance", "--backbone", "--layer", "--weights", "--k", "--plot", "--no-plot",
-        "--device",
+        "--html", "--device",
     ),
 }  # fmt: skip
 WORDS = (
     "", " ", "-", "--", "0", "1", "2", "-1", "1e3", "010", "٣", "nan", "x", "quick", "real", "paper", "cpu",
-    "cuda", "cuda:99", "meta", "cpu$(touch X)", "gaussian", "mixture", "smt", "kl", "wasserstein2",
-    "scattering", "a.png", "pictures", "pictures/b.png", "missing.png", "no/such/folder/out.png", "text.png",
+    "cuda", "cuda:99", "meta", "cpu$(touch X)", "pooled", "gaussian", "mixture", "smt", "kl", "wasserstein2",
+    "cosine", "scattering", "efficientnet_lite0", "stage5", "found.html",
+    "a.png", "pictures", "pictures/b.png", "missing.png", "no/such/folder/out.png", "text.png",
     "/dev/null", "geometric-table1", "a\nb", "\x1b[31m", "\x00", "{x}", "%s", "$HOME", "é", "画像", "\ud800",
     "9" * 400, "build/results/x.json", "build/html", "." * 300, "../../x", "*",
 )  # fmt: skip
@@ -51,7 +52,8 @@ def command_lines(draw: st.DrawFn) -> list[str]:
     line = [command]
     for option in draw(st.lists(st.sampled_from(OPTIONS[command]), max_size=3)):
         line += [option] if option == "--no-plot" else [option, draw(word)]
-    good = {"run": ["geometric-table1"], "rank": ["a.png", "pictures"]}.get(command, [])
+    ask = draw(st.sampled_from((["a.png"], ["a.png", "pictures/b.png"], ["text.png", "a.png"])))
+    good = {"run": ["geometric-table1"], "rank": [*ask, "pictures"]}.get(command, [])
     line += draw(st.just(good) | st.lists(word, max_size=3))
     return draw(st.just(line) | st.permutations(line))
 

@@ -20,7 +20,7 @@ import retrieval_geometry
 
 from .catalogue import ENTRIES, METHODS, NO_CALL
 from .kinds import Kind, kinds_of
-from .law import Entry, is_finite, judge, names_in
+from .law import REFUSED, Entry, is_finite, judge, names_in
 
 DRAWS = int(os.environ.get("FUZZ_DRAWS", "15"))
 APART = {"book", "cli", "own_pictures", "page"}
@@ -90,8 +90,9 @@ def test_an_answer_or_a_refusal_by_name(name: str, tmp_path: Path, monkeypatch: 
     monkeypatch.chdir(tmp_path)  # a word is a path as well
     entry = ENTRIES.get(name) or METHODS[name]
     if not entry.arguments:
-        judge(entry.call, [], finite=True)
+        assert judge(entry.call, [], finite=True) is not REFUSED
         return
+    good_calls_answered: list[bool] = []
 
     @settings(
         max_examples=DRAWS,
@@ -102,7 +103,11 @@ def test_an_answer_or_a_refusal_by_name(name: str, tmp_path: Path, monkeypatch: 
     )
     @given(calls(entry))
     def law(drawn: tuple[dict[str, Any], list[str]]) -> None:
-        arguments, _ = drawn
-        judge(lambda: entry.call(**arguments), names_in(entry, arguments), is_finite(arguments))
+        arguments, spoilt = drawn
+        names, finite = names_in(entry, arguments), is_finite(arguments)
+        found = judge(lambda: entry.call(**arguments), names, finite)
+        if not spoilt:
+            good_calls_answered.append(found is not REFUSED)
 
     law()
+    assert any(good_calls_answered) != (entry.refused or entry.only_spoilt), good_calls_answered

@@ -205,7 +205,10 @@ def test_values_that_overflow_are_refused():
 
 def test_warns_when_iterations_run_out(x):
     with pytest.warns(UserWarning, match="3 of 3 mixtures still moved"):
-        fit_mixture(x, 8, max_iterations=1)
+        early = fit_mixture(x, 8, max_iterations=1)
+    late = fit_mixture(x, 8, max_iterations=500)
+    likelihood = [model.log_prob(x).mean(dim=1) for model in (early, late)]
+    assert (likelihood[0] < likelihood[1] - 1e-3).all()
 
 
 def test_fewer_descriptors_than_components_are_refused_with_a_remedy(x):

@@ -8,7 +8,7 @@ import pytest
 import torch
 from pytorch_metric_learning import losses
 
-from retrieval_geometry.losses import BASELINES, RowDistanceWeightedMiner, baseline_loss
+from retrieval_geometry.losses import BASELINES, RowDistanceWeightedMiner, _faster, baseline_loss
 from tests.losses.common import LABELS, batch, gradient_agrees, value_and_gradient
 
 NAMES = sorted(BASELINES)
@@ -226,3 +226,32 @@ def test_complex_labels_and_huge_embeddings_are_refused(name: str) -> None:
         loss(x, LABELS + 1j)
     with pytest.raises(ValueError, match=r"embeddings of image 3 has a coordinate .* overflow"):
         loss(x.index_fill(0, torch.tensor(3), 1e160), LABELS)
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "settings"),
+    [
+        (_faster.HistogramLoss, losses.HistogramLoss, {"n_bins": 17}),
+        (_faster.LiftedStructureLoss, losses.LiftedStructureLoss, {"neg_margin": 0.7}),
+    ],
+)
+@pytest.mark.parametrize(
+    "labels",
+    [
+        [0, 0, 1, 1, 2, 2, 0, 2],
+        [0, 0, 1, 2, 3, 1, 4, 5],  # images without a match
+        [0, 0, 0, 0],  # no negatives
+        [0, 1, 2, 3],  # no positives
+        [0, 0, 1, 2],
+    ],
+)
+@pytest.mark.filterwarnings("ignore:Using a non-tuple sequence")  # the library's histogram loss
+def test_the_faster_losses_are_the_librarys(ours, theirs, settings, labels) -> None:
+    labels = torch.tensor(labels)
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(len(labels), 5, generator=generator, dtype=torch.float64).requires_grad_()
+    found, expected = (make(**settings)(x, labels) for make in (ours, theirs))
+    torch.testing.assert_close(found, expected)
+    gradients = [torch.autograd.grad(value, x)[0] for value in (found, expected)]
+    torch.testing.assert_close(*gradients)
+    assert gradients[0].isfinite().all()

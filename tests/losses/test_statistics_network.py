@@ -87,6 +87,7 @@ def test_equal_samples_have_no_divergence_and_the_estimate_is_reproducible() -> 
         (lambda d: torch.sin(3 * math.pi * d), 1.9, 5 / 3),  # the nearest of two crossings
         (lambda d: 1 + 0 * d, 1.0, 2.0),  # no crossing, all like matches
         (lambda d: -1 + 0 * d, 1.0, 0.0),
+        (lambda d: -torch.sign(d - 1) * torch.sqrt(torch.abs(d - 1)), 0.5, 1.0),  # Newton swings for ever
     ],
 )
 def test_beta_is_where_v_falls_through_zero(function: object, start: float, expected: float) -> None:

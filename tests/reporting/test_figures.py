@@ -6,8 +6,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from retrieval_geometry.reporting.figures import (
-    describe_methods,
-    distance_histograms,
+    MOST_BANDS,
     metric_dots,
     precision_curves,
 )
@@ -55,6 +54,16 @@ def test_labels_of_equal_curves_do_not_overlap():
     assert heights[-1] < high
 
 
+def test_of_many_curves_no_bands_are_drawn():
+    hits = np.random.default_rng(0).random((20, 10)) < 0.5
+    few, many = (
+        make_result(methods=tuple(method(f"m{i}", f"M{i}", hits) for i in range(n)))
+        for n in (MOST_BANDS, MOST_BANDS + 1)
+    )
+    assert len(precision_curves(few).axes[0].collections) == MOST_BANDS
+    assert not precision_curves(many).axes[0].collections
+
+
 def test_a_curve_needs_neighbours(result):
     bare = make_result(methods=(result["good"].__class__("x", "X", result["good"].metrics),))
     with pytest.raises(ValueError, match="'x' has no recorded neighbours"):
@@ -69,14 +78,6 @@ def test_dots_show_paper_and_ours(result):
     assert np.isnan(printed[1])
     assert [t.get_text() for t in axes.get_legend().get_texts()] == ["paper", "ours, quick", "ours, real"]
     assert no_title(figure)
-    assert draws(figure)
-
-
-def test_histograms_hide_empty_panels():
-    rng = np.random.default_rng(0)
-    pairs = {f"d{i}": (rng.random(50), 1 + rng.random(50)) for i in range(4)}
-    figure = distance_histograms(pairs)
-    assert [axes.get_visible() for axes in figure.axes] == [True] * 4 + [False] * 2
     assert draws(figure)
 
 
@@ -119,17 +120,10 @@ def test_neighbours_without_a_verdict_have_no_frame():
     assert draws(figure)
 
 
-def test_the_alternative_text_names_best_and_worst(result):
-    text = describe_methods(result)
-    assert "highest Good" in text
-    assert "lowest Bad" in text
-
-
 def test_labels_are_drawn_as_they_stand(result):
     name = "$\\frac{a$ \x1b[31m"
     named = replace(result, methods=tuple(replace(entry, label=name) for entry in result.methods))
     curves, dots = precision_curves(named), metric_dots([named], "P@1")
-    histograms = distance_histograms({name: (np.zeros(3), np.ones(3))})
     assert [text.get_text() for text in curves.axes[0].texts] == [r"$\frac{a$ \x1b[31m"] * 2
     assert [tick.get_text() for tick in dots.axes[0].get_yticklabels()] == [r"$\frac{a$ \x1b[31m"] * 2
-    assert all(draws(figure) for figure in (curves, dots, histograms))
+    assert all(draws(figure) for figure in (curves, dots))

@@ -116,6 +116,15 @@ def test_the_least_favourable_comparison_decides_and_is_shown():
     )
 
 
+def test_times_and_computations_decide_with_comparisons():
+    faster, fastest = Ratio("A", "B", 1.6), Ratio("A", "C", 3.0)
+    assert every([fastest, faster]).decided_by == (faster,)
+    assert every([fastest, faster]).evidence.startswith("A takes 1.60 times as long as B")
+    finding = every([faster, Computed(False, "both are the same")])
+    assert finding.verdict is NO
+    assert finding.evidence.startswith("both are the same")
+
+
 def test_one_comparison_is_not_counted():
     assert every([ABOVE]).evidence == "A minus B: R@1 +0.200 [+0.100, +0.300]"
 

@@ -24,6 +24,7 @@ def test_values_are_written_into_their_cells() -> None:
     axes = new_figure(2, 2).subplots()
     draw_values(axes, [[1.0, 0.25], [0.25, 1.0]], ["a", "b"])
     assert [text.get_text() for text in axes.texts] == ["1.00", "0.25", "0.25", "1.00"]
+    assert all(spine.get_visible() for spine in axes.spines.values())
     assert [text.get_color() for text in axes.texts] == ["black", "white", "white", "black"]
 
 

@@ -1,5 +1,7 @@
 import json
+import math
 import os
+import platform
 import tomllib
 from pathlib import Path
 
@@ -20,8 +22,10 @@ from retrieval_geometry.reporting import (
     load_all,
     load_recorded,
     project_root,
+    provenance,
     recorded_dir,
     result_path,
+    results,
     results_dir,
 )
 from retrieval_geometry.reporting.details import (
@@ -86,6 +90,7 @@ def _changed(path: Path, change) -> None:
         (lambda d: d["groups"].update(sizes=[12, 0]), "every group needs at least one query"),
         (lambda d: d["groups"].update(sizes=[11, 9]), "do not have the sizes"),
         (lambda d: d["scope"].update(queries=1.5), "scope.queries should be int, got float"),
+        (lambda d: d["provenance"].update(seconds=math.inf), "it holds Infinity, which is no number"),
     ],
 )
 def test_a_file_of_another_shape_is_refused_by_name(tmp_path, result, change, message):
@@ -277,6 +282,34 @@ def test_claims_are_judged_by_runs_of_this_machine_and_pages_show_recorded_ones(
 def test_a_missing_result_says_how_to_make_it(checkout):
     with pytest.raises(ResultError, match="retrieval-geometry run toy-table --profile real"):
         load_recorded("toy-table", "real")
+
+
+def test_a_bad_file_has_a_remedy_by_where_it_lies(checkout, monkeypatch):
+    for folder in (None, recorded_dir()):
+        make_result().write(result_path("toy-other", "quick", folder))
+    with pytest.raises(ResultError, match=r"holds the result of toy-table \(quick\).*: run its experiment"):
+        load_all(["toy-other"], "quick")
+    with pytest.raises(ResultError, match=r"git checkout -- book/results/toy-other-quick\.json"):
+        load_recorded("toy-other", "quick")
+    monkeypatch.chdir("/")  # outside a checkout the recorded runs are those of the installed package
+    monkeypatch.setattr(results, "recorded_dir", lambda: checkout / "book" / "results")
+    with pytest.raises(ResultError, match="install the package again"):
+        load_recorded("toy-other", "quick")
+
+
+def test_provenance_outside_a_checkout_and_without_git(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))  # no git there
+    made = collect_provenance(1.0, threads=1)
+    assert (made.commit, made.dirty) == ("unknown", False)
+    monkeypatch.setattr(provenance, "project_root", lambda start: None)
+    assert collect_provenance(1.0, threads=1).commit == "unknown"
+
+
+def test_provenance_of_a_system_without_a_library_or_a_list_of_processors(monkeypatch):
+    monkeypatch.setattr(provenance, "LIBRARIES", ("numpy", "no-such-library"))
+    assert provenance.library_versions().keys() == {"python", "numpy"}
+    monkeypatch.setattr(provenance, "Path", lambda name: Path("/no/such/place"))
+    assert provenance._cpu_name() == (platform.processor() or platform.machine())
 
 
 def test_provenance_names_no_place():

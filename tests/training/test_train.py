@@ -301,7 +301,7 @@ def test_images_that_do_not_fit_into_memory_give_the_same_run(monkeypatch):
     config = TrainingConfig(steps=3, **SETTINGS)
     held, read = new_network(), new_network()
     first = train(held, TripletMarginLoss(), toy_images(), config)
-    monkeypatch.setattr("retrieval_geometry.training._run.MEMORY", 0)
+    monkeypatch.setattr("retrieval_geometry.training._run.HELD_BYTES", 0)
     assert train(read, TripletMarginLoss(), toy_images(), config).losses == first.losses
     assert same_weights(held, read)
 

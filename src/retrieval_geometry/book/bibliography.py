@@ -19,6 +19,7 @@ class AuthorYearLabels(BaseLabelStyle):
     def format_labels(self, sorted_entries: Iterable[Any]) -> Iterator[str]:
         """Yield the label of each entry."""
         for entry in sorted_entries:
+            # Proceedings may name editors alone.
             people = entry.persons.get("author") or entry.persons.get("editor") or []
             names = [" ".join([*person.prelast_names, *person.last_names]) for person in people]
             who = f"{names[0]} et al." if len(names) > 2 else " and ".join(names)

@@ -60,6 +60,7 @@ def build(
         except Stopped as stopped:
             print("stopped; the next build goes on from here", file=sys.stderr)
             return stopped.status
+        # A source that is edited while the build runs leaves an output that is old already.
         left = stale(project, settings, targets) if again and status == 0 else {}
     for path, why in left.items():
         print(f"{path} is not current: {why}; build once more", file=sys.stderr)
@@ -85,8 +86,10 @@ def _make(
     for path, why in again.items():
         if (project.root / path).exists():
             print(f"{path} is made again: {why}", flush=True)
+    # A full or read-only disk is found now, with its name, and not after an hour.
     for folder in sorted({str(Path(path).parent) for path in again} | {".snakemake", "build/cache"}):
         check_writable(project.root / folder)
+    # Snakemake would cut the threads of a job down to the cores.
     cores = max(cores or os.cpu_count() or 1, threads)
     command = [
         *(sys.executable, "-m", "snakemake", "--snakefile", str(project.root / "Snakefile")),
@@ -109,6 +112,7 @@ def _environment(project: Project, settings: Mapping[str, Any]) -> dict[str, str
     """Environment of a build: its settings, and no home folder that could change pages or be needed."""
     own = project.build / "cache" / "home"
     cache = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"))
+    # A reader's own settings of IPython or matplotlib would change figures.
     folders = ("IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_RUNTIME_DIR", "MPLCONFIGDIR")
     for name in folders:
         (own / name.lower()).mkdir(parents=True, exist_ok=True)
@@ -141,6 +145,7 @@ def check_writable(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder) as file:
+            # A full disk lets a file be made, but not filled.
             file.write(bytes(4096))
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(folder)) from None
@@ -164,6 +169,7 @@ def _check_device(device: str) -> str:
 
 def _check_target(project: Project, profile: str, target: str) -> str:
     path = Path(target)
+    # Snakemake knows outputs by relative names.
     inside = path if not path.is_absolute() else Path(os.path.relpath(path, project.root))
     known = outputs(project, profile)
     if (name := os.path.normpath(inside)) not in known:

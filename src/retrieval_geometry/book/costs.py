@@ -48,6 +48,7 @@ class Job(NamedTuple):
 
 def page(project: Project, results: Sequence[Result]) -> str:
     """The page in Markdown; what only the end of a build tells is left to :func:`complete`."""
+    # The page is built before its own cost is known: marks keep the places of the last rows.
     later = [
         (row, *(LATER.format(row=place, column=column) for column in range(1, len(HEAD))))
         for place, row in enumerate(LAST)

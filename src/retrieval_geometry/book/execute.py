@@ -17,6 +17,7 @@ from typing import Any
 from retrieval_geometry._cost import Cost, cost_so_far
 from retrieval_geometry._files import naming, write_whole
 from retrieval_geometry._sealed import FIELD, json_digest
+from retrieval_geometry.book.each_paper import with_each_paper
 from retrieval_geometry.book.places import without_places
 from retrieval_geometry.book.sources import fence_problems, length_problems
 
@@ -71,6 +72,7 @@ def _read_chapter(script: Path) -> Any:
     import jupytext
 
     notebook = jupytext.read(script)
+    notebook.cells = with_each_paper(notebook.cells, script.parent)
     tagged = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
     if len(tagged) != 1:
         raise ValueError(f"{script.name} needs exactly one cell tagged 'parameters', found {len(tagged)}")

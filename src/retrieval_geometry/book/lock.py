@@ -30,6 +30,7 @@ def only_build(root: Path) -> Iterator[int]:
         BlockingIOError: another build holds it; the message names the processes.
     """
     path = root / NAME
+    # Own code, not filelock: its descriptor is not inherited, and the lock would end with this process.
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         until = time.monotonic() + PATIENCE
@@ -45,6 +46,7 @@ def only_build(root: Path) -> Iterator[int]:
 def inherited(root: Path) -> tuple[int, ...]:
     """A descriptor of the lock that this process was started with, to hand on; empty outside a build."""
     try:
+        # Inside a build standard input is the lock's file: same device, same inode.
         if os.path.samestat(os.fstat(0), os.stat(root / NAME)):
             return (os.dup(0),)
     except OSError:
@@ -54,6 +56,7 @@ def inherited(root: Path) -> tuple[int, ...]:
 
 def _taken(descriptor: int) -> bool:
     try:
+        # flock, not lockf: it belongs to the open file, and so to all who inherit it.
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
@@ -71,6 +74,7 @@ def _who(root: Path) -> str:
 def holders(root: Path) -> list[int]:
     """The processes, this one excepted, that have the lock's file open, as far as one may see them."""
     path, found = os.path.realpath(root / NAME), []
+    # A process may end while we look at it, or be somebody else's.
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
             if process.pid != os.getpid() and any(file.path == path for file in process.open_files()):

@@ -122,6 +122,7 @@ def _with_lines(cell: Notebook, lines: Mapping[str, str]) -> Iterator[Notebook]:
 
         yield {**cell, "source": TABLE.sub(add, "".join(cell["source"]))}
         return
+    # A media type of our own, which no page can show.
     kept = [output for output in cell.get("outputs", ()) if SOURCES not in output.get("data", ())]
     yield {**cell, "outputs": kept} if "outputs" in cell else cell
     label = cell["metadata"].get("mystnb", {}).get("figure", {}).get("name")
@@ -131,6 +132,7 @@ def _with_lines(cell: Notebook, lines: Mapping[str, str]) -> Iterator[Notebook]:
 
 def with_cost(notebook: Notebook, shown: Mapping[str, Shown]) -> Notebook:
     """The notebook with a note below its title: reading time, what to read before, and what it took."""
+    # The first cell holds the title and the opening words: the note comes between them.
     first, *rest = notebook["cells"]
     title, _, text = "".join(first["source"]).partition("\n")
     facts = [_reading(notebook), *_needed(first), _execution(notebook["metadata"]["cost"]), *_behind(shown)]

@@ -39,6 +39,7 @@ def _renumber(app: Any, env: Any) -> list[str]:
 
     for page, sections in env.toc_secnumbers.items():
         first = () if (number := chapter_number(page)) is None else (number,)
+        # Sphinx numbers by place in the table of contents: its first number is replaced, the others stay.
         for numbers in (sections, *env.toc_fignumbers.get(page, {}).values()):
             numbers.update({key: (*first, *value[1:]) for key, value in numbers.items() if value})
         for node in (env.titles[page], *env.tocs[page].findall(reference)):

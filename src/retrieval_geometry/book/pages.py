@@ -69,6 +69,7 @@ def _static_problems(page: Path, html: Path, keys: Collection[str]) -> Iterator[
     """Yield what is wrong in the HTML of one page."""
     from bs4 import BeautifulSoup
 
+    # The parser of the standard library: it keeps broken markup where it stands, for the checks to find.
     soup = BeautifulSoup(page.read_text(), "html.parser")
     article = soup.select_one("article") or soup
     for selector, what in {
@@ -96,6 +97,7 @@ def _link_problems(soup: Any, page: Path, html: Path) -> Iterator[str]:
             if not target or target.startswith(("data:", "mailto:", "javascript:")):
                 continue
             parts = urlsplit(target)
+            # A link to the web is fine; a script, style or picture from there is not.
             if parts.scheme or parts.netloc:
                 if node.name not in {"a", "area", "link"} or FETCHED & set(node.get("rel") or []):
                     yield f"asset from the network: {target}"

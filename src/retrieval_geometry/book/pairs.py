@@ -20,6 +20,7 @@ def notebook_text(script: Path, repository: str | None = None) -> str:
     import nbformat
 
     notebook = jupytext.read(script)
+    # Jupytext's own header would make the pair differ by its version.
     notebook.metadata = nbformat.from_dict(
         {
             "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
@@ -27,6 +28,7 @@ def notebook_text(script: Path, repository: str | None = None) -> str:
         }
     )
     for number, cell in enumerate(notebook.cells):
+        # Random ids would change the file at every writing.
         cell["id"] = f"cell-{number:03d}"
     notebook.cells = nbformat.from_dict(with_install(notebook.cells, repository))
     notebook.nbformat, notebook.nbformat_minor = 4, 5

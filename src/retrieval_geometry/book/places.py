@@ -32,7 +32,9 @@ def without_places(notebook: dict[str, Any], cwd: Path, data_root: str) -> dict[
 def _renamed(node: Any, names: Mapping[str, str]) -> Any:
     if isinstance(node, dict):
         return {
-            key: value if key.startswith("image/") else _renamed(value, names) for key, value in node.items()
+            # Base64 may hold anything, and shows nothing.
+            key: value if key.startswith("image/") else _renamed(value, names)
+            for key, value in node.items()
         }
     if isinstance(node, list):
         return [_renamed(value, names) for value in node]

@@ -34,6 +34,7 @@ def run_whole(command: Sequence[str], environment: Mapping[str, str], lock: int)
     with _asked_to_stop() as signals:
         # A session of its own: Ctrl-C reaches this process alone, which ends the others without tracebacks.
         started = subprocess.Popen(command, env=environment, stdin=lock, start_new_session=True)
+        # In short steps: a wait goes on after a handler of signals has run.
         while started.poll() is None and not signals:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 started.wait(0.1)
@@ -51,6 +52,7 @@ def _end(started: subprocess.Popen[bytes]) -> None:
     with contextlib.suppress(psutil.NoSuchProcess):
         top = psutil.Process(started.pid)
         halted: set[psutil.Process] = set()
+        # A process may have started another before it was halted: look again until there is no new one.
         while fresh := {top, *top.children(recursive=True)} - halted:
             for process in fresh:
                 with contextlib.suppress(psutil.NoSuchProcess):
@@ -74,6 +76,7 @@ def _asked_to_stop() -> Iterator[list[int]]:
     before = {each: signal.getsignal(each) for each in asking}
     try:
         for each, handler in before.items():
+            # Under nohup a hang-up is ignored, and stays so.
             if handler != signal.SIG_IGN:
                 signal.signal(each, lambda signum, frame: came.append(signum))
         yield came

@@ -23,6 +23,7 @@ def repository_url(root: Path) -> str | None:
 
     None where ``origin`` is missing or lies on no public host that Colab and Binder both read.
     """
+    # A fork's workflow: the notebooks should come from the fork.
     if name := os.environ.get("GITHUB_REPOSITORY"):
         return f"https://github.com/{name}"
     if not shutil.which("git"):
@@ -47,6 +48,7 @@ def with_install(cells: list[Any], url: str | None) -> list[Any]:
         "execution_count": None,
         "outputs": [],
     }
+    # Before the parameters as well: Colab runs cells in order.
     first = next((i for i, cell in enumerate(cells) if cell["cell_type"] == "code"), len(cells))
     return [*cells[:first], install, *cells[first:]]
 

@@ -57,6 +57,7 @@ def source_problems(sources: Mapping[str, Notebook]) -> Iterator[tuple[str, str]
                 yield page, f"the label {name!r} stands {count[name]} times"
             elif name.startswith(("fig-", "tab-")) and name not in cited:
                 yield page, f"no text refers to {name!r}: cite it with {{numref}}"
+        # Both ways: a number that nobody cites is one that nobody checks.
         glued, used = glued_names(notebook), used_names(notebook)
         yield from ((page, f"{name!r} is glued, but not used") for name in sorted(glued - used))
         yield from ((page, f"{name!r} is used, but not glued") for name in sorted(used - glued))

@@ -59,6 +59,7 @@ def build_html(project: Project, made_from: str = "", results: Sequence[Result] 
     (fresh / "prf-prf.html").unlink(missing_ok=True)  # a list of labels that no page links to
     _tell_costs(fresh, project, results)
     (fresh / ".complete").write_text(f"{made_from} {digest_of_folder(fresh)}")
+    # Two renames: a kill between them leaves no page half old and half new.
     if project.html.exists():
         os.replace(project.html, old)
     os.replace(fresh, project.html)
@@ -83,6 +84,7 @@ def _run_jupyter_book(project: Project) -> Path:
     killed leaves pages cut short, which the next would keep.
     """
     work, untouched = project.staging / "_build", project.build / "pages.digest"
+    # Sphinx trusts its own pickles: only a run that ended well leaves the digest of them.
     if not untouched.is_file() or untouched.read_bytes() != digest_of_folder(work).encode():
         shutil.rmtree(work, ignore_errors=True)
     untouched.unlink(missing_ok=True)
@@ -133,10 +135,12 @@ def stage(project: Project, results: Sequence[Result]) -> None:
         for path in project.staging.rglob("*")
         if path.is_file() and "_build" not in path.parts
     }
+    # A chapter that was renamed would stay in the book under its old name.
     for name in present - contents.keys():
         (project.staging / name).unlink()
     for name, content in contents.items():
         target = project.staging / name
+        # Sphinx reads again what has a new time.
         if not target.exists() or target.read_bytes() != content:
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(content)

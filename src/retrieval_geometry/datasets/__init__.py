@@ -14,6 +14,7 @@ from retrieval_geometry.datasets.splits import (
     query_database_split,
     with_turned_classes,
 )
+from retrieval_geometry.datasets.views import random_views
 
 __all__ = [
     "PHOTOGRAPHS",
@@ -33,6 +34,7 @@ __all__ = [
     "load_metric_learning",
     "photo_textures",
     "query_database_split",
+    "random_views",
     "split_class_folders",
     "with_turned_classes",
 ]

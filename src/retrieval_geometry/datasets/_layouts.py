@@ -37,6 +37,7 @@ def read_cub(title: str, tree: Tree) -> MetricLearningSplit:
     """Read CUB-200-2011: the first 100 classes, and the last 100."""
     labels = by_key(read_rows(tree, "image_class_labels.txt", "image_id class_id"))
     files = by_key(read_rows(tree, "images.txt", "image_id image_name"))
+    # Two lists of the same images: a download that broke off is missing lines of one.
     for one, other, name in ((files, labels, "image_class_labels.txt"), (labels, files, "images.txt")):
         for number in one.keys() - other.keys():
             raise one[number].fault(f"image_id {number} is not in {name}")
@@ -48,6 +49,7 @@ def read_cub(title: str, tree: Tree) -> MetricLearningSplit:
 
 def read_cars(title: str, tree: Tree) -> MetricLearningSplit:
     """Read Cars196: the first 98 classes, and the last 98."""
+    # Mirrors ship folders by class instead of the original annotations.
     if "cars_annos.mat" not in tree.files:
         files = sorted(file for file in tree.files if file.lower().endswith(IMAGE_SUFFIXES) and "/" in file)
         return _by_sorted_folders(title, tree, files, [file.split("/")[-2] for file in files], 196)
@@ -92,6 +94,7 @@ def read_in_shop(title: str, tree: Tree) -> MetricLearningSplit:
     """Read In-Shop by its list of train, query and gallery."""
     place = next((file for file in PARTITION_LISTS if file in tree.files), PARTITION_LISTS[0])
     rows = read_rows(tree, place, "image_name item_id evaluation_status", titles=2)
+    # The list begins with the number of its rows: a file cut short is found by it.
     announced = Row(tuple(tree.lines(place)[0][1]), "number_of_images", f"{tree.place}: {place}, line 1")
     if announced.number(0) != len(rows):
         raise announced.fault(f"{len(rows)} images follow")
@@ -99,6 +102,7 @@ def read_in_shop(title: str, tree: Tree) -> MetricLearningSplit:
     for row in rows:
         if row.words[2] not in parts:
             raise row.fault(f"evaluation_status is none of {', '.join(parts)}")
+    # Some archives put the images one folder deeper.
     above = next((folder for folder in ("", "Img/") if folder + rows[0].words[0] in tree.files), "")
     names = sorted({row.words[1] for row in rows})
     numbers = {name: label for label, name in enumerate(names)}
@@ -136,6 +140,7 @@ def read_grocery(title: str, tree: Tree) -> MetricLearningSplit:
 
 def read_tiny_imagenet(title: str, tree: Tree) -> MetricLearningSplit:
     """Read Tiny ImageNet's training images: the first 100 wnids in sorted order, and the last 100."""
+    # Its test images have no labels, and those for validation are of the same classes.
     found = [(file, re.match(r"(?:train/)?(n\d{8})/.+\.jpe?g$", file.lower())) for file in sorted(tree.files)]
     owners = {file: match[1] for file, match in found if match}
     return _by_sorted_folders(title, tree, list(owners), list(owners.values()), 200)
@@ -160,6 +165,7 @@ def _by_class(images: ImageSet, train_classes: list[str]) -> MetricLearningSplit
 
 def _numbered(title: str, tree: Tree, labelled: list[tuple[str, int]], names: dict[int, str]) -> ImageSet:
     """Make a set of files with the numbers that the publication gives their classes."""
+    # In the order of the published numbers, from 0: splits by half then are the published ones.
     numbers = {number: label for label, number in enumerate(sorted(names))}
     labels = [numbers[number] for _, number in labelled]
     return tree.image_set(

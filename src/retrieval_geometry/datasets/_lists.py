@@ -53,6 +53,7 @@ def read_rows(tree: Tree, file: str, wanted: str, titles: int = 0) -> list[Row]:
     rows = [Row(tuple(words), wanted, f"{tree.place}: {file}, line {number}") for number, words in lines]
     if len(rows) <= titles:
         raise ValueError(f"{tree.place}: {file} holds no row of {wanted!r}; fetch it again")
+    # A list of the same name from another data set has other columns.
     if titles and rows[titles - 1].words != tuple(wanted.split()):
         raise rows[titles - 1].fault("other titles")
     for row in rows[titles:]:

@@ -35,8 +35,10 @@ def load_matlab(source: bytes | Path, as_records: bool = True) -> dict[str, Any]
         run = subprocess.run([*command, str(source)], stdin=subprocess.DEVNULL, capture_output=True)
     else:
         run = subprocess.run(command, input=source, capture_output=True)
+    # A crash of the reader, which no exception tells of.
     if run.returncode:
         raise ValueError(f"the reader of MATLAB files crashed (status {run.returncode})")
+    # From our own child: nobody else can write into that pipe.
     found = pickle.loads(run.stdout)
     if isinstance(found, str):
         raise ValueError(found)

@@ -13,15 +13,9 @@ import torch
 from torch import Tensor
 
 from retrieval_geometry._files import file_sha256
+from retrieval_geometry._image_files import is_junk, read_file, walk
 from retrieval_geometry.datasets._pixels import decode_rgb
-from retrieval_geometry.datasets.folders import (
-    DAMAGES,
-    is_junk,
-    members,
-    read_file,
-    read_member,
-    walk,
-)
+from retrieval_geometry.datasets.folders import DAMAGES, members, read_member
 from retrieval_geometry.datasets.image_set import ImageSet
 
 

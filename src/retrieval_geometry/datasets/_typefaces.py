@@ -9,7 +9,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
-from scipy.ndimage import gaussian_filter
 
 FACES = (
     *(f"DejaVuSans{style}" for style in ("", "-Bold", "-Oblique", "-BoldOblique")),
@@ -151,6 +150,8 @@ def _different_outlines(plain: np.ndarray) -> np.ndarray:
 
 def _alike(plain: np.ndarray) -> np.ndarray:
     """Whether two characters look alike in more than half of the faces that show both, ``(n, n)``."""
+    from scipy.ndimage import gaussian_filter  # takes as long to import as a fifth of PyTorch
+
     shown = np.asarray(plain.any(axis=2), dtype=np.int64)
     agree = np.zeros((plain.shape[1], plain.shape[1]), dtype=np.int64)
     for own in plain:

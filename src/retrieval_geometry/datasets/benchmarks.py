@@ -9,7 +9,8 @@ from functools import partial
 from pathlib import Path
 
 from retrieval_geometry._check import check_path
-from retrieval_geometry.datasets.folders import image_set_from, load_image_folder, members, read_file
+from retrieval_geometry._image_files import read_file
+from retrieval_geometry.datasets.folders import image_set_from, load_image_folder, members
 from retrieval_geometry.datasets.image_set import ImageSet
 from retrieval_geometry.datasets.metric_learning import BENCHMARKS, Benchmark
 

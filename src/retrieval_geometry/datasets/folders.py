@@ -15,16 +15,12 @@ from torch import Tensor
 
 from retrieval_geometry._check import check_path
 from retrieval_geometry._files import file_sha256
-from retrieval_geometry.datasets._pixels import check_image, decode_rgb
+from retrieval_geometry._image_files import check_image, is_junk, read_file, refuse_large, walk
+from retrieval_geometry.datasets._pixels import decode_rgb
 from retrieval_geometry.datasets.image_set import ImageSet, SkippedFile
-
-MAX_BYTES = 2**29
-"""A file larger than this, unpacked, is skipped: no photograph is, and a zip bomb would fill the memory."""
 
 DAMAGES = (zipfile.BadZipFile, zlib.error, KeyError, RuntimeError, EOFError)
 """Errors of reading a damaged or an encrypted archive."""
-
-JUNK = {"__MACOSX", "Thumbs.db", "desktop.ini"}
 
 
 def load_image_folder(path: str | os.PathLike[str]) -> ImageSet:
@@ -128,12 +124,6 @@ def _decode(read: Callable[[str], bytes], wrapper: str, image_id: str) -> Tensor
     return decode_rgb(read(wrapper + image_id))
 
 
-def is_junk(file: str) -> bool:
-    """Whether a path is hidden or left behind by macOS or Windows."""
-    parts = PurePosixPath(file).parts
-    return any(part in JUNK or (part.startswith(".") and part != "..") for part in parts)
-
-
 def _wrapper(files: list[str]) -> str:
     """Find the folder, with a slash at its end, that wraps all class folders; empty where there is none."""
     wrapper = ""
@@ -151,32 +141,6 @@ def _reasons(skipped: list[SkippedFile]) -> str:
     return f"; {len(skipped)} files were skipped, the first: {skipped[0].path} ({skipped[0].reason})"
 
 
-def walk(folder: Path) -> Iterator[str]:
-    """List the files below a folder, as paths below it with forward slashes, in one order on every machine.
-
-    Links are followed, but neither out of the folder to one above it, nor to one above the link, nor to where
-    we have been. A folder that cannot be listed is given itself, so that whoever reads it meets the fault.
-    """
-    seen: set[str] = set()
-    faults: list[OSError] = []
-    for current, folders, files in os.walk(folder, followlinks=True, onerror=faults.append):
-        seen.add(os.path.realpath(current))
-        folders[:] = [name for name in sorted(folders) if _is_new(folder, Path(current), name, seen)]
-        below = Path(current).relative_to(folder)
-        yield from ((below / file).as_posix() for file in sorted(files))
-    yield from (Path(fault.filename).relative_to(folder).as_posix() for fault in faults)
-
-
-def _is_new(top: Path, current: Path, name: str, seen: set[str]) -> bool:
-    """Whether a folder is to be entered; if so it counts as seen."""
-    real = os.path.realpath(current / name)
-    above = any(Path(os.path.realpath(place)).is_relative_to(real) for place in (top, current))
-    if real in seen or above:
-        return False
-    seen.add(real)
-    return True
-
-
 def members(archive: Path) -> list[str]:
     """List the files of a zip archive.
 
@@ -190,21 +154,6 @@ def members(archive: Path) -> list[str]:
         raise ValueError(f"{archive} is a damaged zip archive: {error}") from None
 
 
-def read_file(folder: Path, file: str) -> bytes:
-    """Read a regular file of a reasonable size.
-
-    Raises:
-        ValueError: anything else.
-    """
-    path = folder / file
-    if path.is_dir():
-        raise ValueError("a folder that cannot be listed")
-    if not path.is_file():  # a pipe would wait for ever
-        raise ValueError("not a regular file")
-    _refuse_large(path.stat().st_size)
-    return path.read_bytes()
-
-
 def read_member(archive: Path, member: str) -> bytes:
     """Read a member of a zip archive, of a reasonable size.
 
@@ -215,13 +164,8 @@ def read_member(archive: Path, member: str) -> bytes:
         raise ValueError("the path leads out of the archive")
     # One open archive per process: file positions must not be shared after a fork.
     handle = _open_archive(archive, os.getpid())
-    _refuse_large(handle.getinfo(member).file_size)  # reading stops at this size whatever the stream holds
+    refuse_large(handle.getinfo(member).file_size)  # reading stops at this size whatever the stream holds
     return handle.read(member)
-
-
-def _refuse_large(size: int) -> None:
-    if size > MAX_BYTES:
-        raise ValueError(f"{size} bytes are too many for an image")
 
 
 @lru_cache(maxsize=4)

@@ -65,10 +65,12 @@ def glyphs(
     """
     check_count(size, "size", at_least=8)
     check_count(n_maps, "n_maps")
+    # To choose the characters takes longer than to draw them: the cache keeps both.
     drawn = None if cache is None else _Drawn.kept(check_path(cache, "cache"), size, n_maps, seed)
     characters = choose_characters() if drawn is None else drawn.characters
     ids = _ids(characters, n_maps)
     sizes = torch.tensor([len(faces) * n_maps for faces in characters.values()])
+    # Another version of a typeface draws other images: they get another digest.
     parts = [_fonts_sha256(), size, n_maps, seed, sorted(MAPS.items()), ids]
     return ImageSet(
         name="glyphs",
@@ -129,6 +131,7 @@ class _Drawn:
             images = [_draw(size, seed, name)[0] for name in _ids(characters, n_maps)]
             content = json.dumps(characters).encode() + b"\n" + torch.stack(images).numpy().tobytes()
             GLYPHS.write(file, content, about)
+        # One line of JSON, and then the pixels as they are.
         head, _, images_bytes = content.partition(b"\n")
         characters = {name: tuple(faces) for name, faces in json.loads(head).items()}
         pixels = torch.frombuffer(bytearray(images_bytes), dtype=torch.uint8).view(-1, size, size)

@@ -34,7 +34,7 @@ def query_database_split(labels: Tensor, per_class: int = 2, seed: int = 0) -> t
         >>> len(query), len(database)
         (2, 4)
     """
-    found = _check_labels(labels)
+    found = _some_labels(labels)
     order = torch.randperm(len(found), generator=torch.Generator().manual_seed(check_seed(seed)))
     return _take(found, order, per_class)
 
@@ -51,7 +51,7 @@ def first_per_class(labels: Tensor, per_class: int = 2) -> tuple[Tensor, Tensor]
         >>> first_per_class(torch.tensor([0, 1, 0, 1]), per_class=1)
         (tensor([0, 1]), tensor([2, 3]))
     """
-    found = _check_labels(labels)
+    found = _some_labels(labels)
     return _take(found, torch.arange(len(found)), per_class)
 
 
@@ -151,6 +151,7 @@ def _classes_by_name(images: ImageSet, names: object) -> Tensor:
     if not isinstance(names, Sequence) or not all(isinstance(name, str) for name in names):
         raise ValueError(f"train_classes must be a number, a share or names of classes, got {names!r}")
     wanted = [names] if isinstance(names, str) else list(names)
+    # One name may be spelled with composed or with combining accents, as some file systems do.
     known = [composed(name) for name in images.classes]
     unknown = [name for name in wanted if composed(name) not in known]
     if unknown:
@@ -161,7 +162,7 @@ def _classes_by_name(images: ImageSet, names: object) -> Tensor:
     return torch.tensor([known.index(composed(name)) for name in wanted], dtype=torch.int64)
 
 
-def _check_labels(labels: Tensor) -> Tensor:
+def _some_labels(labels: Tensor) -> Tensor:
     found = check_labels(labels).cpu()
     if len(found) == 0:
         raise ValueError("labels is empty: there is nothing to split")
@@ -181,6 +182,7 @@ def _take(labels: Tensor, order: Tensor, per_class: int) -> tuple[Tensor, Tensor
         )
     labels = labels[order]
     query = torch.cat([order[labels == label][:per_class] for label in classes.tolist()])
+    # Through a mask: both lists come out in ascending order.
     chosen = torch.zeros(len(labels), dtype=torch.bool)
     chosen[query] = True
     return chosen.nonzero()[:, 0], (~chosen).nonzero()[:, 0]

@@ -14,13 +14,13 @@ from retrieval_geometry.image_models import Gaussian, GaussianMixture
 Model = TypeVar("Model", Gaussian, GaussianMixture)
 Features = TypeVar("Features")
 
-MEMORY_BUDGET = 2**29
+BUDGET_BYTES = 2**29
 """Bytes that the prepared images of one side, or the intermediate results of one block of pairs, may take."""
 
 
 def blocks(n: int, bytes_each: int) -> list[slice]:
     """Cut ``range(n)`` into slices of as many items as the memory budget holds, at least one."""
-    return cuts(n, bytes_each, MEMORY_BUDGET)
+    return cuts(n, bytes_each, BUDGET_BYTES)
 
 
 class Comparison(NamedTuple):

@@ -45,9 +45,9 @@ def optimal_potentials(
     Warns:
         RuntimeWarning: some problems did not converge to it.
     """
-    if cost.device.type == "cpu":
-        return _compiled(cost, a, b, epsilon, tolerance, symmetric)
-    return _in_steps(cost, a, b, epsilon, tolerance)
+    if cost.device.type != "cpu":  # GPU: as where the compiled loops fail
+        return _in_steps(cost, a, b, epsilon, tolerance)
+    return _compiled(cost, a, b, epsilon, tolerance, symmetric)
 
 
 def _compiled(

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from retrieval_geometry._tolerances import LOG_SERIES
-from retrieval_geometry.distances._blocks import MEMORY_BUDGET, all_pairs, blocks
+from retrieval_geometry.distances._blocks import BUDGET_BYTES, all_pairs, blocks
 from retrieval_geometry.distances._certified import ROUNDING, product_rounding
 from retrieval_geometry.distances._gaussians import BAND, checked_cholesky, log_det
 from retrieval_geometry.distances._pairs import Factored, by_factors, zero_if_identical
@@ -94,7 +94,7 @@ def divergences_of_one(p: Gaussian, q: Gaussian, symmetric: bool) -> tuple[Tenso
         return found.unsqueeze(1 if alone == "p" else 2)
 
     # On a CPU, an image at a time: its matrices stay near the cache.
-    share = MEMORY_BUDGET // 2**21 if p.device.type == "cpu" else 4
+    share = BUDGET_BYTES // 2**21 if p.device.type == "cpu" else 4
     values, errors = all_pairs(p, q, prepare, compare, 8 * p.dim**2 * share, torch.float64)
     return values, errors
 

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from retrieval_geometry.distances._blocks import MEMORY_BUDGET, Model, all_pairs, blocks, take
+from retrieval_geometry.distances._blocks import BUDGET_BYTES, Model, all_pairs, blocks, take
 from retrieval_geometry.distances._gaussians import checked_cholesky
 from retrieval_geometry.image_models import Gaussian
 
@@ -49,7 +49,7 @@ def wanted_pairs(
     def compare(a: _Placed, b: _Placed) -> Tensor:
         values = torch.zeros(len(a.position), len(b.position), dtype=torch.float64, device=p.device)
         i, j = wanted[rows[a.position]][:, columns[b.position]].nonzero(as_tuple=True)
-        cuts = blocks(len(i), MEMORY_BUDGET // PAIRS_BYTES * bytes_per_pair)
+        cuts = blocks(len(i), BUDGET_BYTES // PAIRS_BYTES * bytes_per_pair)
         found = [of_pairs(take(a.features, i[cut]), take(b.features, j[cut])) for cut in cuts]
         return values.index_put((i, j), torch.cat(found)) if found else values
 

@@ -12,7 +12,7 @@ from retrieval_geometry._tolerances import COST_SPAN, EQUAL_POINTS, LARGE_EPSILO
 from retrieval_geometry.distances._entropic import optimal_potentials
 from retrieval_geometry.distances._gaussians import safe_sqrt
 
-CHUNK = {"cpu": 2**21, "cuda": 2**28}
+COST_BYTES = {"cpu": 2**21, "cuda": 2**28}
 """Bytes of one cost matrix in a chunk of problems: a CPU's cache, or a share of a GPU's memory."""
 
 
@@ -127,15 +127,22 @@ def _add_pulls(
     x: Tensor, y: Tensor, left: Tensor, right: Tensor, weights: Tensor, grad: Tensor, grad_x: Tensor
 ) -> None:
     """Add sum_j w_ij (x_i - y_j) of each pair of sets, times its ``grad``, to the gradient of each x_i."""
-    if x.device.type == "cpu":
-        from retrieval_geometry.distances._entropic_kernels import add_pulls  # numba is slow to import
-
-        add_pulls(
-            *(t.detach().contiguous().numpy() for t in (x, y, left, right)),
-            weights.numpy(),
-            *(t.contiguous().numpy() for t in (grad, grad_x)),
-        )
+    if x.device.type != "cpu":  # GPU: products of matrices instead of a loop
+        add_pulls_by_products(x, y, left, right, weights, grad, grad_x)
         return
+    from retrieval_geometry.distances._entropic_kernels import add_pulls  # numba is slow to import
+
+    add_pulls(
+        *(t.detach().contiguous().numpy() for t in (x, y, left, right)),
+        weights.numpy(),
+        *(t.contiguous().numpy() for t in (grad, grad_x)),
+    )
+
+
+def add_pulls_by_products(
+    x: Tensor, y: Tensor, left: Tensor, right: Tensor, weights: Tensor, grad: Tensor, grad_x: Tensor
+) -> None:
+    """Do the same for many pairs at once, on any device."""
     chunk = chunk_size(8 * weights.shape[1] * weights.shape[2], x.device)
     for start in range(0, len(left), chunk):
         part = slice(start, start + chunk)
@@ -148,13 +155,18 @@ def _add_pulls(
 
 def pair_costs(x: Tensor, y: Tensor, left: Tensor, right: Tensor, p: int, symmetric: bool) -> Tensor:
     """Distances to the power p ``(B, n, m)`` in float64 of the points of each pair of sets; no gradient."""
-    if x.device.type == "cpu":
-        from retrieval_geometry.distances._entropic_kernels import point_costs
+    if x.device.type != "cpu":  # GPU: products of matrices instead of a loop
+        return pair_costs_by_products(x, y, left, right, p)
+    from retrieval_geometry.distances._entropic_kernels import point_costs
 
-        cost = torch.empty(len(left), x.shape[1], y.shape[1], dtype=torch.float64)
-        arrays = (t.detach().contiguous().numpy() for t in (x, y, left, right))
-        point_costs(*arrays, p == 2, symmetric, cost.numpy())
-        return cost
+    cost = torch.empty(len(left), x.shape[1], y.shape[1], dtype=torch.float64)
+    arrays = (t.detach().contiguous().numpy() for t in (x, y, left, right))
+    point_costs(*arrays, p == 2, symmetric, cost.numpy())
+    return cost
+
+
+def pair_costs_by_products(x: Tensor, y: Tensor, left: Tensor, right: Tensor, p: int) -> Tensor:
+    """Compute the same costs for many pairs at once, on any device."""
     own, other = x[left].double(), y[right].double()
     centre = own.mean(dim=1, keepdim=True)
     own, other = own - centre, other - centre
@@ -168,7 +180,7 @@ def pair_costs(x: Tensor, y: Tensor, left: Tensor, right: Tensor, p: int, symmet
 
 def chunk_size(bytes_each: int, device: torch.device) -> int:
     """Number of problems of so many bytes that are solved at once."""
-    return how_many(bytes_each, CHUNK.get(device.type, 2**28))
+    return how_many(bytes_each, COST_BYTES.get(device.type, 2**28))
 
 
 def in_chunks(work: Callable[[slice], None], count: int, bytes_each: int, device: torch.device) -> None:

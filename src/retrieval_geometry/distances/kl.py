@@ -15,7 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from retrieval_geometry.distances._blocks import MEMORY_BUDGET, all_pairs, blocks, join
+from retrieval_geometry.distances._blocks import BUDGET_BYTES, all_pairs, blocks, join
 from retrieval_geometry.distances._certified import (
     ROUNDING,
     doubtful,
@@ -163,7 +163,7 @@ def _by_products(p: Gaussian, q: Gaussian, dtype: torch.dtype, symmetric: bool) 
 
     def prepare(g: Gaussian, side: str, start: int) -> _Augmented:
         # On a CPU, a few images at a time: intermediate matrices stay near its cache.
-        size = 8 * p.dim**2 * (MEMORY_BUDGET // 2**21 if g.device.type == "cpu" else 10)
+        size = 8 * p.dim**2 * (BUDGET_BYTES // 2**21 if g.device.type == "cpu" else 10)
         cuts, inverted = blocks(len(g), size), symmetric or side == "q"
         return join(
             (_augment(g[i], side, start + i.start, (centre, whitener), dtype, inverted) for i in cuts), len(g)

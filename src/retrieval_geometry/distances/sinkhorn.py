@@ -37,11 +37,11 @@ def sinkhorn_divergence(
     Source: [wasserstein-dml] eqs. 3-4, erratum 2.1; Feydy et al. 2019. Derived in chapters 3 and 11.
 
     Debiasing applies to the p-th power of the distance, and no root is taken: for p = 2 the result is a
-    squared distance. It is at least 0, and 0 where the measures agree. The plans are computed to convergence
-    in float64; the gradient comes from the envelope theorem, not from the iterations. The largest coordinate
-    lies between 1e-12 and 1e15 in float32, between 1e-140 and 1e150 in float64, or is 0; epsilon is at least
-    1e-12 of the range of the costs of each pair. The value of a pair does not depend on the other pairs, but
-    for rounding.
+    squared distance. It is at least 0, and 0 where the measures agree, within rounding: a set and itself are
+    solved as a pair like any other. The plans are computed to convergence in float64; the gradient comes from
+    the envelope theorem, not from the iterations. The largest coordinate lies between 1e-12 and 1e15 in
+    float32, between 1e-140 and 1e150 in float64, or is 0; epsilon is at least 1e-12 of the range of the costs
+    of each pair. The value of a pair does not depend on the other pairs, but for rounding.
 
     Other libraries: ``ot.solve(M, a, b, reg=epsilon, reg_type="KL")`` has the same :math:`\mathrm{OT}`.
     GeomLoss halves the square: its ``SamplesLoss("sinkhorn", p=2, blur=s)`` is half of ours at

@@ -31,7 +31,7 @@ def normalized_mutual_information(classes: Labels, clusters: Labels) -> float:
     """
     from sklearn.metrics import normalized_mutual_info_score  # slow to import
 
-    found = _check_labels(classes, clusters)
+    found = _label_lists(classes, clusters)
     return float(normalized_mutual_info_score(*found, average_method="arithmetic"))
 
 
@@ -54,7 +54,7 @@ def pairwise_f1(classes: Labels, clusters: Labels) -> float:
     """
     from sklearn.metrics.cluster import contingency_matrix
 
-    table = contingency_matrix(*_check_labels(classes, clusters), sparse=True)
+    table = contingency_matrix(*_label_lists(classes, clusters), sparse=True)
     # A cell of the table holds the items of one class and one cluster: pairs inside cells share both.
     both = _n_pairs(table.data)
     either = _n_pairs(np.asarray(table.sum(axis=0))) + _n_pairs(np.asarray(table.sum(axis=1)))
@@ -66,7 +66,7 @@ def _n_pairs(sizes: np.ndarray) -> int:
     return int((sizes.astype(np.int64) * (sizes.astype(np.int64) - 1) // 2).sum())
 
 
-def _check_labels(classes: Labels, clusters: Labels) -> tuple[np.ndarray, np.ndarray]:
+def _label_lists(classes: Labels, clusters: Labels) -> tuple[np.ndarray, np.ndarray]:
     found = []
     for labels, name in ((classes, "classes"), (clusters, "clusters")):
         if isinstance(labels, Tensor):

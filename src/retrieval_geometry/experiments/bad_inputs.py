@@ -31,6 +31,7 @@ def answer(call: Callable[[], object]) -> str:
     try:
         found = call()
     except (ValueError, TypeError, OSError) as error:
+        # The base class: a reader needs to catch it, not our subclass.
         kind = next(kind for kind in (ValueError, TypeError, OSError) if isinstance(error, kind))
         return f"{kind.__name__}: {error}"
     raise RuntimeError(f"there was no refusal, but {found!r}")
@@ -169,6 +170,7 @@ def _in_a_folder(use: Callable[[Path], object]) -> Callable[[], object]:
                 return use(Path(folder))
             except (ValueError, OSError) as error:
                 kind = ValueError if isinstance(error, ValueError) else OSError
+                # The folder has another name in every run; the page and its test have one answer.
                 raise kind(re.sub(re.escape(folder), "FOLDER", str(error))) from None
 
     return call
@@ -187,6 +189,7 @@ def _file(content: str | bytes, name: str, read: Callable[[Path], object]) -> Ca
 def _damaged_index(folder: Path) -> object:
     GalleryIndex(GOOD).save(folder / "gallery.index")
     content = bytearray((folder / "gallery.index").read_bytes())
+    # The least damage that a disk can do.
     content[-1] ^= 1
     (folder / "gallery.index").write_bytes(content)
     return GalleryIndex.load(folder / "gallery.index")

@@ -46,10 +46,12 @@ class Checkpoints:
     def __init__(self, cache: Path, make: Callable[..., Any], **identity: Any) -> None:
         self._cache = cache
         self._modules = frozenset({_module_of(make)})
+        # torch may change a sum in its last bits, and a training with it; other libraries decide no part.
         self._identity = json.dumps([identity, torch.__version__], sort_keys=True)
 
     def made_by(self, make: Callable[..., Any]) -> Self:
         """The same for parts that this function has a hand in as well."""
+        # A copy: others that hold this object keep their folder.
         more = copy.copy(self)
         more._modules = self._modules | {_module_of(make)}
         return more
@@ -80,6 +82,7 @@ class Checkpoints:
 
 
 def _module_of(function: Callable[..., Any]) -> str:
+    # A partial says that it comes from functools.
     while isinstance(function, partial):
         function = function.func
     return function.__module__
@@ -89,6 +92,7 @@ def _module_of(function: Callable[..., Any]) -> str:
 def _source(modules: frozenset[str]) -> str:
     """A digest of the modules and of what they import; others than this package's are named only."""
     sources = loaded_sources()
+    # A test or a notebook may make parts: there is no file of the package to digest.
     own = {name for name in modules if name.split(".")[0] == PACKAGE}
     files = sources.closure(*map(sources.file, own))
     return combined([sources.digest(files), *sorted(modules - own)])

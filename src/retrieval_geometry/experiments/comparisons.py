@@ -38,9 +38,11 @@ def side(result: Result, method: str, metric: str) -> Side:
         ResultError: the result has no such numbers.
     """
     entry, groups = result[method], _groups(result)
+    # Of trained models: rows are models, so that the interval speaks of other seeds too.
     if entry.models is not None and metric in entry.models.by_group:
         rows = entry.models.by_group[metric]
         return _of_rows(entry.label, rows, groups.sizes, len(rows) if entry.models.trained else None)
+    # Of rankings without training: P@k for any k up to the recorded one.
     if entry.relevance is not None and metric.startswith("P@"):
         values = entry.relevance.precision(int(metric.removeprefix("P@")))
         return Side(entry.label, GroupMeans.of(values, np.array(groups.of_query)))
@@ -71,7 +73,9 @@ def difference(
     first: Side, second: Side, metric: str, at_once: int = 1, group_name: str = "classes", bound: float = 0.0
 ) -> Comparison:
     """The first side minus the second: a 95 % interval that holds together with ``at_once - 1`` others."""
+    # Bonferroni: each of n intervals at 1 - 0.05 / n, so that all hold together with 95 %.
     found = mean_difference(first.means, second.means, comparisons=at_once)
+    # The side with fewer models says how far the difference reaches.
     trained = [s.models for s in (first, second) if s.models is not None]
     return Comparison(
         first.label,
@@ -105,6 +109,7 @@ def against_each(
     """A method minus each other in each metric (each other minus it, if ``reverse``), all at once."""
     pairs = [(other, first) if reverse else (first, other) for other in others]
     found = compare(result, [(*pair, metric) for pair in pairs for metric in metrics])
+    # In the order in which they were asked for.
     rows = iter(found)
     return {other: {metric: next(rows) for metric in metrics} for other in others}
 

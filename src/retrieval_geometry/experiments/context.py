@@ -49,6 +49,7 @@ class RunContext:
     @property
     def folder(self) -> str:
         """A digest of the data folder's name, which tells nothing of its path; empty for ``quick``."""
+        # As typed but for "./" and the like; of its content the results hold a digest themselves.
         return "" if self.profile == "quick" else combined([os.path.normpath(self.data_root)])[:12]
 
     def result_of(self, experiment: str) -> Path:

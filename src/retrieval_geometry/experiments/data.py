@@ -11,6 +11,7 @@ def find_weights(root: Path, pattern: str, what: str) -> Path:
     Raises:
         FileNotFoundError: there is none; the message says ``what`` to put there.
     """
+    # Sorted: which file is taken does not depend on the order of the folder.
     found = sorted(root.glob(pattern))
     if not found:
         raise FileNotFoundError(f"no file {pattern} under {root}: put {what} there")
@@ -19,6 +20,7 @@ def find_weights(root: Path, pattern: str, what: str) -> Path:
 
 def overview(data_root: str) -> list[str]:
     """One line for each supported data set: whether it is there, and where it lies or belongs."""
+    # The default folder may be missing, since quick needs no data; one that was asked for may not.
     if data_root != "data" and not Path(data_root).is_dir():
         raise FileNotFoundError(f"--data-root {data_root}: there is no such folder")
     rows = available_datasets(data_root)

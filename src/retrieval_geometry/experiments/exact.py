@@ -51,12 +51,14 @@ class _Normal:
     def __init__(self, g: Gaussian) -> None:
         self.mean = _matrix(g.mean[0].unsqueeze(1))
         if g.factor is None:
+            # The package takes the symmetric part as well.
             cov = g.cov[0].double()
             self.cov = _matrix((cov + cov.mT) / 2)
         else:
             factor = _matrix(g.factor[0])
             self.cov = factor * factor.T
 
+    # Once for all functions of it: at 60 digits an eigenproblem takes milliseconds.
     @cached_property
     def spectrum(self) -> tuple[Any, Matrix]:
         return mp.eigsy(self.cov)
@@ -163,6 +165,7 @@ def _mixture_wasserstein(p: Any, q: Any) -> Any:
         return mp.fsum((m - n) ** 2 + (mp.sqrt(v) - mp.sqrt(w)) ** 2 for m, v, n, w in terms)
 
     (a, b), (c, d) = p, q
+    # A linear cost is least at an end of the interval of that number.
     ends = max(mpf(0), a[0] - d[0]), min(a[0], c[0])
     costs = [cost(a, c), cost(a, d), cost(b, c), cost(b, d)]
     plans = [(t, a[0] - t, c[0] - t, d[0] - a[0] + t) for t in ends]
@@ -195,17 +198,20 @@ def _transport(x: Matrix, y: Matrix, epsilon: float) -> Any:
 def _dual_value(cost: list[list[Any]], n: int, epsilon: Any) -> Any:
     """Sinkhorn's iterations, then Newton's steps on the logarithms of the potentials, over epsilon."""
     kernel = [[mp.exp(-c / epsilon) / n for c in row] for row in cost]
+    # Sinkhorn first: Newton's method converges only near the solution.
     u, v = [mpf(1)] * n, [mpf(1)] * n
     for _ in range(300):
         u = [1 / mp.fsum(k * b for k, b in zip(row, v, strict=True)) for row in kernel]
         v = [1 / mp.fsum(kernel[i][j] * u[i] for i in range(n)) for j in range(n)]
     for _ in range(30):
         plan = mpmath.matrix(n, n)
+        # At rest the plan has the masses 1 / n of its rows and columns; here times n.
         for i, j in product(range(n), range(n)):
             plan[i, j] = u[i] * kernel[i][j] * v[j]
         rows = [mp.fsum(plan[i, j] for j in range(n)) for i in range(n)]
         columns = [mp.fsum(plan[i, j] for i in range(n)) for j in range(n)]
         missing = [1 - mass for mass in rows + columns]
+        # Newton's method doubles the digits at each step: few are needed after the first twenty.
         if max(map(abs, missing)) < mpf(10) ** -40:
             return epsilon * (mp.fsum(map(mp.log, u)) + mp.fsum(map(mp.log, v))) / n
         step = _newton_step(plan, rows + columns, missing)

@@ -64,6 +64,7 @@ def promised(name: str, case: Case) -> float:
     """
     if case.dtype == torch.float32:
         return 1e-3
+    # The second term is the rounding of float64 as an inverse magnifies it.
     return max(1e-6, 1e-16 * case.condition) if name in INVERSE else 1e-6
 
 
@@ -76,6 +77,7 @@ def answered(name: str, case: Case) -> bool:
     """
     if name in MIXTURE:
         return case.rank == DIM
+    # Two conditions of 1e10 multiply to the 1e20 beyond which the distance is refused.
     limit = 1e6 if case.dtype == torch.float32 else 1e10 if name == "affine_invariant" else 1e12
     return name not in INVERSE or (case.rank == DIM and case.condition <= limit)
 
@@ -128,6 +130,7 @@ def worst_errors(
 
 def _worst(found: Mapping[Case, Cell], axis: str, value: float, below: float) -> float:
     cells = (c for case, c in found.items() if getattr(case, axis) == value and case.condition <= below)
+    # An error of 0 has no logarithm: it counts as below all digits of float64.
     errors = [math.inf if cell.error is None else max(cell.error, 1e-17) for cell in cells]
     return float(np.log10(max(errors)))
 
@@ -136,6 +139,7 @@ def _of_kind(names: Sequence[str], case: Case) -> dict[str, Cell]:
     """Cells of distances that compare images of one kind: the images are made once."""
     try:
         p, q = (images(names[0], case, seed) for seed in (1, 2))
+    # A mixture with a variance of 0 is refused when it is made, before any distance.
     except ValueError as error:
         return {name: Cell(None, str(error)) for name in names}
     return {name: _cell(name, p, q) for name in names}
@@ -160,6 +164,7 @@ def images(name: str, case: Case, seed: int) -> Any:
     if name == "sinkhorn":
         points = mean + (factor @ _normal(generator, case.rank, POINTS)).mT
         return points.unsqueeze(0).to(case.dtype)
+    # Below full rank the factor is what the package gets: it is rounded first, and the product from it.
     factor = factor if case.rank == DIM else factor.to(case.dtype)
     cov = (factor @ factor.mT).to(case.dtype).unsqueeze(0)
     return Gaussian(mean.to(case.dtype), cov, None if case.rank == DIM else factor.unsqueeze(0))
@@ -171,6 +176,7 @@ def _normal(generator: torch.Generator, *shape: int) -> Tensor:
 
 def _factor(case: Case, size: float, generator: torch.Generator) -> Tensor:
     """``(D, rank)``: orthogonal columns whose squared lengths span the condition."""
+    # Random directions: on the axes, rounding would be kinder than it is.
     axes = torch.linalg.qr(_normal(generator, DIM, DIM)).Q[:, : case.rank]
     return case.scale * size * axes * _spectrum(case, case.rank).sqrt()
 

@@ -19,8 +19,10 @@ def keep_cost(folder: Path, name: str) -> None:
 
 def with_parts(cost: Cost | None, folder: Path) -> Cost | None:
     """A cost together with those in a folder, which are taken out of it: they belong to one result."""
+    # A hidden file is one that another process is still writing.
     files = [file for file in folder.glob("*") if file.name[0] != "."]
     contents = [COST.recover(file) for file in files]
+    # Taken out even where they are damaged: a second result would count them again.
     for file in files:
         file.unlink(missing_ok=True)
     parts = [decode(Cost, parse_json(content.decode())) for content in contents if content is not None]

@@ -9,7 +9,7 @@ import ast
 import os
 import pkgutil
 import sys
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -38,8 +38,9 @@ class Experiment:
         function: ``"module:name"`` of the function that makes its result from a :class:`RunContext`.
         description: on one line.
         needs: experiments that run before it, where both do, as it goes on from the parts that they keep.
-        parts: ``"module:name"`` of the function that does a share of the work beforehand, from a context, the
-            number of the share and the number of all; empty where it is all one piece.
+        parts: ``"module:name"`` of the function that lists the long work, from a context, as calls each of
+            which keeps what it makes in the cache: so cores share it, and ``function`` finds it done. Empty
+            where the work is one piece, or takes less than a minute: to start a process takes seconds.
         trains: whether it trains, and so has one thread on the CPU: sums in floating point follow the
             number of threads, and so would the models.
     """
@@ -68,6 +69,7 @@ class Experiment:
         run: Callable[[RunContext], Result] = pkgutil.resolve_name(self.function)
         with cpu_threads(1 if self.trains else None):
             result = run(context)
+        # Other processes may have done parts of it: their cost is this result's.
         cost = with_parts(result.provenance.cost, self._costs(context))
         made = replace(result.provenance, source=source, folder=context.folder, cost=cost)
         return replace(result, provenance=made)
@@ -83,7 +85,10 @@ class Experiment:
         if not 1 <= number <= of:
             raise ValueError(f"part must be a number of 1 to {of}, got {number}")
         with cpu_threads(1 if self.trains else None):
-            pkgutil.resolve_name(self.parts)(context, number, of)
+            pieces: Sequence[Callable[[], object]] = pkgutil.resolve_name(self.parts)(context)
+            # Every n-th piece: neighbours in a list take about as long, so the shares are even.
+            for piece in pieces[number - 1 :: of]:
+                piece()
         keep_cost(self._costs(context), f"{number}-{of}")
 
     def _costs(self, context: RunContext) -> Path:
@@ -129,6 +134,7 @@ def papers() -> dict[str, Paper]:
 
     Source: this package's own. Used in chapter 90.
     """
+    # By folder, not by a list: to add a paper nothing else is edited.
     names = [each.name for each in pkgutil.iter_modules(pkgutil.resolve_name(PAPERS).__path__)]
     found: list[Paper] = [pkgutil.resolve_name(f"{PAPERS}.{name}.paper:PAPER") for name in names]
     return {paper.name: paper for paper in sorted(found, key=lambda paper: paper.chapter)}
@@ -192,6 +198,7 @@ def load_or_run(experiment: str, context: RunContext | None = None, **settings: 
         print(f"{experiment} ({context.profile}) runs again: {reason}", file=sys.stderr, flush=True)
     else:
         kept = recorded_run(experiment, context.profile)
+        # A recorded run of another seed is another result.
         if kept is not None and kept.seed == context.seed:
             return kept
     result = chosen.run(context)
@@ -238,6 +245,7 @@ def why_stale(
         "device": ("cpu" if made.device == "cpu" else "other", "cpu" if context.device == "cpu" else "other"),
         "data folder": (made.folder, context.folder),
     }
+    # Also those that the record has and this machine lacks: a missing library is a change.
     now = library_versions()
     for name in sorted({*made.libraries, *now}):
         compared[name] = (made.libraries.get(name), now.get(name))

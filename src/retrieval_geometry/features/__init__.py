@@ -5,6 +5,7 @@ from retrieval_geometry.features.bag_of_words import SiftBagOfWords
 from retrieval_geometry.features.base import Backbone
 from retrieval_geometry.features.embedding import EmbeddingNetwork, GlyphCNN, load_embedding_network
 from retrieval_geometry.features.local import extract_descriptors, l2_normalize
+from retrieval_geometry.features.pooling import pool_descriptors
 from retrieval_geometry.features.scattering import Scattering
 from retrieval_geometry.features.vggm import VGGM, convert_vgg_m
 
@@ -20,4 +21,5 @@ __all__ = [
     "l2_normalize",
     "load_backbone",
     "load_embedding_network",
+    "pool_descriptors",
 ]

@@ -9,9 +9,11 @@ from torch.nn import functional
 MAX_ASPECT = 8
 """Of an image that is longer than so many times its shorter side, the middle of that length is seen."""
 
+INTERPOLATIONS = ("bilinear", "bicubic")
 
-def resize_shorter_side(image: Tensor, side: int) -> Tensor:
-    """Resize an image ``(3, H, W)``, bilinear and antialiased, so that its shorter side has ``side`` pixels.
+
+def resize_shorter_side(image: Tensor, side: int, interpolation: str = "bilinear") -> Tensor:
+    """Resize an image ``(3, H, W)``, antialiased, so that its shorter side has ``side`` pixels.
 
     Of one longer than :data:`MAX_ASPECT` times that the ends are cut off first: one of 1 x 300,000 pixels
     would take 33 GB.
@@ -21,7 +23,7 @@ def resize_shorter_side(image: Tensor, side: int) -> Tensor:
     size = [int(side * length / shorter) for length in image.shape[1:]]
     if size == list(image.shape[1:]):
         return image
-    return functional.interpolate(image.unsqueeze(0), size, mode="bilinear", antialias=True).squeeze(0)
+    return functional.interpolate(image.unsqueeze(0), size, mode=interpolation, antialias=True).squeeze(0)
 
 
 def cut_middle(image: Tensor, height: int, width: int) -> Tensor:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from retrieval_geometry._check import (
+    check_choice,
     check_count,
     check_dense,
     check_finite,
@@ -13,7 +14,9 @@ from retrieval_geometry._check import (
     check_kind,
     check_shape,
 )
-from retrieval_geometry.features._resizing import cut_middle, resize_shorter_side
+from retrieval_geometry.features._resizing import INTERPOLATIONS, cut_middle, resize_shorter_side
+
+IDENTITY = ("name", "layer", "input_size", "resize_size", "weights", "weights_sha256", "interpolation")
 
 
 class Backbone(nn.Module):
@@ -26,6 +29,7 @@ class Backbone(nn.Module):
         layer: whose feature map the descriptors are read from.
         input_size: S, the side of the square images it takes.
         resize_size: the shorter side that :meth:`prepare` gives an image before it cuts out the middle.
+        interpolation: how it is resized, ``"bilinear"`` or ``"bicubic"``.
         dim: D, the length of a descriptor.
         weights: a torchvision name, the name of a file, ``"random"`` or ``"none"``.
         weights_sha256: of the weight file; empty where there is none.
@@ -44,18 +48,19 @@ class Backbone(nn.Module):
         resize_size: int,
         weights: str = "none",
         weights_sha256: str = "",
+        interpolation: str = "bilinear",
     ) -> None:
         super().__init__()
         self.name, self.layer = name, layer
         self.input_size = check_count(input_size, "input_size")
         self.resize_size = check_count(resize_size, "resize_size")
         self.weights, self.weights_sha256 = weights, weights_sha256
+        self.interpolation = check_choice(interpolation, "interpolation", INTERPOLATIONS)
 
     @property
     def identity(self) -> dict[str, str | int]:
         """Settings that determine the descriptors of an image: for provenance, and in the key of a cache."""
-        names = ("name", "layer", "input_size", "resize_size", "weights", "weights_sha256")
-        return {name: getattr(self, name) for name in names}
+        return {name: getattr(self, name) for name in IDENTITY}
 
     @property
     def device(self) -> torch.device:
@@ -70,9 +75,9 @@ class Backbone(nn.Module):
     def prepare(self, image: Tensor) -> Tensor:
         """Fit an image to the network: uint8 RGB ``(3, H, W)`` of any size to float32 ``(3, S, S)``.
 
-        The shorter side is resized to ``resize_size`` (bilinear, antialiased) and the middle cut out; an
-        image that has the right size already passes through untouched. Of an image that is longer than eight
-        times its shorter side the middle is taken first.
+        The shorter side is resized to ``resize_size`` (antialiased) and the middle cut out; an image
+        that has the right size already passes through untouched. Of an image that is longer than eight times
+        its shorter side the middle is taken first.
 
         Raises:
             ValueError: not a uint8 tensor of shape ``(3, H, W)``.
@@ -82,7 +87,7 @@ class Backbone(nn.Module):
         check_shape(image, "image", (3, "height", "width"))
         if image.shape[1:] != (self.input_size, self.input_size):
             # Through float: resizing in uint8 rounds once more.
-            image = resize_shorter_side(image.float(), self.resize_size)
+            image = resize_shorter_side(image.float(), self.resize_size, self.interpolation)
             image = cut_middle(image, self.input_size, self.input_size)
         return image.float().clamp(0, 255) / 255
 

@@ -1,6 +1,8 @@
 """Networks that are trained to embed images: a trunk, and a linear head on its feature map."""
 
+import math
 import os
+from itertools import chain
 from typing import Any
 
 import torch
@@ -22,6 +24,7 @@ from retrieval_geometry._tolerances import CONSTANT
 from retrieval_geometry.features._resizing import cut_middle, resize_shorter_side
 from retrieval_geometry.features.backbones import load_backbone
 from retrieval_geometry.features.base import Backbone
+from retrieval_geometry.features.efficientnet import split_stages
 
 GLYPH_TRUNKS = ("glyph_cnn", "glyph_cnn_bn")
 
@@ -75,12 +78,14 @@ class EmbeddingNetwork(nn.Module):
         output: ``"vector"`` or ``"map"``.
         normalize: scale each embedding (of a map, each local feature) to length one.
         freeze_trunk: leave the trunk as it is and train the head alone.
+        tail: the last stages of a network, between a frozen trunk and the head, trained as well: maps
+            ``(B, channels, rows, columns)`` to others.
         freeze_batch_norm: keep batch norm in evaluation mode when training, as pre-trained weights ask for
             (where it has been folded into the convolutions its statistics are not those of any data).
         seed: of the weights of the head.
 
     Raises:
-        ValueError: an unknown output, or ``dim`` below 1.
+        ValueError: an unknown output, ``dim`` below 1, or a tail behind a trunk that is trained.
 
     Example:
         >>> network = EmbeddingNetwork(GlyphCNN(), dim=8, output="map")
@@ -97,15 +102,21 @@ class EmbeddingNetwork(nn.Module):
         freeze_trunk: bool = False,
         freeze_batch_norm: bool = True,
         seed: int = 0,
+        tail: nn.Module | None = None,
     ) -> None:
         super().__init__()
+        if tail is not None and not freeze_trunk:
+            raise ValueError(
+                "tail stands behind a frozen trunk: give freeze_trunk=True, or the whole as backbone"
+            )
         self.output = check_choice(output, "output", ("vector", "map"))
         self.dim = check_count(dim, "dim")
         self.normalize, self.freeze_trunk, self.freeze_batch_norm = normalize, freeze_trunk, freeze_batch_norm
-        self.trunk = _Averaged(backbone) if output == "vector" else backbone
+        self.trunk = _Averaged(backbone) if output == "vector" and tail is None else backbone
         self.trunk.requires_grad_(not freeze_trunk)
+        self.tail = tail
         with seeded(check_seed(seed)):
-            self.head = nn.Linear(backbone.dim, dim)
+            self.head = nn.Linear(backbone.dim if tail is None else _channels_behind(tail, backbone), dim)
         self.to(backbone.device)
         self.train()
 
@@ -123,7 +134,10 @@ class EmbeddingNetwork(nn.Module):
     def identity(self) -> dict[str, Any]:
         """Settings of the network, without its weights: for provenance and to tell checkpoints apart."""
         names = ("dim", "output", "normalize", "freeze_trunk", "freeze_batch_norm")
-        return {**self.trunk.identity, **{name: getattr(self, name) for name in names}}
+        own = {name: getattr(self, name) for name in names}
+        if self.tail is not None:
+            own["tail"] = [name for name, _ in self.tail.named_children()]
+        return {**self.trunk.identity, **own}
 
     def forward(self, images: Tensor) -> Tensor:
         """Embed a batch of images.
@@ -134,7 +148,7 @@ class EmbeddingNetwork(nn.Module):
         return self.project(self.features(images))
 
     def features(self, images: Tensor) -> Tensor:
-        """Compute the input of the head: ``(B, n, channels)``, n = 1 where the map is averaged."""
+        """Compute what the trunk gives: ``(B, n, channels)``, n = 1 where its map is averaged."""
         scaled, dtype = _scaled(images), self.head.weight.dtype
         if images.dtype == torch.uint8:
             scaled = scaled.to(dtype)
@@ -146,9 +160,17 @@ class EmbeddingNetwork(nn.Module):
 
     def project(self, features: Tensor) -> Tensor:
         """Turn features ``(B, n, channels)``, those of :meth:`features`, into embeddings."""
-        mapped = self.head(features)
+        mapped = self.head(self._behind_tail(features))
         embedded = mapped.squeeze(1) if self.output == "vector" else mapped
         return functional.normalize(embedded, dim=-1) if self.normalize else embedded
+
+    def _behind_tail(self, features: Tensor) -> Tensor:
+        """The input of the head ``(B, n, channels)``."""
+        if self.tail is None:
+            return features
+        side = math.isqrt(features.shape[1])  # square images have square maps
+        deep = self.tail(features.mT.unflatten(2, (side, side))).flatten(2).mT
+        return deep.mean(dim=1, keepdim=True) if self.output == "vector" else deep
 
     @torch.no_grad()
     def standardize_head(self, images: Tensor) -> None:
@@ -171,7 +193,7 @@ class EmbeddingNetwork(nn.Module):
         usual = [norm.momentum for norm in norms]
         for norm in norms:  # batch norm shall remember all of these images, not a tenth of them
             norm.momentum = 1.0
-        features = self.features(images).flatten(0, 1)
+        features = self._behind_tail(self.features(images)).flatten(0, 1)
         mapped = self.head(features)
         for norm, momentum in zip(norms, usual, strict=True):
             norm.momentum = momentum
@@ -198,7 +220,7 @@ class EmbeddingNetwork(nn.Module):
         size = self.input_size
         if image.shape[1:] != (size, size):
             # Through float, as the backbone does: resizing in uint8 rounds on the way.
-            resized = resize_shorter_side(image.float(), self.trunk.resize_size)
+            resized = resize_shorter_side(image.float(), self.trunk.resize_size, self.trunk.interpolation)
             image = resized.round().clamp(0, 255).to(torch.uint8)
         side = size + 2 * margin
         image = cut_middle(image, *(min(side, length) for length in image.shape[1:]))
@@ -211,14 +233,16 @@ class EmbeddingNetwork(nn.Module):
 
         Args:
             lr: learning rate of the head.
-            trunk_factor: that of the trunk over it; [rankmi] takes 0.01 for pre-trained filters.
+            trunk_factor: that of the trunk, or of the tail, over it; [rankmi] takes 0.01 for pre-trained
+                filters.
 
         Raises:
             ValueError: a rate or a factor that is not positive.
         """
         check_number(lr, "lr", above=0)
         check_number(trunk_factor, "trunk_factor", above=0)
-        trunk = [parameter for parameter in self.trunk.parameters() if parameter.requires_grad]
+        trained = chain(self.trunk.parameters(), [] if self.tail is None else self.tail.parameters())
+        trunk = [parameter for parameter in trained if parameter.requires_grad]
         groups = [{"params": list(self.head.parameters()), "lr": lr}]
         return groups + ([{"params": trunk, "lr": lr * trunk_factor}] if trunk else [])
 
@@ -228,7 +252,7 @@ class EmbeddingNetwork(nn.Module):
         if self.freeze_trunk:
             self.trunk.eval()
         if self.freeze_batch_norm:
-            for module in self.trunk.modules():
+            for module in self.modules():
                 if isinstance(module, _BatchNorm):
                     module.eval()
         return self
@@ -241,6 +265,7 @@ def load_embedding_network(
     weights: str | os.PathLike[str] | None = None,
     input_size: int | None = None,
     seed: int = 0,
+    train_from: str | None = None,
     **settings: Any,
 ) -> EmbeddingNetwork:
     """Network for metric learning by the name of its trunk.
@@ -256,10 +281,13 @@ def load_embedding_network(
         weights: of a network of torchvision, as in :func:`load_backbone`: a path, a name, or ``"random"``.
         input_size: the side of its images, 224 by default; the small network has 32.
         seed: of the head and of the small network.
+        train_from: the first stage that is trained, of a frozen ``"efficientnet_lite0"`` such as
+            ``"stage7"``: it and those behind it become the tail.
         settings: further arguments of :class:`EmbeddingNetwork`.
 
     Raises:
-        ValueError: as :func:`load_backbone`, or a layer, weights or a size for the small network.
+        ValueError: as :func:`load_backbone`, a layer, weights or a size for the small network, or a stage of
+            a network that has no such stage.
         FileNotFoundError: there is no such weight file.
 
     Example:
@@ -268,11 +296,14 @@ def load_embedding_network(
     """
     if trunk not in GLYPH_TRUNKS:
         backbone = load_backbone(trunk, layer, weights, input_size=input_size)
-        return EmbeddingNetwork(backbone, dim, seed=seed, **settings)
-    if layer is not None or weights is not None or input_size not in (None, 32):
+        if train_from is None:
+            return EmbeddingNetwork(backbone, dim, seed=seed, **settings)
+        front, tail = split_stages(backbone, train_from)
+        return EmbeddingNetwork(front, dim, seed=seed, tail=tail, **settings)
+    if not (layer is weights is train_from is None) or input_size not in (None, 32):
         raise ValueError(
-            f"{trunk} has one layer, weights of its own and images of 32 x 32, got layer={layer!r}, "
-            f"weights={weights!r}, input_size={input_size!r}"
+            f"{trunk} is trained whole, has one layer and images of 32 x 32, got layer={layer!r}, "
+            f"weights={weights!r}, input_size={input_size!r}, train_from={train_from!r}"
         )
     with seeded(check_seed(seed)):
         backbone = GlyphCNN(batch_norm=trunk.endswith("_bn"))
@@ -291,6 +322,17 @@ class _Averaged(Backbone):
     def feature_map(self, images: Tensor) -> Tensor:
         """Compute the means, ``(B, channels, 1, 1)``."""
         return self.backbone.feature_map(images).mean(dim=(2, 3), keepdim=True)
+
+
+def _channels_behind(tail: nn.Module, backbone: Backbone) -> int:
+    """How many channels a tail gives, found out by one image."""
+    size = backbone.input_size
+    was_training = tail.training
+    tail.eval()  # batch norm shall not learn from an image that is none
+    with torch.inference_mode():
+        found = tail(backbone.feature_map(torch.zeros(1, 3, size, size, device=backbone.device)))
+    tail.train(was_training)
+    return found.shape[1]
 
 
 def _convolution(inputs: int, outputs: int, stride: int, batch_norm: bool) -> tuple[nn.Module, ...]:

@@ -187,9 +187,9 @@ class RankMILoss(BaseMetricLossFunction):
 
     def get_extra_state(self) -> dict[str, Any]:
         """States of the inner optimiser and of the draws, for ``state_dict``."""
-        return {"optimiser": self.optimizer.state_dict(), "generator": self.generator.get_state()}
+        return {"optimizer": self.optimizer.state_dict(), "generator": self.generator.get_state()}
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
         """Take up optimiser and draws where :meth:`get_extra_state` left them."""
-        self.optimizer.load_state_dict(state["optimiser"])
+        self.optimizer.load_state_dict(state["optimizer"])
         self.generator.set_state(state["generator"].cpu())

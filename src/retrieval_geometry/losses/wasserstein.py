@@ -1,8 +1,10 @@
 """Optimal transport inside the loss: images compared as measures by the losses of metric learning."""
 
+from typing import TypedDict, Unpack
+
 import torch
 from pytorch_metric_learning.distances import BaseDistance
-from pytorch_metric_learning.losses import ContrastiveLoss, TripletMarginLoss
+from pytorch_metric_learning.losses import BaseMetricLossFunction, ContrastiveLoss, TripletMarginLoss
 from pytorch_metric_learning.reducers import MeanReducer
 from torch import Tensor
 
@@ -160,7 +162,29 @@ def _histogram_distances(a: Tensor, b: Tensor) -> Tensor:
     return torch.cdist(below_a, below_b, p=1) / max(1, a.shape[1] - 1)
 
 
-class WassersteinContrastiveLoss(ContrastiveLoss):
+class TransportSettings(TypedDict, total=False):
+    """Settings of :class:`SinkhornDistance` that a loss passes on."""
+
+    p: int
+    epsilon: float
+    measure: str
+    atoms: int
+    debias: bool
+    exact: bool
+
+
+class _OnTransport(BaseMetricLossFunction):
+    """A loss of the library, named behind this class among the bases, on transport between images."""
+
+    def __init__(self, settings: TransportSettings, **margins: float) -> None:
+        super().__init__(distance=SinkhornDistance(**settings), reducer=MeanReducer(), **margins)
+
+    def forward(self, embeddings: Tensor, labels: Tensor, *args: object, **kwargs: object) -> Tensor:
+        """The loss of a batch, a scalar; further arguments are those of pytorch-metric-learning."""
+        return super().forward(embeddings, check_batch(embeddings, labels), *args, **kwargs)
+
+
+class WassersteinContrastiveLoss(_OnTransport, ContrastiveLoss):
     r"""Contrastive loss on transport distances.
 
     .. math:: \frac1{|P|} \sum_{(i,j) \in P} d_w(i, j) + \frac1{|N|} \sum_{(i,j) \in N}
@@ -176,7 +200,8 @@ class WassersteinContrastiveLoss(ContrastiveLoss):
 
     Args:
         margin: :math:`\gamma`, in units of the distance (points on the unit sphere are at most 2 apart).
-        p, epsilon, measure, atoms, debias, exact: those of :class:`SinkhornDistance`.
+        transport: ``p``, ``epsilon``, ``measure``, ``atoms``, ``debias``, ``exact`` by name, see
+            :class:`SinkhornDistance`.
 
     Raises:
         ValueError: a setting out of range; on call, what :class:`SinkhornDistance` refuses, or labels that
@@ -188,26 +213,12 @@ class WassersteinContrastiveLoss(ContrastiveLoss):
         tensor(0.5900)
     """
 
-    def __init__(
-        self,
-        margin: float = 1.0,
-        p: int = 1,
-        epsilon: float = 0.05,
-        measure: str = "features",
-        atoms: int = 8,
-        debias: bool = True,
-        exact: bool = False,
-    ) -> None:
-        distance = SinkhornDistance(p, epsilon, measure, atoms, debias, exact)
+    def __init__(self, margin: float = 1.0, **transport: Unpack[TransportSettings]) -> None:
         check_number(margin, "margin", at_least=0)
-        super().__init__(pos_margin=0, neg_margin=margin, distance=distance, reducer=MeanReducer())
-
-    def forward(self, embeddings: Tensor, labels: Tensor, *args: object, **kwargs: object) -> Tensor:
-        """The loss of a batch, a scalar; further arguments are those of pytorch-metric-learning."""
-        return super().forward(embeddings, check_batch(embeddings, labels), *args, **kwargs)
+        super().__init__(transport, pos_margin=0, neg_margin=margin)
 
 
-class WassersteinTripletLoss(TripletMarginLoss):
+class WassersteinTripletLoss(_OnTransport, TripletMarginLoss):
     r"""Triplet loss on transport distances.
 
     .. math:: \frac1{|T|} \sum_{(a, p, n) \in T} [d_w(a, p) - d_w(a, n) + \gamma]_+
@@ -221,7 +232,8 @@ class WassersteinTripletLoss(TripletMarginLoss):
 
     Args:
         margin: :math:`\gamma`, in units of the distance.
-        p, epsilon, measure, atoms, debias, exact: those of :class:`SinkhornDistance`.
+        transport: ``p``, ``epsilon``, ``measure``, ``atoms``, ``debias``, ``exact`` by name, see
+            :class:`SinkhornDistance`.
 
     Raises:
         ValueError: as :class:`WassersteinContrastiveLoss`.
@@ -232,20 +244,6 @@ class WassersteinTripletLoss(TripletMarginLoss):
         tensor(0.9100)
     """
 
-    def __init__(
-        self,
-        margin: float = 0.2,
-        p: int = 1,
-        epsilon: float = 0.05,
-        measure: str = "features",
-        atoms: int = 8,
-        debias: bool = True,
-        exact: bool = False,
-    ) -> None:
-        distance = SinkhornDistance(p, epsilon, measure, atoms, debias, exact)
+    def __init__(self, margin: float = 0.2, **transport: Unpack[TransportSettings]) -> None:
         check_number(margin, "margin", at_least=0)
-        super().__init__(margin=margin, distance=distance, reducer=MeanReducer())
-
-    def forward(self, embeddings: Tensor, labels: Tensor, *args: object, **kwargs: object) -> Tensor:
-        """The loss of a batch, a scalar; further arguments are those of pytorch-metric-learning."""
-        return super().forward(embeddings, check_batch(embeddings, labels), *args, **kwargs)
+        super().__init__(transport, margin=margin)

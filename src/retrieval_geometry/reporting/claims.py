@@ -54,7 +54,9 @@ class Claim:
 
     def expected_of(self, results: Results, profile: str) -> Verdict | None:
         """The expected verdict, if it was found on such results."""
+        # Of what is there: a missing run is judged "not tested", and still held to the entry.
         needed = [results[name] for name in self.needs if name in results]
+        # Another seed trains other models and draws other queries; it may find otherwise.
         seeded = all(result.seed == REGISTERED_SEED for result in needed)
         same = all(
             result.dataset.sha256 == self.images.get(profile, result.dataset.sha256) for result in needed
@@ -159,6 +161,7 @@ def check(claim: Claim, results: Results, profile: str) -> ClaimRow:
     """
     if not isinstance(profile, str):
         raise ValueError(f"profile must be a name, got {profile!r}")
+    # A predicate may read all that its claim needs, without asking.
     missing = [name for name in claim.needs if name not in results]
     if missing:
         # Still held to its entry: a claim that nobody tested any more is an error.
@@ -184,6 +187,7 @@ def reach_of(finding: Finding, result: Result) -> Reach | None:
         data=result.dataset.name,
         network=scope.network,
         steps=scope.steps,
+        # The fewest on any side that was looked at: that is where the verdict is weakest.
         models=min((c.models for c in compared if c.models is not None), default=scope.models),
         queries=min((c.queries for c in compared), default=scope.queries),
         possible=scope.possible,

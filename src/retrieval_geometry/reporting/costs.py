@@ -18,12 +18,14 @@ def best_peer(row: CostRow) -> CostSide | None:
 
 def work_name(row: CostRow) -> str:
     """The timed work; point sets of different sizes are told apart."""
+    # One kind of work was timed at two sizes, which the text alone does not tell apart.
     points = re.match(r"n = (\d+), d = ", row.conditions)
     return f"{row.work}, {points[1]} points an image" if points else row.work
 
 
 def seconds_with_preparation(side: CostSide, queries: int, database: int) -> float:
     """Seconds of one of all ``queries * database`` pairs, with its share of preparing both sides."""
+    # An image is prepared once and compared many times: its share shrinks as the lists grow.
     prepare = side.prepare.seconds if side.prepare else 0.0
     return side.time.seconds + prepare * (queries + database) / (queries * database)
 
@@ -91,6 +93,7 @@ def draw_growth(axes: "Axes", curve: CostCurve, label: str, colour: str) -> None
             name = label if side == "ours" else None
             axes.loglog(curve.sizes, times, style, marker="o", ms=3, lw=1.5, color=colour, label=name)
     axes.set_xticks(curve.sizes[::2], [f"{size:,}" for size in curve.sizes[::2]])
+    # Ticks stand at the sizes: those of the decades would crowd them.
     axes.minorticks_off()
 
 

@@ -90,9 +90,11 @@ def draw_pairs(
         options: of ``Axes.scatter``, such as ``s``.
     """
     x, y, matching = (np.asarray(values) for values in (x, y, matching))
+    # Others first: the matching ones, which are few, lie on top.
     kinds = ((~matching, WRONG, "^", names[1]), (matching, RIGHT, "o", names[0]))
     for kind, colour, marker, name in kinds:
         shown = np.flatnonzero(kind)
+        # Ten thousand points hide each other, and make a page of megabytes.
         shown = shown[:: max(1, len(shown) // most) if most else 1]
         look: dict[str, Any] = {
             "s": 9,
@@ -127,6 +129,7 @@ def draw_intervals(
     """
     rows = np.arange(len(intervals)) if rows is None else rows
     values, low, high = np.array([(one.value, one.low, one.high) for one in intervals]).T
+    # Rounding may put an end on the wrong side of its value, which matplotlib refuses.
     reach = np.clip([values - low, high - values], 0, None)
     look: dict[str, Any] = {"fmt": marker, "color": colour, "ms": 4, "lw": 1.5, "capsize": 3}
     axes.errorbar(values, rows, xerr=reach, **(look | options))
@@ -153,6 +156,11 @@ def draw_models(
     axes.scatter(place, values.mean(), s=70, color=colour, marker=marker, label=name)
 
 
+def close_frame(axes: "Axes") -> None:
+    """Lines on all four sides, where a panel is a picture or a map and has no scales to lead the eye."""
+    axes.spines[:].set_visible(True)
+
+
 def draw_heat(axes: "Axes", table: Any, cuts: Sequence[float] = (), **options: Any) -> None:
     """A table as a picture without ticks, with thin lines where classes end.
 
@@ -163,6 +171,7 @@ def draw_heat(axes: "Axes", table: Any, cuts: Sequence[float] = (), **options: A
         options: of ``Axes.imshow``, such as ``cmap``.
     """
     axes.imshow(np.asarray(table), **options)
+    close_frame(axes)
     axes.set(xticks=[], yticks=[])
     for cut in cuts:
         axes.axhline(cut - 0.5, color="gray", lw=0.3)
@@ -201,6 +210,7 @@ def draw_digits(
     table = np.asarray(table, dtype=float)
     missing = ~np.isfinite(table)
     axes.imshow(np.where(missing, np.nan, table), cmap="cividis", vmin=low, vmax=high, aspect="auto")
+    close_frame(axes)
     for (i, j), value in np.ndenumerate(table):
         bright = missing[i, j] or value > (low + high) / 2 + 1  # black is legible on it
         look: dict[str, Any] = {"ha": "center", "va": "center", "color": "black" if bright else "white"}
@@ -243,6 +253,7 @@ def ellipse(cov: Any, mean: Any = (0.0, 0.0), radius: float = 1.0) -> np.ndarray
     """Points (2, 100) that are ``radius`` standard deviations from the mean of a Gaussian in the plane."""
     angle = np.linspace(0, 2 * np.pi, 100)
     values, vectors = np.linalg.eigh(np.asarray(cov))
+    # Eigenvalues, not Cholesky: a flat ellipse is one too.
     factor = vectors * np.sqrt(np.clip(values, 0, None))
     return np.asarray(mean)[:, None] + factor @ (radius * np.stack([np.cos(angle), np.sin(angle)]))
 
@@ -266,6 +277,7 @@ def draw_values(axes: "Axes", table: Any, names: Sequence[str], digits: int = 2,
     """
     shading: dict[str, Any] = {"cmap": "cividis", "vmin": 0, "vmax": 1}
     axes.imshow(np.asarray(table), **(shading | options))
+    close_frame(axes)
     for (i, j), value in np.ndenumerate(np.asarray(table)):
         look: dict[str, Any] = {
             "ha": "center",
@@ -281,14 +293,17 @@ def draw_values(axes: "Axes", table: Any, names: Sequence[str], digits: int = 2,
 
 def shared_legend(figure: "Figure", ncols: int = 4, **options: Any) -> None:
     """One legend above all axes of a figure, each name once."""
+    # By name: a curve that several panels share is named once.
     handles: dict[str, Any] = {}
     for axes in figure.axes:
         for handle, name in zip(*axes.get_legend_handles_labels(), strict=True):
             handles.setdefault(name, handle)
+    # "outside": the layout makes room for it, whatever the axes hold.
     place: dict[str, Any] = {"loc": "outside upper center", "ncols": ncols, "frameon": False, "fontsize": 9}
     figure.legend(list(handles.values()), list(handles), **(place | options))
 
 
 def _looks(colours: Sequence[str], styles: Sequence[str]) -> Iterator[tuple[str, str, str]]:
     """Colour, line style and marker of one curve after the other."""
+    # Seven colours and four styles have no common divisor: 28 curves differ.
     return zip(cycle(colours), cycle(styles), cycle(MARKERS), strict=False)

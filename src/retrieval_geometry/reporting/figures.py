@@ -4,8 +4,8 @@ Colours are Okabe and Ito's, which stay apart for colour-blind readers; line sty
 labels say the same again without colour. The background is solid white, legible on light and dark pages.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -34,6 +34,7 @@ def new_figure(width: float, height: float) -> "Figure":
     import matplotlib.pyplot as plt
     from matplotlib.figure import Figure
 
+    # A class, not rcParams: a notebook of a reader keeps the style it has.
     class Quiet(Figure):
         def add_subplot(self, *arguments: Any, **options: Any) -> "Axes":
             axes = super().add_subplot(*arguments, **options)
@@ -61,6 +62,7 @@ def precision_curves(
     for i, entry in enumerate(entries):
         if entry.relevance is None:
             raise ValueError(f"method {entry.method!r} has no recorded neighbours to draw a curve from")
+        # Without groups each query counts for itself.
         classes = result.groups.of_query if result.groups else range(len(entry.relevance.unpack()))
         ks = np.arange(1, entry.relevance.k + 1)
         bands = [
@@ -109,6 +111,7 @@ def metric_dots(
         errors = np.clip([values - low, high - values], 0, None)
         style: dict[str, Any] = {"fmt": MARKERS[i], "color": OKABE_ITO[i], "ms": 5, "lw": 1.2, "capsize": 2}
         axes.errorbar(values, y, xerr=errors, label=name, **style)
+    # Labels come from files: a dollar in one must not start a formula.
     axes.set_yticks(rows, [printable(method_label(results, method)) for method in methods], parse_math=False)
     axes.invert_yaxis()
     axes.set_xlabel(xlabel or METRIC_NAMES.get(metric, metric))
@@ -116,42 +119,6 @@ def metric_dots(
         axes.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=len(results) + 1)
     _quiet(axes, "x")
     return figure
-
-
-def distance_histograms(
-    distances: Mapping[str, tuple[np.ndarray, np.ndarray]],
-    names: tuple[str, str] = ("same class", "other class"),
-) -> "Figure":
-    """For each distance, how its values spread over pairs of one class and over pairs of two classes."""
-    count = len(distances)
-    columns = min(count, 3)
-    lines = -(-count // columns)
-    figure = new_figure(2.6 * columns, 2.1 * lines)
-    grid = figure.subplots(lines, columns, squeeze=False).ravel()
-    for axes in grid[count:]:
-        axes.set_visible(False)
-    for axes, (label, (same, other)) in zip(grid, distances.items(), strict=False):
-        # Common bins: heights of the two histograms can be compared.
-        edges = np.linspace(min(same.min(), other.min()), max(same.max(), other.max()), 40)
-        axes.hist(same, edges, density=True, histtype="stepfilled", color=RIGHT, alpha=0.45, label=names[0])
-        axes.hist(other, edges, density=True, histtype="step", color=WRONG, lw=1.6, ls="--", label=names[1])
-        axes.set_xlabel(printable(label), parse_math=False)
-        axes.set_yticks([])
-        _quiet(axes, None)
-    handles, labels = grid[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=2, frameon=False)
-    return figure
-
-
-def describe_methods(result: Result, metric: str = "P@1", methods: Sequence[str] | None = None) -> str:
-    """Alternative text for a figure of methods: how many there are, the best and the worst, with numbers."""
-    entries = [result[name] for name in methods] if methods else list(result.methods)
-    ordered = sorted(entries, key=lambda entry: entry.metrics[metric].value)
-    low, high = ordered[0], ordered[-1]
-    return (
-        f"{metric} of {len(entries)} methods on {result.dataset.name}: highest {high.label} with "
-        f"{high.metrics[metric].value:.2f}, lowest {low.label} with {low.metrics[metric].value:.2f}."
-    )
 
 
 def _label_ends(axes: "Axes", x: float, ends: Sequence[tuple[float, str, str]]) -> None:
@@ -182,8 +149,7 @@ def _label_ends(axes: "Axes", x: float, ends: Sequence[tuple[float, str, str]]) 
     axes.set_ylim(min(low, heights.min() - gap), max(high, heights.max() + gap))
 
 
-def _quiet(axes: "Axes", grid: str | None = "y") -> None:
+def _quiet(axes: "Axes", grid: Literal["x", "y"] = "y") -> None:
     axes.spines[["top", "right"]].set_visible(False)
-    if grid:
-        axes.grid(axis=grid, color="#dddddd", lw=0.6)  # type: ignore[arg-type]
-        axes.set_axisbelow(True)
+    axes.grid(axis=grid, color="#dddddd", lw=0.6)
+    axes.set_axisbelow(True)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from retrieval_geometry.reporting.measured import is_number
+from retrieval_geometry.reporting.typeset import interval_text
 
 TIMING_NOISE = 1.5
 """Times that differ by less than this factor may be equal: other programs share the machine."""
@@ -69,6 +70,7 @@ class Comparison:
     @property
     def verdict(self) -> Verdict:
         """By the side of the bound that the interval lies on; of one trained model nothing follows."""
+        # Another training might say otherwise, whatever the interval over queries.
         if self.models == 1:
             return Verdict.INCONCLUSIVE
         if self.low > self.bound:
@@ -78,7 +80,7 @@ class Comparison:
     @property
     def numbers(self) -> str:
         """Value and interval."""
-        return f"{self.value:+.3f} [{self.low:+.3f}, {self.high:+.3f}]"
+        return interval_text(self, "+.3f")
 
     def __str__(self) -> str:
         return f"{self.first} minus {self.second}: {self.metric} {self.numbers}"
@@ -139,6 +141,7 @@ class Finding:
         """The deciding parts as a sentence, and the number of intervals on each side."""
         said = "; ".join([*map(str, self.decided_by), *([self.remark] if self.remark else [])])
         comparisons = [part for part in self.parts if isinstance(part, Comparison)]
+        # A ratio of times needs no second model.
         if any(part.models == 1 for part in self.parts if not isinstance(part, Ratio)):
             return said + " (one trained model: undecided, whatever the numbers)"
         if len(comparisons) > 1:
@@ -173,6 +176,7 @@ RULES = {
 def every(parts: Sequence[Part]) -> Finding:
     """All parts at once: reproduced if each is, contradicted if any is. The least favourable part decides."""
     verdicts = {part.verdict for part in parts}
+    # One contradicted part refutes "all of them", even if others are open.
     order = (Verdict.CONTRADICTED, Verdict.INCONCLUSIVE)
     verdict = next((worst for worst in order if worst in verdicts), Verdict.REPRODUCED)
     # All must hold, so the one nearest to failing is the evidence.
@@ -183,6 +187,7 @@ def every(parts: Sequence[Part]) -> Finding:
 def most(findings: Mapping[str, Finding]) -> Finding:
     """More than half of the metrics: reproduced if they are, contradicted if they no longer can be."""
     verdicts = [finding.verdict for finding in findings.values()]
+    # More than half: a tie is no majority.
     needed = len(verdicts) // 2 + 1
     yes, no = (verdicts.count(verdict) for verdict in (Verdict.REPRODUCED, Verdict.CONTRADICTED))
     verdict = Verdict.INCONCLUSIVE
@@ -199,6 +204,7 @@ def most(findings: Mapping[str, Finding]) -> Finding:
 def _favour(part: Part) -> float:
     """The favour of a part for the claim; among equal verdicts the least decides."""
     if isinstance(part, Comparison):
+        # The end of the interval that could have changed the verdict; of an open one the value.
         end = {Verdict.REPRODUCED: part.low, Verdict.CONTRADICTED: part.high}.get(part.verdict, part.value)
         return end - part.bound
     return part.value if isinstance(part, Ratio) else 0.0

@@ -44,13 +44,20 @@ def neighbour_rows(query: Neighbour, rows: Mapping[str, Sequence[Neighbour]], si
 
     A solid blue frame marks a right answer, a dashed orange one with a cross a wrong one.
     """
-    longest = max(len(row) for row in rows.values())
-    captions = any(item.caption for row in rows.values() for item in row)
+    return neighbour_grid([(label, query, row) for label, row in rows.items()], size)
+
+
+def neighbour_grid(
+    rows: Sequence[tuple[str, Neighbour, Sequence[Neighbour]]], size: float = 0.78
+) -> "Figure":
+    """The same for rows that have each a label and a query of its own."""
+    longest = max(len(row) for _, _, row in rows)
+    captions = any(item.caption for _, _, row in rows for item in row)
     width = size * (longest + 1) + 1.5
     text = max(8.0, 9.5 * width / PAGE_WIDTH)  # a wide figure is shrunk to the page, and its labels with it
     figure = new_figure(width, (size + (0.32 if captions else 0.05)) * len(rows) + 0.3)
     grid = figure.subplots(len(rows), longest + 1, squeeze=False)
-    for i, (label, row) in enumerate(rows.items()):
+    for i, (label, query, row) in enumerate(rows):
         for axes in grid[i]:
             axes.set_xticks([])
             axes.set_yticks([])
@@ -72,6 +79,7 @@ def gallery(
     recorded = result.details.gallery if isinstance(result.details, Ranked) else None
     if recorded is None:
         raise ValueError(f"{result.experiment} ({result.profile}) has recorded no neighbours for a gallery")
+    # Results hold names, no pixels: whoever has the images can draw them.
     index = {name: i for i, name in enumerate(images.ids)}
     queries, neighbours = recorded.queries, recorded.neighbours
     if not 0 <= query < len(queries):
@@ -92,6 +100,7 @@ def pixels(image: Any) -> np.ndarray:
 
 
 def _class_of(image_id: str) -> str:
+    # Ids are class/file; where there is no folder all are of one class.
     return image_id.rsplit("/", 1)[0] if "/" in image_id else ""
 
 
@@ -104,6 +113,7 @@ def _picture(axes: "Axes", item: Neighbour) -> None:
         return
     axes.set_frame_on(True)
     line = "-" if item.right else "--"
+    # Style and colour say the same, as everywhere.
     axes.spines[:].set(visible=True, color=RIGHT if item.right else WRONG, lw=2.2, ls=line)
     if not item.right:
         place: dict[str, Any] = {"ha": "center", "va": "center", "transform": axes.transAxes}

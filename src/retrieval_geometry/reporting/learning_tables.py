@@ -36,8 +36,7 @@ def settings_table(runs: Mapping[str, Result], facts: Iterable[str]) -> str:
 
 def format_lead(lead: Comparison, digits: int = 3) -> str:
     """``**+0.060** [+0.010, +0.130]``: a signed difference and its interval, bold if zero lies outside."""
-    value, interval = format_interval(lead, digits, signed=True).split(" ", 1)
-    return f"**{value}** {interval}" if lead.low > 0 or lead.high < 0 else f"{value} {interval}"
+    return format_interval(lead, digits, signed=True, bold=lead.low > 0 or lead.high < 0)
 
 
 def lead_cells(found: Mapping[str, Mapping[str, Comparison]], metric: str) -> dict[str, str]:
@@ -62,6 +61,7 @@ def pairs_in_order(first: Mapping[str, float], second: Mapping[str, float]) -> t
     >>> pairs_in_order({"a": 3, "b": 2, "c": 1}, {"a": 0.5, "c": 0.7, "b": 0.4})
     (1, 3)
     """
+    # A method that only one paper ran has no order to agree on.
     common = [name for name in second if name in first]
     pairs = list(combinations(common, 2))
     return sum((first[a] - first[b]) * (second[a] - second[b]) > 0 for a, b in pairs), len(pairs)

@@ -19,6 +19,7 @@ def lettering(text: str) -> tuple[str, dict[str, Any]]:
     """
     lines = "\n".join(printable(line) for line in text.split("\n"))
     families, lost = _fonts_for("".join(sorted(set(lines) - {"\n"})))
+    # A missing glyph would warn, and a warning stops the build.
     drawn = "".join(STAND_IN if sign in lost else sign for sign in lines)
     return drawn, {"fontfamily": list(families), "parse_math": False}
 
@@ -34,6 +35,7 @@ def _fonts_for(signs: str) -> tuple[tuple[str, ...], frozenset[str]]:
     for entry in fontManager.ttflist if lost else ():
         if entry.style != "normal" or "resort" in entry.name.lower() or entry.name in families:
             continue  # a font of last resort has a glyph for everything, and shows nothing
+        # The first test reads one file; the second asks matplotlib, which may pick another face.
         if len(_absent(entry.fname, lost)) < len(lost) > len(rest := _without_glyph(entry.name, lost)):
             families.append(entry.name)
             lost = rest

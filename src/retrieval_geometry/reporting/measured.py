@@ -67,6 +67,7 @@ class Relevance:
     bits: str
 
     def __post_init__(self) -> None:
+        # An empty string is right: a result may have no query.
         digits = isinstance(self.bits, str) and re.fullmatch(r"[0-9a-f]*", self.bits)
         if not is_count(self.k) or not digits or len(self.bits) % -(-self.k // 4):
             raise ValueError(f"bits must hold ceil(k / 4) hexadecimal digits a query, got k = {self.k!r}")
@@ -85,6 +86,7 @@ class Relevance:
 
     def unpack(self) -> np.ndarray:
         """The boolean array of shape (queries, k)."""
+        # Each query begins at a digit of its own, so that a file can be read by eye.
         width = -(-self.k // 4)
         numbers = [int(self.bits[i : i + width], 16) for i in range(0, len(self.bits), width)]
         rows = [[bool(n >> (self.k - 1 - j) & 1) for j in range(self.k)] for n in numbers]
@@ -94,6 +96,7 @@ class Relevance:
         """P@k of every query, shape (queries,), in [0, 1]."""
         if not is_count(k) or k > self.k:
             raise ValueError(f"k must be between 1 and {self.k} (the neighbours recorded), got {k}")
+        # The nearest come first: a smaller k is a prefix.
         return self.unpack()[:, :k].mean(axis=1)
 
 
@@ -121,6 +124,7 @@ class Groups:
             raise ValueError(f"every group needs at least one query, got sizes {self.sizes!r}")
         if not isinstance(self.of_query, tuple) or not all(map(is_whole, self.of_query)):
             raise ValueError(f"of_query must be a tuple of the numbers of groups, got {self.of_query!r}")
+        # The sizes stand in the file twice, where single queries are recorded: they must agree.
         counts = Counter(self.of_query)
         if counts and dict(counts) != dict(enumerate(self.sizes)):
             raise ValueError(f"groups of queries do not have the sizes {self.sizes}: {dict(counts)}")

@@ -75,7 +75,9 @@ def _commit(root: Path | None) -> tuple[str, bool]:
         return "unknown", False
     try:
         commit = _git(root, "rev-parse", "HEAD")
+        # Untracked files are no part of what ran: modules are imported from tracked ones.
         return commit, bool(_git(root, "status", "--porcelain", "--untracked-files=no"))
+    # No git, or a copy without its history.
     except (OSError, subprocess.CalledProcessError):
         return "unknown", False
 
@@ -87,6 +89,7 @@ def _git(root: Path, *arguments: str) -> str:
 
 def _cpu_name() -> str:
     try:
+        # platform.processor() is empty on many a Linux.
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
             if line.startswith("model name"):
                 return line.split(":", 1)[1].strip()

@@ -221,6 +221,7 @@ class Result:
         try:
             text = path.read_text(encoding="utf-8")
             data = parse_json(text)
+            # From the text, before anything is decoded: also a changed digit of a float counts.
             digest = json_digest(text) if isinstance(data, dict) else None
         except ValueError as error:
             raise ResultError(f"{path} is damaged ({error})", _remedy(path)) from None
@@ -232,6 +233,7 @@ class Result:
             result = decode(cls, data)
         except ValueError as error:
             raise ResultError(f"{path} is no valid result: {error}", _remedy(path)) from None
+        # Last: a damaged field is named, which says more than that the digest differs.
         if stated != digest:
             raise ResultError(f"{path} is not as it was written: it lacks its digest", _remedy(path))
         return result
@@ -240,6 +242,7 @@ class Result:
 def _refuse_paths(text: str) -> None:
     """A recorded result is published: it must not tell where on whose machine it was made."""
     found = PATH.search(text)
+    # The home folder of a service may be "/", which is in every text.
     home = str(Path.home())
     if found or (len(home) > 3 and home in text):
         what = found.group(0) if found else home
@@ -320,5 +323,6 @@ def _remedy(path: Path) -> str:
 
 
 def _existing(experiment: str, profile: str) -> Path | None:
+    # What was run here is newer than what came with the book.
     candidates = [result_path(experiment, profile, folder) for folder in (results_dir(), recorded_dir())]
     return next((path for path in candidates if path.is_file()), None)

@@ -13,7 +13,7 @@ from retrieval_geometry.reporting.measured import Metric
 from retrieval_geometry.reporting.results import (
     Result,
 )
-from retrieval_geometry.reporting.typeset import NO_BREAK, unbroken
+from retrieval_geometry.reporting.typeset import NO_BREAK, interval_text, unbroken
 
 METRIC_NAMES = {"P@1": "Top-1", "P@5": "Top-5", "P@10": "Top-10"}
 SMALLER_IS_BETTER = {"variation", "noise"}
@@ -49,20 +49,20 @@ def format_metric(metric: Metric | None, bold: bool = False, digits: int = 2) ->
     """
     if metric is None:
         return "–"
-    value = f"**{metric.value:.{digits}f}**" if bold else f"{metric.value:.{digits}f}"
-    return value if metric.n == 1 else f"{value} [{metric.low:.{digits}f}, {metric.high:.{digits}f}]"
+    text = interval_text(metric, f".{digits}f", bold)
+    return text.split(" ")[0] if metric.n == 1 else text
 
 
-def format_interval(interval: Any, digits: int = 2, signed: bool = False) -> str:
+def format_interval(interval: Any, digits: int = 2, signed: bool = False, bold: bool = False) -> str:
     """``0.62 [0.55, 0.69]``, or ``+0.06 [-0.01, +0.13]``: anything with value, low and high."""
-    form = f"{'+' if signed else ''}.{digits}f"
-    return unbroken(f"{interval.value:{form}} [{interval.low:{form}}, {interval.high:{form}}]")
+    return unbroken(interval_text(interval, f"{'+' if signed else ''}.{digits}f", bold))
 
 
 def format_seconds(seconds: float | None) -> str:
     """Seconds with two digits and the fitting unit: ``5.1 s``, ``1.2 ms``, ``18 µs``; a dash for None."""
     if seconds is None:
         return "–"
+    # The largest unit of which there is at least one.
     for factor, unit in ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs")):
         if seconds >= factor:
             return f"{_two_digits(seconds / factor)} {unit}"
@@ -81,10 +81,12 @@ def format_failures(fails: Any) -> list[str]:
     Args:
         fails: whether each independent draw fails: an array or tensor of any shape, not empty.
     """
+    # Slow to import, and few need it.
     from scipy.stats import binomtest
 
     fails = np.asarray(fails)
     k, n = int(fails.sum()), fails.size
+    # Wilson's, not the usual one: it has a width at 0 of n and at n of n.
     low, high = binomtest(k, n).proportion_ci(method="wilson")
     return [text.replace(" ", NO_BREAK) for text in (f"{k} of {n}", f"{100 * low:.0f}–{100 * high:.0f} %")]
 
@@ -107,6 +109,7 @@ def retrieval_table(
         names: of the results in the header; their profiles by default.
         digits: decimals of our numbers.
     """
+    # The first result sets the rows, as in the paper; others may lack some.
     methods = methods or [entry.method for entry in results[0].methods]
     names = names or [result.profile for result in results]
     header = ["Method"]
@@ -218,6 +221,7 @@ def provenance_table(result: Result) -> str:
 
 def _best(values: Mapping[str, float | None], method: str, metric: str) -> bool:
     known = [value for value in values.values() if value is not None]
+    # A lone number is no best one: nothing was compared.
     best = min if metric in SMALLER_IS_BETTER else max
     return len(known) > 1 and values[method] is not None and values[method] == best(known)
 

@@ -17,6 +17,7 @@ def seconds_of(work: Callable[[], object], repeats: int = 3, least: float = 0.01
     """
     if repeats < 1:
         raise ValueError(f"repeats must be at least 1, got {repeats}")
+    # The clock ticks in milliseconds on some systems: a measurement must last many ticks.
     calls = max(1, int(least / max(_spent(work, 1), 1e-6)))
     return sorted(_spent(work, calls) / calls for _ in range(repeats))[repeats // 2]
 

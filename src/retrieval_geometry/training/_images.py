@@ -11,7 +11,7 @@ from torch import Tensor
 from retrieval_geometry.datasets import ImageSet
 from retrieval_geometry.features import EmbeddingNetwork
 
-MEMORY = 2**31
+HELD_BYTES = 2**31
 """Images that take more bytes than this are not held in memory."""
 
 AHEAD = 2  # batches that are read before they are asked for

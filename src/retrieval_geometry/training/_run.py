@@ -13,7 +13,7 @@ from tqdm import tqdm
 from retrieval_geometry._check import check_kind, check_number
 from retrieval_geometry.datasets import ImageSet, MPerClassBatches
 from retrieval_geometry.features import EmbeddingNetwork
-from retrieval_geometry.training._images import MEMORY, PreparedImages
+from retrieval_geometry.training._images import HELD_BYTES, PreparedImages
 from retrieval_geometry.training._objective import describe, unchanged
 from retrieval_geometry.training._state import digest, seed_step, step_generator
 from retrieval_geometry.training.config import Augmentation, TrainingConfig
@@ -71,7 +71,7 @@ class Run:
         self._features, self._pixels = None, PreparedImages(images, network, config.augment.shift)
         if network.freeze_trunk and config.augment == Augmentation():
             self._features = trunk_features(network, images, config.batch_size, cache)
-        elif self._pixels.n_bytes <= MEMORY:
+        elif self._pixels.n_bytes <= HELD_BYTES:
             self._pixels.hold()
         network.train()
         objective.train()

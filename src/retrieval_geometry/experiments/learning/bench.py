@@ -60,16 +60,23 @@ def run_bench(context: RunContext) -> Result:
     return _bench("learning-bench", context, setting, methods, chosen, chosen_rates(profile))
 
 
-def train_part(context: RunContext, number: int, of: int) -> None:
-    """Train a share of the methods of :func:`run_bench`, number ``number`` of ``of``, and keep them."""
+def bench_parts(context: RunContext) -> list[Callable[[], object]]:
+    """The models of :func:`run_bench`, each as a call that trains and keeps it."""
     setting = learning_setting(context)
     chosen, rates = chosen_values(context.profile), chosen_rates(context.profile)
-    seeds = range(context.seed, context.seed + setting.seeds)
     # One model of every method before the second of any: what an interrupted run leaves can be compared.
-    for seed in seeds:
-        for method in _asked(context)[number - 1 :: of]:
-            own = replace(setting.at_rate(rates.get(method.name)), seeds=1)
-            _train(method, chosen[method.name], own, seed, f"part {number} of {of}:")
+    return [
+        partial(
+            _train,
+            method,
+            chosen[method.name],
+            replace(setting.at_rate(rates.get(method.name)), seeds=1),
+            seed,
+            "part:",
+        )
+        for seed in range(context.seed, context.seed + setting.seeds)
+        for method in _asked(context)
+    ]
 
 
 def keep_models(context: RunContext) -> list[str]:
@@ -114,6 +121,7 @@ def _head_bench(
         raise ValueError(
             f"profile must be real for {experiment}, got {context.profile!r}: its data is not bundled"
         )
+    # No recorded choice fits other images: the tuning belongs to this run, and its time counts.
     setting = make(context)
     tuning = tune(setting, context.seed)
     result = _bench(experiment, context, setting, list(METHODS.values()), tuning.chosen)
@@ -151,6 +159,7 @@ def _bench(
         )
         for method in methods
     ]
+    # Where only a head is learnt, the features below it are the control.
     if setting.trunk.get("freeze_trunk"):
         alone = [measure_trunk(setting)]
         words = "the trunk alone, nothing learnt"
@@ -245,7 +254,9 @@ def rank_both_ways(network: EmbeddingNetwork, setting: LearningSetting) -> dict[
     found = {}
     for way, values in distances.items():
         if gallery is None:
+            # A query among the images that it is asked against: last of all, then cut off.
             values = values.index_put((torch.arange(len(asked)), asked), values.new_tensor(torch.inf))
+        # Stable: equal distances keep the order of the images, on every machine.
         ranked = labels[values.sort(dim=1, stable=True).indices]
         if gallery is None:
             ranked = ranked[:, :-1]

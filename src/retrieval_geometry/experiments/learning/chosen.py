@@ -24,5 +24,5 @@ def chosen_rates(profile: str = "quick") -> dict[str, float]:
 def _recorded(profile: str) -> Result | None:
     try:
         return load_recorded("learning-tuning", "real" if profile == "real" else "quick")
-    except NoResultError:
+    except NoResultError:  # before the first tuning is recorded: somewhere to begin
         return None

@@ -90,7 +90,9 @@ class LearningSetting:
         """All that a trained model depends on but its method and seed."""
         sides = (self.split.train, self.split.query, self.split.gallery, self.validation)
         return {
+            # Some ids beside the digest: it is that of the whole set, which subsets share.
             "images": [None if side is None else [side.sha256, len(side), *side.ids[::97]] for side in sides],
+            # The name of a file of weights, not its folder: it is the same elsewhere.
             "trunk": {key: Path(str(value)).name for key, value in self.trunk.items()},
             "dim": self.dim,
             "config": vars(self.config) | {"augment": vars(self.config.augment)},
@@ -100,6 +102,7 @@ class LearningSetting:
         """The same with part of the training classes as test classes: where hyper-parameters are chosen."""
         train, query = self.split.train, self.validation
         if query is None:
+            # Always seed 0: values that are tuned with different seeds are tuned on the same classes.
             train, query = class_split(train, VALIDATION, seed=0)
         config = self.tuned_with or self.config
         return replace(self, split=MetricLearningSplit(train, query), config=config, validation=None, seeds=1)
@@ -267,6 +270,7 @@ def _held(split: MetricLearningSplit, trunk: str) -> MetricLearningSplit:
 
     def hold(images: ImageSet) -> ImageSet:
         stack = stack_images(images, network)
+        # By name, so that subsets made later still find their images.
         place = {name: i for i, name in enumerate(images.ids)}
         return replace(images, read=lambda name: stack[place[name]])
 

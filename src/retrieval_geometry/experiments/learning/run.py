@@ -143,6 +143,7 @@ def new_network(method: LearningMethod, setting: LearningSetting, seed: int) -> 
         **setting.trunk, dim=setting.dim, seed=seed, output=method.output, normalize=method.normalize
     )
     train_set = setting.split.train
+    # Evenly spread, so that all classes are among them.
     some = train_set.subset(torch.arange(0, len(train_set), max(1, len(train_set) // STANDARDIZED)))
     network.standardize_head(stack_images(some, network))
     return network
@@ -155,6 +156,7 @@ def as_vectors(embeddings: Tensor) -> Tensor:
 
 def measure(trained: Trained, setting: LearningSetting, clustering: bool = True) -> LearningRun:
     """Retrieve and cluster the test classes by Euclidean distance of unit vectors."""
+    # Eleven of them tell how it went; all would fill the file.
     losses = trained.losses[:: max(1, len(trained.losses) // 10)]
     return replace(
         _measured(partial(embed, trained.network, cache=setting.descriptors), setting, clustering),
@@ -269,6 +271,7 @@ def summarize(
     for metric in names:
         if metric in runs[0].clustering:
             means = [run.mean(metric) for run in runs]
+            # A clustering has no value of a single query: groups have no say.
             interval = seed_interval(means) if len(means) > 1 else Interval(means[0], means[0], means[0])
             metrics[metric] = Metric(*interval, n=len(means))
         else:
@@ -298,6 +301,7 @@ def checkpoints_of(setting: LearningSetting) -> ModelCheckpoints:
 
 def total_seconds(started: float, runs: Iterable[Sequence[LearningRun]]) -> float:
     """Seconds since ``started``, or those of all trainings: some may have been done by an interrupted run."""
+    # What was done before an interruption, or in another process, is part of what it took.
     trained = sum(run.seconds for group in runs for run in group)
     return max(time.perf_counter() - started, trained)
 
@@ -340,6 +344,7 @@ def learning_result(
         },
         methods=tuple(methods),
         scope=Scope(network.trunk.name, len(images.query), len(images.query), config.steps, setting.seeds),
+        # Means over groups are kept by model; single queries would be a hundred times more.
         groups=replace(setting.groups, of_query=()),
         details=details,
         provenance=_provenance(network, seconds, config.accelerator),

@@ -7,14 +7,14 @@ EXPERIMENTS = (
         "learning-tuning",
         f"{__package__}.tuning:run_tuning",
         "one hyper-parameter of each loss, on validation classes",
-        parts=f"{__package__}.tuning:tune_part",
+        parts=f"{__package__}.tuning:tuning_parts",
         trains=True,
     ),
     Experiment(
         "learning-bench",
         f"{__package__}.bench:run_bench",
         "losses of metric learning under one budget",
-        parts=f"{__package__}.bench:train_part",
+        parts=f"{__package__}.bench:bench_parts",
         trains=True,
     ),
     Experiment(

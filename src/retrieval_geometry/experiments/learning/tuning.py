@@ -1,7 +1,8 @@
 """The choice of one hyper-parameter of each loss, on validation classes."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 
 from retrieval_geometry.experiments.context import RunContext
@@ -53,9 +54,10 @@ def run_tuning(context: RunContext) -> Result:
     )
 
 
-def tune_part(context: RunContext, number: int, of: int) -> None:
-    """Tune a share of the methods of :func:`run_tuning`, number ``number`` of ``of``, and keep the models."""
-    tune(learning_setting(context), context.seed, list(METHODS.values())[number - 1 :: of])
+def tuning_parts(context: RunContext) -> list[Callable[[], object]]:
+    """The models of each method of :func:`run_tuning`, as a call that trains and keeps them."""
+    setting = learning_setting(context)
+    return [partial(tune, setting, context.seed, [method]) for method in METHODS.values()]
 
 
 class Tuning(NamedTuple):
@@ -97,6 +99,7 @@ class Tuning(NamedTuple):
 
 def _best(runs: Mapping[float, LearningRun]) -> float:
     """The value with the best score; the first of those that are equal to nine decimals."""
+    # Another processor may differ in the tenth digit, and must not choose another value.
     return max(runs, key=lambda value: round(runs[value].mean(TUNED_BY), 9))
 
 

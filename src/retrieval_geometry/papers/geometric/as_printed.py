@@ -28,6 +28,8 @@ def cross_entropy_bound(p: GaussianMixture, q: GaussianMixture) -> Tensor:
     Returns:
         ``(P, Q)``, in nats, float64.
     """
+    # Jensen: E_a[log sum_b omega_b b] >= log sum_b omega_b exp(E_a[log b]), and E_a[log b] = -D(a || b) -
+    # H(a).
     log_b = q.weights.double().log()
     return _outer_sum(p, (log_b - _divergences(p, q)).logsumexp(dim=3))
 
@@ -46,6 +48,7 @@ def cross_entropy_bound_as_printed(p: GaussianMixture, q: GaussianMixture) -> Te
     Returns:
         ``(P, Q)``, in nats, float64.
     """
+    # The only difference: omega_a, which is constant in the sum over b.
     log_a = p.weights.double().log()[:, :, None, None]
     return _outer_sum(p, (log_a - _divergences(p, q)).logsumexp(dim=3))
 
@@ -59,5 +62,6 @@ def _divergences(p: GaussianMixture, q: GaussianMixture) -> Tensor:
 def _outer_sum(p: GaussianMixture, inner: Tensor) -> Tensor:
     """Sum over the components of p of weight times (``inner (P, K, Q)`` - entropy)."""
     variances = p.variances.double()
+    # H(a) of a diagonal normal: half the logarithm of 2 pi e v, summed over the dimensions.
     entropy = (variances.log() + math.log(2 * math.pi) + 1).sum(dim=2) / 2
     return (p.weights.double().unsqueeze(2) * (inner - entropy.unsqueeze(2))).sum(dim=1)

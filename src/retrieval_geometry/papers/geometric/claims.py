@@ -46,8 +46,10 @@ def _higher(pairs: Sequence[tuple[str, str]], ks: Sequence[int], experiment: str
 
     def predicate(results: Results) -> Finding:
         result = results[experiment]
+        # Some records hold means alone; a paired difference needs the answers of single queries.
         if any(result[name].relevance is None for pair in pairs for name in pair):
             return not_tested("no single queries were recorded")
+        # All pairs and all k in one call: their intervals hold at once, however many were looked at.
         return every(compare(result, [(*pair, f"P@{k}") for pair in pairs for k in ks]))
 
     return predicate
@@ -56,6 +58,7 @@ def _higher(pairs: Sequence[tuple[str, str]], ks: Sequence[int], experiment: str
 def wasserstein_is_slowest(results: Results) -> Finding:
     """The faster of both Wasserstein methods against every other method."""
     table = results[TABLE]
+    # The faster of the two: where even that is slower than a rival, both are.
     ours = min(("gmm-wasserstein", "smt-wasserstein"), key=lambda name: _seconds(table[name]))
     others = [name for name in TABLE1 if not name.endswith("-wasserstein")]
     return every([_ratio(table[ours], table[name]) for name in others])
@@ -71,13 +74,16 @@ def _ratio(first: MethodResult, second: MethodResult) -> Ratio:
 
 
 def _seconds(entry: MethodResult) -> float:
+    # NaN is neither above nor below a bound: the ratio stays undecided.
     return math.nan if entry.seconds_per_comparison is None else entry.seconds_per_comparison
 
 
 def printed_gaps_exceed_noise(results: Results) -> Finding:
     """From the printed numbers alone: Top-1 of the best Wasserstein row minus that of the best KL row."""
     a, b = TABLE1["gmm-wasserstein"]["P@1"], TABLE1["gmm-normal-kl"]["P@1"]
+    # Two independent binomial shares: the paper has no single answers, whose correlation would narrow this.
     reach = 1.96 * math.sqrt((a * (1 - a) + b * (1 - b)) / QUERIES)
+    # Every query counts as a group of its own: the paper does not say which belong together.
     names = ("GMM-Wasserstein, printed", "GMM-Normal KL, printed")
     interval = (a - b, a - b - reach, a - b + reach)
     return every([Comparison(*names, "P@1", *interval, QUERIES, QUERIES, "queries")])
@@ -109,6 +115,7 @@ def _claim(
     expected: Mapping[str, Verdict] = MappingProxyType({}),
     rule: str = "all",
 ) -> Claim:
+    # A claim that reads no result is mathematics, and has the rule of a computation.
     words = RULES[rule if needs or rule != "all" else "computed"]
     return Claim(f"geometric-{name}", "geometric", where, sentence, words, predicate, needs, expected, IMAGES)
 

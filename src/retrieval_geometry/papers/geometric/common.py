@@ -22,6 +22,7 @@ from retrieval_geometry.reporting.results import (
 def describe(setting: Setting, context: RunContext, layer: tuple[str, ...] = ()) -> tuple[Backbone, Tensor]:
     """The descriptors ``(n, N, D)`` of all images on the device; ``layer`` replaces the setting's layer."""
     place = check_device(context.device)
+    # None stands for the default of load_backbone, which is not ours to repeat.
     chosen: dict[str, Any] = {key: value for key, value in setting.backbone.items() if value is not None}
     if layer:
         chosen["layer"] = layer
@@ -52,6 +53,7 @@ def scope_of(setting: Setting, backbone: Backbone, asked: int | None = None) -> 
     Where the database is a list of its own, the queries are all that may be asked.
     """
     queries = len(setting.queries)
+    # Leave-one-out: every image of the database could ask as well.
     every = len(setting.images) if bool(torch.isin(setting.queries, setting.database).all()) else queries
     return Scope(backbone.name, queries if asked is None else asked, every)
 
@@ -72,6 +74,7 @@ def settings_of(setting: Setting, descriptors: Tensor, backbone: Backbone) -> di
 def provenance(seconds: float, descriptors: Tensor, backbone: Backbone) -> Provenance:
     """Provenance of a run."""
     device = descriptors.device
+    # The model of a GPU belongs to its times; that of the CPU is found by the provenance itself.
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
     weights = [WeightsInfo(backbone.weights, backbone.weights_sha256)] if backbone.weights_sha256 else []
     return collect_provenance(seconds, torch.get_num_threads(), name, weights)

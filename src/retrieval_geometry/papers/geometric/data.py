@@ -45,6 +45,7 @@ class Setting:
 
     def split(self, models: Any) -> tuple[Any, Any]:
         """The models of the queries and of the database; a database of all images is not copied."""
+        # Models of all images are the largest thing in memory: indexing would copy them.
         complete = torch.equal(self.database, torch.arange(len(self.images)))
         return models[self.queries], models if complete else models[self.database]
 
@@ -58,6 +59,7 @@ class Setting:
         """How many images of its class a query can find: those of the database but itself."""
         labels = self.images.labels
         counts = torch.bincount(labels[self.database], minlength=len(self.images.classes))
+        # A query in the database is no answer to itself.
         return counts[self.query_labels] - torch.isin(self.queries, self.database).long()
 
 
@@ -110,6 +112,7 @@ def _real(root: Path, seed: int) -> Setting:
 def _paper(root: Path, seed: int) -> Setting:
     test, rest = load_dtd(root, "test1"), load_dtd(root, "train1+val1")
     both = load_dtd(root, "test1+train1+val1")
+    # One set of all images, so that each is described once; the two lists are places in it.
     place = {name: i for i, name in enumerate(both.ids)}
     weights = find_weights(root, "*vgg_m*", "the public VGG-M weight file, or what convert_vgg_m makes of it")
     return Setting(

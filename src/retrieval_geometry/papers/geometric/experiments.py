@@ -2,15 +2,16 @@
 
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple
 
 from torch import Tensor
 
 from retrieval_geometry.experiments.checkpoints import Checkpoints, Part
 from retrieval_geometry.experiments.context import RunContext
-from retrieval_geometry.features import SiftBagOfWords
+from retrieval_geometry.features import Backbone, SiftBagOfWords
 from retrieval_geometry.papers.geometric.common import (
     dataset_info,
     describe,
@@ -20,7 +21,7 @@ from retrieval_geometry.papers.geometric.common import (
     settings_of,
 )
 from retrieval_geometry.papers.geometric.data import Setting, load_setting
-from retrieval_geometry.papers.geometric.methods import CONTROLS, MODELS, PAPER_METHODS, Method
+from retrieval_geometry.papers.geometric.methods import ALL_METHODS, MODELS, Method
 from retrieval_geometry.papers.geometric.retrieval import draws, rank_setting, score, timed
 from retrieval_geometry.reporting.details import Gallery, Ranked
 from retrieval_geometry.reporting.results import MethodResult, Result
@@ -36,7 +37,22 @@ def run_table1(context: RunContext) -> Result:
     ``data_root``; ``paper``: DTD test1 against train1 + val1 with VGG-M. Networks are cut behind their last
     convolution, before its ReLU.
     """
-    return _table("geometric-table1", load_setting(context), context)
+    return run_table("geometric-table1", load_setting(context), context)
+
+
+def table1_parts(context: RunContext) -> list[Callable[[], object]]:
+    """The methods of each model of an image in :func:`run_table1`, as a call that runs and keeps them."""
+    setting = load_setting(context)
+    backbone, descriptors = describe(setting, context)
+    checkpoints = _checkpoints(setting, descriptors, backbone, context)
+    # By model: two processes would build it twice.
+    by_model: dict[str, list[Method]] = {}
+    for method in ALL_METHODS.values():
+        by_model.setdefault(method.model, []).append(method)
+    return [
+        partial(compare, methods, descriptors, setting, context.seed, checkpoints)
+        for methods in by_model.values()
+    ]
 
 
 def run_rectified(context: RunContext) -> Result:
@@ -45,30 +61,21 @@ def run_rectified(context: RunContext) -> Result:
         raise ValueError("profile must be real or paper for geometric-rectified: a scattering has no ReLU")
     setting = load_setting(context)
     rectified = replace(setting, backbone={**setting.backbone, "layer": None})
-    return _table("geometric-rectified", rectified, context)
+    return run_table("geometric-rectified", rectified, context)
 
 
-def _table(experiment: str, setting: Setting, context: RunContext) -> Result:
+def run_table(experiment: str, setting: Setting, context: RunContext) -> Result:
+    """The result of an experiment that runs the paper's methods and the controls in a setting."""
     backbone, descriptors = describe(setting, context)
-    settings, dataset = settings_of(setting, descriptors, backbone), dataset_info(setting)
-    checkpoints = Checkpoints(
-        context.cache,
-        compare,
-        dataset=dataset.sha256,
-        settings=settings,
-        weights=backbone.weights_sha256,
-        device=context.device,
-        seed=context.seed,
-        queries=setting.queries.tolist(),
-    )
-    parts = compare((*PAPER_METHODS, *CONTROLS), descriptors, setting, context.seed, checkpoints)
+    checkpoints = _checkpoints(setting, descriptors, backbone, context)
+    parts = compare(tuple(ALL_METHODS.values()), descriptors, setting, context.seed, checkpoints)
     entries = [part.entry for part in parts]
     return Result(
         experiment=experiment,
         profile=context.profile,
         seed=context.seed,
-        dataset=dataset,
-        settings=settings,
+        dataset=dataset_info(setting),
+        settings=settings_of(setting, descriptors, backbone),
         methods=tuple(entries),
         scope=scope_of(setting, backbone),
         groups=groups_of(setting.query_labels),
@@ -77,6 +84,21 @@ def _table(experiment: str, setting: Setting, context: RunContext) -> Result:
             gallery_ids({part.entry.method: part.nearest for part in parts}, setting),
         ),
         provenance=provenance(sum(part.seconds for part in parts), descriptors, backbone),
+    )
+
+
+def _checkpoints(
+    setting: Setting, descriptors: Tensor, backbone: Backbone, context: RunContext
+) -> Checkpoints:
+    return Checkpoints(
+        context.cache,
+        compare,
+        dataset=dataset_info(setting).sha256,
+        settings=settings_of(setting, descriptors, backbone),
+        weights=backbone.weights_sha256,
+        device=context.device,
+        seed=context.seed,
+        queries=setting.queries.tolist(),
     )
 
 
@@ -98,12 +120,14 @@ def compare(
         for method in (method for method in methods if method.model == model):
             part = checkpoints.get(method.name) if checkpoints else None
             if part is None:
+                # Only now: where all methods of a model are kept, it is not built at all.
                 if built is None:
                     built = build(model, descriptors, setting, seed)
                 ranking = rank_setting(method, built.models, setting)
                 entry = score(method, ranking, setting, built.seconds, built.notes)
                 nearest = tuple(tuple(row) for row in ranking.nearest.tolist())
                 part = Part(entry, nearest, time.perf_counter() - started)
+                # The time of a model is counted to the first of its methods that ran.
                 started = time.perf_counter()
                 if checkpoints:
                     checkpoints.put(method.name, part)
@@ -132,6 +156,7 @@ def build(model: str, descriptors: Tensor, setting: Setting, seed: int) -> Built
         seconds, (models, notes) = timed(MODELS[model], descriptors, seed)
         return Built(models, notes, seconds / len(descriptors))
     words = SiftBagOfWords(SIFT_WORDS, seed=seed)
+    # Words come from the database alone: a query is an image that nobody has seen.
     seconds, histograms = timed(
         lambda: words.fit(setting.images.subset(setting.database)).transform(setting.images)
     )
@@ -143,6 +168,7 @@ def gallery_ids(nearest: Mapping[str, Sequence[Sequence[int]]], setting: Setting
     """A few queries of different classes and the ids of their neighbours under each method."""
     labels = setting.query_labels
     firsts = [int((labels == label).nonzero()[0]) for label in labels.unique().tolist()]
+    # Evenly spread over the classes: nobody picks examples that look well.
     chosen = firsts[:: max(1, len(firsts) // GALLERY_QUERIES)][:GALLERY_QUERIES]
     ids = setting.images.ids
     neighbours = {

@@ -78,6 +78,7 @@ def split_layers(profile: str, descriptors: Tensor, setting: Setting) -> dict[st
         starts = [0, *ends[:-1]]
         slices = {label: slice(start, end) for label, start, end in zip(labels, starts, ends, strict=True)}
     parts = {name: descriptors[:, :, channels] for name, channels in slices.items()}
+    # Without this the layer with the largest responses would be the sum of all layers.
     return {name: part / part.flatten(0, 1).var(dim=0).sum().sqrt() for name, part in parts.items()}
 
 
@@ -89,6 +90,7 @@ def compare_layers(parts: dict[str, Tensor], setting: Setting) -> list[MethodRes
         for part, x in parts.items():
             models = _model(model, x)
             taken, distances = timed(distance, *setting.split(models))
+            # Of products of independent distributions KL and the squared Wasserstein distance are sums.
             total, seconds = total + distances.cpu(), seconds + taken
             entries.append(_entry(name, label, part, distances, taken, setting))
         entries.append(_entry(name, label, "all", total, seconds, setting))

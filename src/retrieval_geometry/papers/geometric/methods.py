@@ -44,11 +44,13 @@ class Method:
 
 def euclidean(p: Tensor, q: Tensor) -> Tensor:
     """Euclidean distances of vectors, ``(P, D)`` and ``(Q, D)``."""
+    # By differences: |x|^2 + |y|^2 - 2 xy cancels between histograms that are close.
     return torch.cdist(p.double(), q.double(), compute_mode="donot_use_mm_for_euclid_dist")
 
 
 def _mixture(n_components: int) -> Builder:
     def build(x: Tensor, seed: int) -> tuple[Any, tuple[str, ...]]:
+        # A generator of its own: the model does not hang on which others were built before.
         generator = torch.Generator().manual_seed(seed)
         return fit_mixture(x, n_components, generator), (f"{n_components} diagonal components",)
 
@@ -85,8 +87,10 @@ SINKHORN_POINTS = 36
 
 def _points(x: Tensor, seed: int) -> tuple[Any, tuple[str, ...]]:
     """Evenly spread descriptors, in units in which the mean distance between two of them is one."""
+    # Descriptors come in rows of a grid: even steps along them cover the picture.
     kept = torch.linspace(0, x.shape[1] - 1, min(SINKHORN_POINTS, x.shape[1])).round().long()
     points = x[:, kept]
+    # A unit for epsilon, from some pairs of some images; no draw, so that it is the same in every run.
     sample = points[:: max(1, len(points) // 64)].flatten(0, 1)[::7]
     points = points / torch.cdist(sample, sample).mean()
     return points, (f"{len(kept)} of {x.shape[1]} descriptors, p = 1, epsilon 0.05 of the mean distance",)

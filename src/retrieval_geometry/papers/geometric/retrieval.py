@@ -22,9 +22,8 @@ from retrieval_geometry.evaluation.neighbours import ascending
 from retrieval_geometry.papers.geometric.data import Setting
 from retrieval_geometry.papers.geometric.methods import Method
 from retrieval_geometry.reporting.measured import Metric, Relevance
-from retrieval_geometry.reporting.results import (
-    MethodResult,
-)
+from retrieval_geometry.reporting.results import MethodResult
+from retrieval_geometry.reporting.tables import format_seconds
 
 K = 10
 """Neighbours that are looked at, as in the paper."""
@@ -45,12 +44,15 @@ class Nearest:
 def rank_setting(method: Method, models: Any, setting: Setting, k: int = K) -> Nearest:
     """Rank the database of a setting for each of its queries by one method."""
     p, q = (method.view(part) for part in setting.split(models))
+    # All pairs at once, which also times a comparison best.
     if method.distance not in PRUNED:
         seconds, distances = timed(method.compare, p, q)
         return nearest_by_distance(distances, seconds, setting, k)
     some_p, some_q = _spread(len(p), TIMED[0]), _spread(len(q), TIMED[1])
+    # A search picks the pairs that it compares, the near ones: these are spread evenly instead.
     seconds, _ = timed(method.compare, p[some_p], q[some_q])
     n_timed, n_pairs = len(some_p) * len(some_q), len(p) * len(q)
+    # One neighbour more than is looked at: the query itself may be the nearest.
     searching, found = timed(rank, p, q, method.distance, min(k + 1, len(q)))
     nearest = drop_own(setting.database[found.indices.cpu()], setting.queries)
     share = float(found.evaluated.double().mean()) / len(q)
@@ -60,7 +62,7 @@ def rank_setting(method: Method, models: Any, setting: Setting, k: int = K) -> N
         (
             f"time of a comparison: mean over {n_timed} pairs",
             f"exact search: bounds leave {100 * share:.1f} % of the pairs to compare, "
-            f"{1e6 * searching / n_pairs:.0f} microseconds a pair in all",
+            f"{format_seconds(searching / n_pairs)} a pair in all",
         ),
     )
 
@@ -73,6 +75,7 @@ def _spread(length: int, count: int) -> list[int]:
 def drop_own(nearest: Tensor, queries: Tensor) -> Tensor:
     """Take each query out of its own ranking ``(Q, k + 1)``, or else the last image: ``(Q, k)``."""
     own = nearest == queries.unsqueeze(1)
+    # A query beyond its k + 1 nearest, or of no database, loses the last one: all rows stay of one length.
     own[:, -1] |= ~own.any(dim=1)
     return nearest[~own].view(len(nearest), -1)
 
@@ -81,6 +84,7 @@ def nearest_by_distance(distances: Tensor, seconds: float, setting: Setting, k: 
     """The ranking by all distances ``(Q, n)``, which took so many seconds; ties as in :func:`ascending`."""
     n_pairs = len(setting.queries) * len(setting.database)
     own = setting.queries.unsqueeze(1) == setting.database
+    # Infinity, not a mask afterwards: the ranking keeps its length.
     distances = distances.cpu().masked_fill(own, torch.inf)
     nearest = ascending(distances)[:, :k]
     note = f"time of a comparison: mean over all {n_pairs} pairs"
@@ -98,6 +102,7 @@ def score(
     labels = setting.images.labels
     ranked, asked, n_relevant = labels[ranking.nearest], setting.query_labels, setting.n_relevant
     values = {f"P@{k}": precision_at_k(ranked, asked, k) for k in (1, 5, K)}
+    # Cut at k, a ranking shows at most k of the relevant: the convention counts as many as it could.
     values[f"AP@{K}"] = average_precision(ranked, asked, convention="k", k=K, n_relevant=n_relevant)
     intervals = {name: share_interval(value, asked) for name, value in values.items()}
     return MethodResult(
@@ -113,6 +118,7 @@ def score(
 
 def share_interval(values: Values, classes: Values) -> Interval:
     """The mean of shares of single queries with its interval over their classes, inside 0 to 1."""
+    # Student's interval does not know that a share ends at 0 and at 1.
     value, low, high = mean_interval(GroupMeans.of(values, classes))
     return Interval(value, max(low, 0.0), min(high, 1.0))
 
@@ -136,7 +142,7 @@ def timed(function: Callable[..., Any], *arguments: Any) -> tuple[float, Any]:
     clock = time.perf_counter if on_gpu else time.process_time
     start = clock()
     result = function(*arguments)
-    if on_gpu:
+    if on_gpu:  # GPU: kernels are only queued when a call returns
         torch.cuda.synchronize()
     return clock() - start, result
 

@@ -40,6 +40,7 @@ Pairs = Callable[[Any, Any], Tensor]
 
 
 def _root(name: str) -> Pairs:
+    # Rounding may leave -1e-16 between nearly equal models, whose root would be NaN.
     return lambda p, q: DISTANCES[name](p, q).clamp_min(0).sqrt()
 
 
@@ -97,10 +98,14 @@ def deal_and_compare(descriptors: Tensor, deals: int, seed: int) -> dict[str, Te
     n_points = descriptors.shape[1]
     found: dict[str, list[Tensor]] = {name: [] for name, *_ in COMPARED}
     for _ in range(deals):
+        # One deal for all images: the halves of two images hold the same places.
         order = torch.randperm(n_points, generator=generator).to(descriptors.device)
+        # An odd descriptor is left out: halves of two sizes would differ in bias as well.
         half = n_points // 2
         first, second = (_models(descriptors[:, part]) for part in (order[:half], order[half : 2 * half]))
         for name, _, model, distance in COMPARED:
+            # From all first to all second halves: the diagonal is one image, the rest what it is measured
+            # against.
             found[name].append(distance(first[model], second[model]).double().cpu())
     return {name: torch.stack(values) for name, values in found.items()}
 
@@ -126,9 +131,11 @@ def measure(distances: Tensor) -> dict[str, Tensor]:
         ``noise``: that mean over the median distance to other images; ``found``: share of deals in which the
         nearest second half is the image's own.
     """
+    # For each deal, the distance between the halves of each image.
     own = distances.diagonal(dim1=1, dim2=2)
     n = distances.shape[1]
     others = distances[:, ~torch.eye(n, dtype=torch.bool)].view(len(distances), n, n - 1)
+    # The median over deals and images: a few far images would set the unit.
     typical = others.transpose(0, 1).flatten(1).median(dim=1).values
     hits = (distances.argmin(dim=2) == torch.arange(n)).double()
     return {

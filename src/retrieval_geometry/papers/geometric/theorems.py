@@ -26,7 +26,9 @@ def kl_diverges_wasserstein_does_not(results: Results) -> Finding:
     mean = torch.zeros(3, 2, dtype=torch.float64)
     thin = Gaussian(mean, torch.diag_embed(torch.stack([torch.ones_like(variances), variances], dim=1)))
     round_ = Gaussian(mean[:1], torch.eye(2, dtype=torch.float64)[None])
+    # The limit is a singular covariance: KL needs its inverse, the Wasserstein distance only its root.
     kl, distance = symmetric_kl(round_, thin)[0], wasserstein2(round_, thin)[0]
+    # KL grows as 1 / variance, 10^4 a step; the Wasserstein distance of these two is 1 at most.
     holds = bool((kl[1:] > 100 * kl[:-1]).all() and (distance <= 1).all())
     evidence = (
         f"as a variance falls to 1e-10, KL grows to {float(kl[-1]):.1e}, "
@@ -43,6 +45,7 @@ def riemannian_is_invariant(results: Results) -> Finding:
     def distance(a: Tensor, b: Tensor) -> float:
         return float(affine_invariant_distance(Gaussian(zero, a[None]), Gaussian(zero, b[None])))
 
+    # A map g of descriptors takes S to g S g': a theorem for one map of both, none for a map of one.
     before, common, alone = distance(p, q), distance(g @ p @ g.mT, g @ q @ g.mT), distance(4 * p, q)
     evidence = f"distance {before:.3f}; both images mapped alike {common:.3f}; one image rescaled {alone:.3f}"
     return _finding(math.isclose(before, alone, rel_tol=1e-6), evidence)
@@ -56,6 +59,7 @@ def stein_is_affine_invariant(results: Results) -> Finding:
     after = float(
         stein_divergence(Gaussian(zero, (g @ p @ g.mT)[None]), Gaussian(zero, (g @ q @ g.mT)[None]))
     )
+    # Stein sees eigenvalues of q^-1 p alone, and a common congruence keeps these.
     evidence = f"divergence {before:.4f} before and {after:.4f} after one affine map of both images"
     return _finding(math.isclose(before, after, rel_tol=1e-6), evidence)
 
@@ -72,6 +76,7 @@ def smt_has_full_rank(results: Results) -> Finding:
     """Fewer descriptors than dimensions: the sample covariance is singular, the SMT covariance is not."""
     x = torch.randn(1, 10, 20, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     sample, sparse = (torch.linalg.eigvalsh(g.cov[0]) for g in (fit_gaussian(x), smt_covariance(x)))
+    # Ten centred descriptors span nine dimensions: the other eigenvalues are rounding, not exact zeros.
     rank = int((sample > 1e-9 * sample[-1]).sum())
     evidence = f"10 descriptors in 20 dimensions: rank {rank}; with SMT least eigenvalue {sparse[0]:.2f}"
     return _finding(bool(sparse[0] > 1e-3) and rank < 20, evidence)

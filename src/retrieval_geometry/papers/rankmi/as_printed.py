@@ -49,6 +49,7 @@ def negative_pair_distribution_as_printed(conditional: Tensor, prior: Tensor) ->
         ``(X, X)``, the same for every :math:`x_j`.
     """
     others = prior.square().sum() - prior.square()
+    # Only x_i occurs, so all columns are one.
     in_i = ((prior * others).unsqueeze(1) * conditional).sum(dim=0)
     return in_i.unsqueeze(1).expand(-1, conditional.shape[1])
 
@@ -71,6 +72,8 @@ def jensen_shannon(p: Tensor, q: Tensor, step: float = 1.0) -> Tensor:
         tensor(0.6900)
     """
     middle = (p + q) / 2
+    # SciPy's ``jensenshannon`` is the root of this, of vectors that it first divides by their sums: no
+    # densities.
     # 0 log 0 = 0, also where both densities vanish.
     terms = [torch.xlogy(density, density / middle.clamp_min(1e-300)) for density in (p, q)]
     return (terms[0] + terms[1]).sum() * step / 2
@@ -92,6 +95,7 @@ def optimal_bound(p: Tensor, q: Tensor, step: float = 1.0) -> Tensor:
     Returns:
         A scalar in nats, from 0 to 2 log 2.
     """
+    # The best V: the bound is reached there.
     ratio = p.log() - q.log()
     return (p * positive_score(ratio) + q * negative_score(ratio)).sum() * step
 

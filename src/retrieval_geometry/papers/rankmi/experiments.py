@@ -1,7 +1,9 @@
 """Experiments of [rankmi]: effects of its choices, and its learnt loss of distances."""
 
 import time
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,6 +14,7 @@ from retrieval_geometry.experiments.learning.chosen import chosen_values
 from retrieval_geometry.experiments.learning.data import LearningSetting, learning_setting
 from retrieval_geometry.experiments.learning.methods import RANKMI, LearningMethod
 from retrieval_geometry.experiments.learning.run import (
+    LearningRun,
     as_vectors,
     checkpoints_of,
     learning_result,
@@ -36,6 +39,7 @@ LOOKED_AT = 1_000
 
 def _variant(name: str, **settings: Any) -> LearningMethod:
     def make(n_classes: int, dim: int, seed: int, updates: float) -> nn.Module:
+        # A variant comes last: it may change the tuned number itself.
         return RankMILoss(**{"updates": int(updates), "seed": seed, **settings})
 
     return replace(RANKMI, name=f"rankmi-{name}", make=make)
@@ -43,6 +47,7 @@ def _variant(name: str, **settings: Any) -> LearningMethod:
 
 def variants() -> dict[str, tuple[LearningMethod, str, dict[str, int]]]:
     """RankMI with one thing changed: the method, the change in words, and changes of the budget."""
+    # No pair is ever beyond an infinite margin.
     everything = float("inf")
 
     def with_(name: str, words: str, **settings: Any) -> tuple[LearningMethod, str, dict[str, int]]:
@@ -67,17 +72,31 @@ def variants() -> dict[str, tuple[LearningMethod, str, dict[str, int]]]:
 
 def run_ablations(context: RunContext) -> Result:
     """RankMI with one choice changed at a time (the paper's supplement)."""
-    setting = replace(learning_setting(context), seeds=ABLATION_SEEDS)
-    updates = chosen_values(context.profile)["rankmi"]
+    setting, updates = _ablation_setting(context), chosen_values(context.profile)["rankmi"]
     started = time.perf_counter()
-    runs, entries = {}, []
-    for name, (method, words, changes) in variants().items():
-        changed = _changed(setting, changes)
-        runs[name] = run_seeds(method, updates, changed, context.seed, checkpoints_of(changed), "ablation")
-        entries.append(summarize(name, words, runs[name]))
+    runs = {name: train_models() for name, train_models in _ablations(setting, context).items()}
+    entries = [summarize(name, words, runs[name]) for name, (_, words, _) in variants().items()]
     details = Ablated("updates", updates)
     seconds = total_seconds(started, runs.values())
     return learning_result("rankmi-ablations", context, setting, entries, details, seconds)
+
+
+def ablation_parts(context: RunContext) -> list[Callable[[], object]]:
+    """The models of each variant of :func:`run_ablations`, as a call that trains and keeps them."""
+    return list(_ablations(_ablation_setting(context), context).values())
+
+
+def _ablation_setting(context: RunContext) -> LearningSetting:
+    return replace(learning_setting(context), seeds=ABLATION_SEEDS)
+
+
+def _ablations(setting: LearningSetting, context: RunContext) -> dict[str, Callable[[], list[LearningRun]]]:
+    updates, seed = chosen_values(context.profile)["rankmi"], context.seed
+    found: dict[str, Callable[[], list[LearningRun]]] = {}
+    for name, (method, _, changes) in variants().items():
+        changed = _changed(setting, changes)
+        found[name] = partial(run_seeds, method, updates, changed, seed, checkpoints_of(changed), "ablation")
+    return found
 
 
 def _changed(setting: LearningSetting, changes: dict[str, int]) -> LearningSetting:
@@ -96,6 +115,7 @@ def run_distances(context: RunContext) -> Result:
     assert isinstance(objective, RankMILoss)
     grid = torch.linspace(0, 2, BINS + 1)
     with torch.no_grad():
+        # V over all distances between unit vectors, 0 to 2.
         learnt = objective.statistics(grid)
     details = Separated(
         updates=int(updates),
@@ -103,6 +123,7 @@ def run_distances(context: RunContext) -> Result:
         before=_histograms(untrained, setting),
         after=_histograms(trained.network, setting),
         statistic=_numbers(learnt),
+        # Eq. 6 maximises the scores; losses are their negatives (erratum 3.3).
         positive_loss=_numbers(-positive_score(learnt)),
         negative_loss=_numbers(-negative_score(learnt)),
         beta=round(float(objective.beta), 5),
@@ -110,6 +131,7 @@ def run_distances(context: RunContext) -> Result:
         losses=_numbers(torch.tensor(trained.losses)),
     )
     seconds = time.perf_counter() - started
+    # The result says that one model was trained, however many the setting asks for.
     alone = replace(setting, seeds=1)
     return learning_result("rankmi-distances", context, alone, (), details, seconds)
 
@@ -126,9 +148,11 @@ def _histograms(network: EmbeddingNetwork, setting: LearningSetting) -> Heaps:
     vectors = as_vectors(embed(network, some))
     distances = torch.cdist(vectors, vectors)
     matching = some.labels[:, None] == some.labels
+    # Each pair once, and no image with itself.
     upper = torch.ones_like(matching).triu(1)
     found = {}
     for name, pairs in (("matching", matching & upper), ("other", ~matching & upper)):
         counts = torch.histc(distances[pairs], BINS, min=0, max=2)
+        # Shares: there are far more other pairs than matching ones.
         found[name] = _numbers(counts / counts.sum())
     return Heaps(**found)

@@ -13,6 +13,7 @@ PAPER = Paper(
             f"{__package__}.experiments:run_ablations",
             "RankMI with one choice changed at a time",
             needs=("learning-bench",),
+            parts=f"{__package__}.experiments:ablation_parts",
             trains=True,
         ),
         Experiment(

@@ -31,9 +31,11 @@ def sinkhorn_divergence_as_printed(x: Tensor, y: Tensor, p: int, epsilon: float)
     Returns:
         ``(B,)``, units of the points.
     """
+    # OT between two sets, and of each with itself.
     costs = (
         sinkhorn_divergence(*pair, p=p, epsilon=epsilon, debias=False) for pair in ((x, y), (x, x), (y, y))
     )
+    # Here is the error: the root is taken before the self terms go.
     crossed, own_x, own_y = (cost.clamp_min(0) ** (1 / p) for cost in costs)
     return crossed - (own_x + own_y) / 2
 

@@ -43,6 +43,7 @@ YES, NO, OPEN = Verdict.REPRODUCED, Verdict.CONTRADICTED, Verdict.INCONCLUSIVE
 def w_triplet_is_best(results: Results) -> Finding:
     """Against each of the other nine, in the three metrics that queries give."""
     bench = results[BENCH]
+    # Nine rivals in three metrics: 27 intervals that hold at once.
     found = compare(bench, [("w-triplet", other, metric) for other in _others(bench) for metric in METRICS])
     return most({metric: every(parts) for metric, parts in by_metric(found).items()})
 
@@ -58,6 +59,7 @@ def w_triplet_is_best_by_transport(results: Results) -> Finding:
          other_side(bench, transport, other, metric), metric)
         for other in _others(bench) for metric in transport.by_transport["w-triplet"]
     ]  # fmt: skip
+    # The same queries and groups on both sides, as only some were asked by transport.
     found = [difference(*pair, at_once=len(pairs), group_name=bench.groups.name) for pair in pairs]
     return most({metric: every(parts) for metric, parts in by_metric(found).items()})
 
@@ -77,6 +79,7 @@ def transport_takes_more_time(results: Results) -> Finding:
     """Seconds of training of the two Wasserstein losses against the median of the others."""
     bench = results[BENCH]
     seconds = {e.method: e.seconds_training for e in bench.methods if e.seconds_training is not None}
+    # A median: one slow baseline, or one fast one, does not decide.
     others = statistics.median(s for name, s in seconds.items() if not name.startswith("w-"))
     median = "the median of the other losses"
     return every(
@@ -95,6 +98,7 @@ def coresets_save_time(results: Results) -> Finding:
         Ratio(result["full"].label, result[name].label, (seconds["full"] or 0.0) / (seconds[name] or 1.0))
         for name in names
     ]
+    # Time alone would praise training on nothing: what it costs stands beside it.
     lost = compare(result, [(name, "full", "R@1") for name in names])
     return replace(every(ratios), remark="what it costs: " + "; ".join(map(str, lost)))
 
@@ -102,6 +106,7 @@ def coresets_save_time(results: Results) -> Finding:
 def coresets_beat_controls(results: Results) -> Finding:
     """WCRAIG subsets against random ones of the same size, and against all images for as few steps."""
     result = results[CORESETS]
+    # Against random subsets: does the choice matter? Against all images: does the subset?
     shares = [f"{share:g}" for share in result.told(Subsets).shares]
     pairs = [(f"wcraig-{share}", f"{way}-{share}") for share in shares for way in ("random", "all")]
     return every(compare(result, [(*pair, "R@1") for pair in pairs]))
@@ -115,6 +120,7 @@ def sinkhorn_approximates(results: Results) -> Finding:
         for _ in range(2)
     )
     exact = exact_transport_cost(x, y)
+    # Entropic bias falls with epsilon: ten times less epsilon must show it.
     errors = [
         float(((sinkhorn_divergence(x, y, epsilon=e) - exact) / exact).abs().max()) for e in (0.05, 0.005)
     ]
@@ -128,6 +134,7 @@ def coreset_condition_is_sufficient(results: Results) -> Finding:
     options = {"generator": generator, "dtype": torch.float64}
     x, y = torch.randn(1, 64, 3, **options), torch.randn(1, 64, 3, **options)  # type: ignore[call-overload]
     centres = 3 * torch.randn(1_000, 3, **options)  # type: ignore[call-overload]
+    # |x - c| is 1-Lipschitz, so by Kantorovich and Rubinstein its means differ by W1 at most.
     gaps = (torch.cdist(x[0], centres).mean(dim=0) - torch.cdist(y[0], centres).mean(dim=0)).abs()
     bound = float(exact_transport_cost(x, y))
     evidence = f"largest difference of means of 1,000 functions {float(gaps.max()):.3f}, W1 {bound:.3f}"

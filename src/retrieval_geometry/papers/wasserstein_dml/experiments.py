@@ -49,6 +49,7 @@ class PooledMeasure(nn.Module):
 
     def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
         """The loss of the pooled maps."""
+        # The list of places is a square map, row by row.
         side = round(embeddings.shape[1] ** 0.5)
         maps = embeddings.mT.unflatten(2, (side, side))
         return self.loss(functional.adaptive_avg_pool2d(maps, self.side).flatten(2).mT, labels)
@@ -60,6 +61,7 @@ def variants() -> dict[str, tuple[LearningMethod, str]]:
 
     def with_(name: str, **settings: Any) -> LearningMethod:
         make = lambda n, dim, seed, margin: WassersteinTripletLoss(margin, **settings)  # noqa: E731
+        # Atoms and histograms are readings of one vector; local features need the map.
         on_map = settings.get("measure", "features") == "features"
         output = "map" if on_map else "vector"
         normalize = settings.get("measure") != "histogram"  # a softmax of a unit vector is nearly flat
@@ -85,17 +87,30 @@ def variants() -> dict[str, tuple[LearningMethod, str]]:
 
 def run_ablations(context: RunContext) -> Result:
     """W-triplet with one choice changed at a time."""
-    setting = replace(learning_setting(context), seeds=ABLATION_SEEDS)
-    margin = chosen_values(context.profile)["w-triplet"]
-    checkpoints = checkpoints_of(setting)
+    setting, margin = _two_seeds(context), chosen_values(context.profile)["w-triplet"]
     started = time.perf_counter()
-    runs, entries = {}, []
-    for name, (method, words) in variants().items():
-        runs[name] = run_seeds(method, margin, setting, context.seed, checkpoints, "ablation")
-        entries.append(summarize(name, words, runs[name]))
+    runs = {name: train_models() for name, train_models in _ablations(setting, context).items()}
+    entries = [summarize(name, words, runs[name]) for name, (_, words) in variants().items()]
     details = Ablated("margin", margin)
     seconds = total_seconds(started, runs.values())
     return learning_result("wasserstein-ablations", context, setting, entries, details, seconds)
+
+
+def ablation_parts(context: RunContext) -> list[Callable[[], object]]:
+    """The models of each variant of :func:`run_ablations`, as a call that trains and keeps them."""
+    return list(_ablations(_two_seeds(context), context).values())
+
+
+def _two_seeds(context: RunContext) -> LearningSetting:
+    return replace(learning_setting(context), seeds=ABLATION_SEEDS)
+
+
+def _ablations(setting: LearningSetting, context: RunContext) -> dict[str, Callable[[], list[LearningRun]]]:
+    margin, checkpoints = chosen_values(context.profile)["w-triplet"], checkpoints_of(setting)
+    return {
+        name: partial(run_seeds, method, margin, setting, context.seed, checkpoints, "ablation")
+        for name, (method, _) in variants().items()
+    }
 
 
 def run_coresets(context: RunContext) -> Result:
@@ -104,43 +119,61 @@ def run_coresets(context: RunContext) -> Result:
     A share s of the images is passed as often as all of them, in a share s of the steps, after the same
     warm-up on all images. The control takes all images for as few steps.
     """
-    setting = replace(learning_setting(context), seeds=ABLATION_SEEDS)
-    margin = chosen_values(context.profile)["w-triplet"]
-    checkpoints = checkpoints_of(setting)
+    setting, margin = _two_seeds(context), chosen_values(context.profile)["w-triplet"]
     started = time.perf_counter()
-    runs: dict[str, list[LearningRun]] = {
-        "full": run_seeds(METHODS["w-triplet"], margin, setting, context.seed, checkpoints)
-    }
+    by_seed = [train_models() for train_models in coreset_parts(context, setting)]
+    runs = {name: [models[name] for models in by_seed] for name in by_seed[0]}
     labels = {"full": "all images, all steps"}
-    ways: dict[str, tuple[str, Choose]] = {
-        "wcraig": ("WCRAIG subset", _wcraig),
-        "weighted": ("WCRAIG subset, drawn by its weights", _weighted),
-        "random": ("random subset", _random),
-        "all": ("all images", lambda images, features, share, seed: (images, None)),
+    labels |= {
+        f"{way}-{share:g}": f"{words}, {share:.0%} of the steps" for share, way, words, _ in _subsets()
     }
-    warm_of = cache(partial(_Warm, setting, margin))  # all subsets of a seed begin with the same network
-    for share in SHARES:
-        for way, (words, choose) in ways.items():
-            name = f"{way}-{share:g}"
-            labels[name] = f"{words}, {share:.0%} of the steps"
-            runs[name] = [
-                run_once(
-                    f"w-triplet-{margin:g}-{name}-seed{s}",
-                    partial(_on_subset, setting, margin, share, choose, warm_of, s),
-                    checkpoints,
-                    "coresets",
-                )
-                for s in range(context.seed, context.seed + setting.seeds)
-            ]
     entries = [summarize(name, labels[name], group) for name, group in runs.items()]
     details = Subsets(margin, WARM_UP, SHARES)
     seconds = total_seconds(started, runs.values())
     return learning_result("wasserstein-coresets", context, setting, entries, details, seconds)
 
 
+def coreset_parts(
+    context: RunContext, setting: LearningSetting | None = None
+) -> list[Callable[[], dict[str, LearningRun]]]:
+    """The models of each seed of :func:`run_coresets`, as a call that trains and keeps them.
+
+    A seed is one piece, as all its subsets begin with the same network.
+    """
+    setting = setting or _two_seeds(context)
+    margin = chosen_values(context.profile)["w-triplet"]
+    return [
+        partial(_on_subsets, setting, margin, s) for s in range(context.seed, context.seed + setting.seeds)
+    ]
+
+
+def _on_subsets(setting: LearningSetting, margin: float, seed: int) -> dict[str, LearningRun]:
+    """The models of a seed, by name: of all images, and of each subset."""
+    checkpoints = checkpoints_of(setting)
+    alone = replace(setting, seeds=1)
+    found = {"full": run_seeds(METHODS["w-triplet"], margin, alone, seed, checkpoints, "coresets")[0]}
+    warm = cache(partial(_Warm, setting, margin, seed))  # trained at most once, and only if a subset asks
+    for share, way, _, choose in _subsets():
+        name = f"{way}-{share:g}"
+        work = partial(_on_subset, setting, margin, share, choose, warm, seed)
+        found[name] = run_once(f"w-triplet-{margin:g}-{name}-seed{seed}", work, checkpoints, "coresets")
+    return found
+
+
 Chosen = tuple[ImageSet, Tensor | None]
 Choose = Callable[[ImageSet, Tensor, float, int], Chosen]
 """From images, their features, a share and a seed: the images to train on, and their weights."""
+
+
+def _subsets() -> list[tuple[float, str, str, Choose]]:
+    """Share, name, words and choice of each subset, in the order of the table."""
+    ways: tuple[tuple[str, str, Choose], ...] = (
+        ("wcraig", "WCRAIG subset", _wcraig),
+        ("weighted", "WCRAIG subset, drawn by its weights", _weighted),
+        ("random", "random subset", _random),
+        ("all", "all images", lambda images, features, share, seed: (images, None)),
+    )
+    return [(share, *way) for share in SHARES for way in ways]
 
 
 def _wcraig(images: ImageSet, features: Tensor, share: float, seed: int) -> Chosen:
@@ -154,10 +187,12 @@ def _weighted(images: ImageSet, features: Tensor, share: float, seed: int) -> Ch
 
 def _random(images: ImageSet, features: Tensor, share: float, seed: int) -> Chosen:
     """As many images of each class, at random."""
+    # The size of each class as in the coreset, so that only the choice differs.
     generator = torch.Generator().manual_seed(seed)
     kept = []
     for label in images.labels.unique().tolist():
         members = (images.labels == label).nonzero()[:, 0]
+        # Two at least: a triplet needs a positive.
         count = min(len(members), max(2, math.ceil(share * len(members))))
         kept.append(members[torch.randperm(len(members), generator=generator)[:count]])
     return images.subset(torch.cat(kept)), None
@@ -179,14 +214,16 @@ def _on_subset(
     margin: float,
     share: float,
     choose: Choose,
-    warm_of: Callable[[int], _Warm],
+    warm_up: Callable[[], _Warm],
     seed: int,
 ) -> LearningRun:
     """Choose after the warm-up on all images, and train on from there; the seconds hold all three."""
-    warm = warm_of(seed)
+    warm = warm_up()
     started = time.perf_counter()
     chosen, weights = choose(setting.split.train, warm.features, share, seed)
+    # As many passes over the subset as all images get in the full run.
     later = setting.for_share(share)
+    # Each subset trains a copy: the next one begins with the same network.
     network = copy.deepcopy(warm.network)
     trained = train_one(METHODS["w-triplet"], margin, later, seed, chosen, network, weights)
     seconds = warm.seconds + time.perf_counter() - started

@@ -13,6 +13,7 @@ PAPER = Paper(
             f"{__package__}.experiments:run_ablations",
             "W-triplet with one choice changed at a time",
             needs=("learning-bench",),
+            parts=f"{__package__}.experiments:ablation_parts",
             trains=True,
         ),
         Experiment(
@@ -20,6 +21,7 @@ PAPER = Paper(
             f"{__package__}.experiments:run_coresets",
             "W-triplet on subsets, for a share of the steps",
             needs=("learning-bench",),
+            parts=f"{__package__}.experiments:coreset_parts",
             trains=True,
         ),
     ),
