@@ -25,8 +25,8 @@
 # cover). Of a single trained model nothing follows. *Reach*: a verdict holds for its data, network and budget.
 #
 # Two marks say where the reach is short. **†** is a small budget: the bundled images that stand in for others in this
-# build, or models that were still learning in the last quarter of a run with fewer than half of the training steps
-# that the papers' protocol takes on birds. **\*** is a part of what the protocol allows: fewer queries than could be
+# build, or fewer than half of the training steps that the papers' protocol takes on birds, if a model that counts was
+# still learning at the end or nobody looked. **\*** is a part of what the protocol allows: fewer queries than could be
 # asked, or one model. *A marked verdict holds for that budget alone.* It says what a short run on small images found,
 # and neither confirms nor refutes what a paper found with a larger one. So *a small budget of training contradicts
 # nothing*: a loss that it ranks low may only be a slow one, and the verdict is then inconclusive, with the numbers

@@ -20,7 +20,7 @@ from retrieval_geometry.reporting.claims import (
     needed,
     reach_of,
 )
-from retrieval_geometry.reporting.findings import Comparison, every
+from retrieval_geometry.reporting.findings import Comparison, Computed, every
 from retrieval_geometry.reporting.results import Models
 
 from .conftest import make_result
@@ -138,45 +138,57 @@ def test_a_small_budget_is_marked():
     assert not judged("paper", Scope("net", 90, 90)).reach.small
 
 
-def trained_result(profile: str, steps: int, curves=()):
+def trained_result(profile: str, **curves):
+    """A result of trained methods, each with a model for each of its curves."""
     entry = make_result(profile).methods[0]
-    models = Models({"R@1": (0.5,) * len(curves)}, {}, curves=curves)
-    scope = Scope("net", 90, 90, steps=steps, models=3)
-    return replace(make_result(profile, scope=scope), methods=(replace(entry, models=models),))
+    methods = [
+        replace(entry, method=name, label=name, models=Models({"R@1": (0.5,)}, {}, curves=of_method))
+        for name, of_method in curves.items()
+    ]
+    scope = Scope("net", 90, 90, steps=600, models=3)
+    return replace(make_result(profile, scope=scope), methods=tuple(methods))
 
 
-RISING = ((100.0, 0.5), (200.0, 0.6), (300.0, 0.7), (400.0, 0.75))
-ENDED = ((100.0, 0.5), (200.0, 0.7), (300.0, 0.75), (400.0, 0.755))
+RISING = ((200.0, 0.5), (300.0, 0.6), (400.0, 0.7), (500.0, 0.75), (600.0, 0.75))
+ENDED = ((200.0, 0.5), (300.0, 0.7), (400.0, 0.75), (500.0, 0.752), (600.0, 0.755))
 
 
-def test_a_budget_is_not_small_where_every_curve_ended_flat():
+def worse(first: str, second: str, low: float = -0.3, high: float = -0.1):
+    return Comparison(first, second, "R@1", (low + high) / 2, low, high, queries=90, groups=9, models=3)
+
+
+def test_a_budget_is_not_small_where_the_curves_that_count_ended_flat():
     assert late_gain(RISING) == pytest.approx(0.05)
     assert late_gain(ENDED) == pytest.approx(0.005)
-    assert late_gain(((100.0, 0.5), (200.0, 0.9), (300.0, 0.8), (400.0, 0.85))) == 0  # the best is kept
-    assert late_gain(((400.0, 0.9),)) == math.inf
-    assert ended_flat(trained_result("real", 400, (ENDED, ENDED)))
-    assert not ended_flat(trained_result("real", 400, (ENDED, RISING)))
-    assert not ended_flat(trained_result("real", 400))
-    finding = every([Comparison("A", "B", "R@1", 0.2, 0.1, 0.3, queries=90, groups=9)])
-    for curves, small in (((ENDED,), False), ((RISING,), True)):
-        assert reach_of(finding, trained_result("real", 400, curves)).small is small
-        assert reach_of(finding, trained_result("quick", 400, curves)).small
+    assert late_gain(((100.0, 0.5), (400.0, 0.9), (500.0, 0.8), (600.0, 0.85))) == 0  # the best is kept
+    assert late_gain(((600.0, 0.9),)) == math.inf
+    result = trained_result("real", A=(ENDED, ENDED), B=(ENDED,), B2=(RISING,), C=())
+    contradicted = every([worse("A by transport", "B"), worse("A", "B2", -0.4, -0.2)])
+    assert contradicted.decided_by[0].second == "B2"
+    assert not ended_flat(contradicted, result)  # what decides is still learning
+    assert ended_flat(every([worse("A by transport", "B"), worse("A", "B2", high=0.1)]), result)
+    assert not ended_flat(every([worse("A", "B", 0.1, 0.2), worse("A", "B2", 0.1, 0.2)]), result)
+    assert ended_flat(every([worse("A", "B", 0.1, 0.2)]), result)
+    assert not ended_flat(every([worse("A", "C")]), result)  # nobody looked
+    assert not ended_flat(every([Computed(True, "a time")]), result)
+    assert not reach_of(every([worse("A", "B")]), result).small
+    assert reach_of(every([worse("A", "B2")]), result).small
+    assert reach_of(every([worse("A", "B")]), trained_result("quick", A=(ENDED,), B=(ENDED,))).small
 
 
 @pytest.mark.parametrize("profile", ["quick", "real"])
 def test_a_small_budget_of_training_contradicts_nothing(profile):
-    worse = Comparison("A", "B", "R@1", -0.2, -0.3, -0.1, queries=90, groups=9, models=3)
-    entry = replace(claim(Verdict.CONTRADICTED), predicate=lambda _: every([worse]))
+    entry = replace(claim(Verdict.CONTRADICTED), predicate=lambda _: every([worse("A", "B")]))
 
     def verdict_of(result):
         return check(entry, {"toy-table": result}, profile)
 
-    short = verdict_of(trained_result(profile, 400, (RISING,)))
+    short = verdict_of(trained_result(profile, A=(ENDED,), B=(RISING,)))
     assert short.verdict is Verdict.INCONCLUSIVE
     assert short.marked == "**inconclusive**†"
     assert "-0.200 [-0.300, -0.100]; against it, but a small budget contradicts nothing" in short.evidence
     assert str(short.reach).endswith("a small budget")
-    ended = verdict_of(trained_result(profile, 400, (ENDED,)))
+    ended = verdict_of(trained_result(profile, A=(ENDED,), B=(ENDED,)))
     assert ended.verdict is (Verdict.CONTRADICTED if profile == "real" else Verdict.INCONCLUSIVE)
     untrained = make_result(profile, scope=Scope("net", 90, 90))
     assert verdict_of(untrained).verdict is Verdict.CONTRADICTED

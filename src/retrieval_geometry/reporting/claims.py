@@ -22,7 +22,9 @@ on birds, as long as the papers trained. In shorter runs losses still fall, and 
 judged too early."""
 
 FLAT = 0.01
-"""Validation R@1 that the last quarter of the steps may still gain in a training that ended flat."""
+"""Validation R@1 that the last :data:`FLAT_STEPS` may still gain in a training that ended flat."""
+
+FLAT_STEPS = 200
 
 
 @dataclass(frozen=True)
@@ -181,7 +183,7 @@ def reach_of(finding: Finding, result: Result) -> Reach | None:
         return None
     compared = [part for part in finding.parts if isinstance(part, Comparison)]
     # Bundled stand-ins are small whatever the steps are.
-    short = scope.steps is not None and scope.steps < SMALL_STEPS and not ended_flat(result)
+    short = scope.steps is not None and scope.steps < SMALL_STEPS and not ended_flat(finding, result)
     small = result.profile == "quick" or short
     return Reach(
         data=result.dataset.name,
@@ -196,25 +198,30 @@ def reach_of(finding: Finding, result: Result) -> Reach | None:
     )
 
 
-def ended_flat(result: Result) -> bool:
-    """Whether every trained model was validated, and gained less than :data:`FLAT` in the last quarter.
+def ended_flat(finding: Finding, result: Result) -> bool:
+    """Whether the models that a finding rests on were validated, and gained less than FLAT at the end.
 
-    The gain is that of the best value so far, as the best model is the one that is kept.
+    One comparison contradicts a claim, so its two losses count; any other verdict rests on all that were
+    looked at.
     """
-    trained = [entry.models for entry in result.methods if entry.models and entry.models.trained]
-    curves = [curve for models in trained for curve in models.curves]
-    if not curves or any(len(models.curves) < len(models.means["R@1"]) for models in trained):
+    parts = finding.decided_by if finding.verdict is Verdict.CONTRADICTED else finding.parts
+    names = [name for part in parts if isinstance(part, Comparison) for name in (part.first, part.second)]
+    trained = [entry for entry in result.methods if entry.models and entry.models.trained]
+    # A way to ask a model follows its label: "W-triplet by transport".
+    found = [e for e in trained if not names or any(f"{name} ".startswith(f"{e.label} ") for name in names)]
+    curves = [entry.models.curves for entry in found if entry.models]
+    if not found or any(not of_method for of_method in curves):
         return False
-    return all(late_gain(curve) < FLAT for curve in curves)
+    return all(late_gain(curve) < FLAT for of_method in curves for curve in of_method)
 
 
 def late_gain(curve: Sequence[Sequence[float]]) -> float:
-    """What the last quarter of the steps of a curve of (step, value) added to the best value before.
+    """What the last :data:`FLAT_STEPS` of a curve of (step, value) added to the best value before.
 
-    Infinite where nothing stands before the last quarter.
+    The best, because the best model is the one that is kept. Infinite where nothing stands before them.
     """
-    last = curve[-1][0]
-    before = max((value for step, value in curve if step <= 0.75 * last), default=-math.inf)
+    start = curve[-1][0] - FLAT_STEPS
+    before = max((value for step, value in curve if step <= start), default=-math.inf)
     return max(value for _, value in curve) - before
 
 
