@@ -641,8 +641,9 @@ page.say(crossed=difference(asked_ways[0], others[rival], "R@1").numbers)
 # {glue:text}`14-w-place` of {glue:text}`14-losses`: {glue:text}`14-w-gap` from the first. *RankMI* stands at place
 # {glue:text}`14-rankmi-place`: {glue:text}`14-rankmi-gap` from the first. *The Wasserstein distance* is worth a great
 # deal to the network that was trained with it: asked by it, W-triplet gains {glue:text}`14-gained` in R@1. That brings
-# it to the level of losses that compare two plain vectors, and no higher: it is then {glue:text}`14-crossed` from
-# {glue:text}`14-rival`, the best of the paper's other losses on the same queries. (Each of these intervals holds alone.)
+# it near the losses that compare two plain vectors, at sixteen times their memory and a transport problem a pair: it is
+# then {glue:text}`14-crossed` from {glue:text}`14-rival`, the best of the paper's other losses on the same queries. (Each
+# of these intervals holds alone.)
 #
 # ## What these runs can and cannot say
 #
