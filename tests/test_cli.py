@@ -69,7 +69,10 @@ def test_the_module_is_the_command():
     assert done.stderr.count("\n") == 1
 
 
-@pytest.mark.parametrize("arguments", [[], ["fly"], ["rank", "a"], ["rank", "a", "b", "--k", "0"], ["run"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [[], ["fly"], ["rank", "a"], ["rank", "a", "b", "--k", "0"], ["run"], ["rank", "a", "--", "--"]],
+)
 def test_a_malformed_command_is_refused(arguments, capsys):
     with pytest.raises(SystemExit) as caught:
         run(*arguments)
@@ -105,6 +108,12 @@ def test_rank_answers_several_queries_one_after_the_other(pictures, capsys):
         assert run("rank", query, pictures, "--k", "2", "--no-plot") == 0
         assert capsys.readouterr().out.splitlines() == part.splitlines()[1:4]
     assert Path("a.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("line", ["q r D --k 3", "--k 3 q r D", "q --k 3 r D", "q r --k 3 D"])
+def test_options_may_stand_anywhere_among_queries_and_folder(line):
+    options = cli._parsed(["rank", *line.split()])
+    assert (options.queries, options.folder, options.k) == (["q", "r"], "D", 3)
 
 
 def test_rank_says_at_once_what_it_does(pictures):
@@ -304,7 +313,7 @@ def test_a_picture_that_cannot_be_written_leaves_the_table(pictures, monkeypatch
     def full(*arguments: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("retrieval_geometry.own_pictures.draw", full)
+    monkeypatch.setattr("retrieval_geometry.own_pictures.plot.draw", full)
     assert run("rank", pictures / "stripes4.png", pictures, "--plot", "found.png") == 1
     out, err = capsys.readouterr()
     assert "stripes5.png" in out

@@ -54,8 +54,9 @@ def test_rank_runs_as_printed(
     for pixels, path in zip(noise, (words[1], f"{words[2]}/a.png", f"{words[2]}/b.png"), strict=True):
         Image.fromarray(pixels).save(path)
     assert cli.main(words) == 0
-    assert capsys.readouterr().out.splitlines()[-1] == "picture: nearest.png"
+    assert capsys.readouterr().out.splitlines()[-2:] == ["picture: nearest.png", "page: nearest.html"]
     assert (tmp_path / "nearest.png").stat().st_size > 0
+    assert (tmp_path / "nearest.html").stat().st_size > 0
 
 
 def test_commands_and_options_that_the_text_names_exist(
@@ -68,7 +69,7 @@ def test_commands_and_options_that_the_text_names_exist(
         assert ended.value.code == 0, command
     shown = capsys.readouterr().out
     assert "--layer" in shown
-    assert all(option in shown for option in ("--model", "--distance", "--backbone", "--weights"))
+    assert all(option in shown for option in ("--model", "--distance", "--backbone", "--weights", "--html"))
 
 
 def test_targets_of_make_exist() -> None:

@@ -14,7 +14,7 @@ from retrieval_geometry import __version__
 from retrieval_geometry._text import printable
 
 if TYPE_CHECKING:
-    from retrieval_geometry.own_pictures import Answer
+    from retrieval_geometry.own_pictures import SearchResult
 
 EXAMPLES = """examples:
   retrieval-geometry build                                    the whole book, no download, no GPU
@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # names of files that the terminal's encoding lacks are escaped
             stream.reconfigure(errors="backslashreplace")
-    options = _parser().parse_args(arguments)
+    options = _parsed(arguments)
     try:
         return options.command(options)
     except KeyboardInterrupt:
@@ -52,6 +52,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         print(f"{PROGRAM}: error: out of memory; take fewer images", file=sys.stderr)
         return FAILED
+
+
+def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = _parser()
+    options, more = parser.parse_known_args(arguments)
+    if options.command is _rank and not any(word.startswith("-") for word in more):
+        # argparse takes the last word before an option for the folder, though others follow.
+        places = [*options.queries, options.folder, *more]
+        options.queries, options.folder = places[:-1], places[-1]
+        if not isinstance(options.folder, str):  # it makes [] of a second "--"
+            parser.error("the following arguments are required: FOLDER")
+    elif more:
+        parser.error(f"unrecognized arguments: {' '.join(more)}")
+    return options
 
 
 class _Parser(argparse.ArgumentParser):
@@ -252,7 +266,7 @@ def _rank(options: argparse.Namespace) -> int:
     return max(_show("picture", answer, plot), _show("page", answer, page))
 
 
-def _show(what: str, answer: "Answer", file: Path | None) -> int:
+def _show(what: str, answer: "SearchResult", file: Path | None) -> int:
     """Write a picture or a page of what was found; whatever that meets, the table stands."""
     if file is None:
         return 0

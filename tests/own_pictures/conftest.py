@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from retrieval_geometry.own_pictures import Answer, rank_pictures
+from retrieval_geometry.own_pictures import SearchResult, rank_pictures
 from retrieval_geometry.own_pictures.describing import Describer
+
+Asked = tuple[SearchResult, list[str], list[str]]
 
 
 def save(path: Path, seed: int = 0, size: tuple[int, int] = (48, 40)) -> Path:
@@ -54,10 +56,12 @@ def described(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 @pytest.fixture
-def ask(folder: Path, query: Path, described: list[str]) -> Callable[[], tuple[Answer, list[str], list[str]]]:
+def ask(
+    folder: Path, query: Path, described: list[str]
+) -> Callable[[], tuple[SearchResult, list[str], list[str]]]:
     """Rank the folder: the answer, the pictures of the folder that were described for it, the notes."""
 
-    def asked() -> tuple[Answer, list[str], list[str]]:
+    def asked() -> tuple[SearchResult, list[str], list[str]]:
         described.clear()
         notes: list[str] = []
         answer = rank_pictures([query], folder, k=100, say=notes.append)

@@ -10,20 +10,20 @@ import pytest
 from bs4 import BeautifulSoup
 from PIL import Image
 
-from retrieval_geometry.own_pictures import Answer, Found, Request, rank_pictures
+from retrieval_geometry.own_pictures import Found, Request, SearchResult, rank_pictures
 from retrieval_geometry.own_pictures.outputs import thumbnail
 from retrieval_geometry.own_pictures.page import SIDE, write_page
 
 from .conftest import save
 
 
-def page_of(answer: Answer, tmp_path) -> BeautifulSoup:
+def page_of(answer: SearchResult, tmp_path) -> BeautifulSoup:
     write_page(answer, tmp_path / "found.html")
     return BeautifulSoup((tmp_path / "found.html").read_text(encoding="utf-8"), "html.parser")
 
 
 @pytest.fixture
-def answer(folder, query, described) -> Answer:
+def answer(folder, query, described) -> SearchResult:
     return rank_pictures([query, folder / "1.png"], folder, k=4, say=lambda note: None)
 
 
@@ -118,7 +118,7 @@ def test_a_picture_that_is_gone_has_a_word_in_its_place(answer, folder, tmp_path
     (folder / "3.png").unlink()
     (folder / "4.png").write_text("no picture any more")
     names = (("3.png", 0.5), ("4.png", 0.6), ("5.png", 0.7))
-    page = page_of(Answer(folder, Request(), (Found(folder / "1.png", names),)), tmp_path)
+    page = page_of(SearchResult(folder, Request(), (Found(folder / "1.png", names),)), tmp_path)
     items = page.ol.find_all("li")
     assert [bool(item.img) for item in items] == [False, False, True]
     assert items[0].text.startswith("not there any more")

@@ -62,7 +62,6 @@ def image_set_from(
     files: Iterator[str] | list[str],
     read: Callable[[str], bytes],
     sha256: str | None = None,
-    classes: bool = True,
 ) -> ImageSet:
     """Make an image set of files whose bytes ``read`` gives by name.
 
@@ -72,7 +71,6 @@ def image_set_from(
         files: names, with forward slashes.
         read: gives the bytes of a file.
         sha256: of the whole; None computes it from the files.
-        classes: whether folders are classes; otherwise all images are of the class ``""``, wherever they lie.
 
     Raises:
         ValueError: none of the files is an image.
@@ -82,15 +80,15 @@ def image_set_from(
         checked = dict(zip(names, pool.map(partial(_check, read), names), strict=True))
     kept = [file for file in names if not checked[file][1]]
     skipped = [SkippedFile(file, reason) for file, (_, reason) in checked.items() if reason]
-    wrapper = _wrapper(kept) if classes else ""
+    wrapper = _wrapper(kept)
     ids = [file.removeprefix(wrapper) for file in kept]
-    if classes and any("/" in image_id for image_id in ids):
+    if any("/" in image_id for image_id in ids):
         loose = [wrapper + image_id for image_id in ids if "/" not in image_id]
         skipped += [SkippedFile(file, "lies in no class folder, though others do") for file in loose]
         ids = [image_id for image_id in ids if "/" in image_id]
     if not ids:
         raise ValueError(f"{place} holds no image{_reasons(skipped)}")
-    owners = [composed(image_id.rpartition("/")[0].partition("/")[0]) if classes else "" for image_id in ids]
+    owners = [composed(image_id.rpartition("/")[0].partition("/")[0]) for image_id in ids]
     known = sorted(set(owners))
     # Names as well as bytes: labels follow from the names.
     content = [f"{composed(image_id)} {checked[wrapper + image_id][0]}\n" for image_id in ids]

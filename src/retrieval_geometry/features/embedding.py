@@ -274,12 +274,11 @@ def load_embedding_network(
 
     Args:
         trunk: ``"glyph_cnn"`` or, with batch norm, ``"glyph_cnn_bn"`` (trained from nothing), or a network of
-            torchvision: ``"resnet18"``, ``"resnet50"``, ``"googlenet"``, ``"squeezenet1_1"``,
-            ``"mobilenet_v2"``, ...
+            :func:`load_backbone`: ``"efficientnet_lite0"``, ``"resnet18"``, ``"squeezenet1_1"``, ...
         dim: length of an embedding.
         layer: where the trunk ends, as in :func:`load_backbone`; by default its last feature map.
-        weights: of a network of torchvision, as in :func:`load_backbone`: a path, a name, or ``"random"``.
-        input_size: the side of its images, 224 by default; the small network has 32.
+        weights: of that network, as in :func:`load_backbone`.
+        input_size: the side of its images, by default that of the trunk; the small network has 32.
         seed: of the head and of the small network.
         train_from: the first stage that is trained, of a frozen ``"efficientnet_lite0"`` such as
             ``"stage7"``: it and those behind it become the tail.

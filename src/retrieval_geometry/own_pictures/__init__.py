@@ -7,7 +7,7 @@ descriptors, ``ranking`` does the whole, ``plot`` and ``page`` show it. Only ``d
 known is answered without.
 """
 
-from retrieval_geometry.own_pictures.ranking import Answer, Found, rank_pictures
+from retrieval_geometry.own_pictures.ranking import Found, SearchResult, rank_pictures
 from retrieval_geometry.own_pictures.request import Request
 
-__all__ = ["Answer", "Found", "Request", "rank_pictures"]
+__all__ = ["Found", "Request", "SearchResult", "rank_pictures"]

@@ -8,7 +8,7 @@ from pathlib import Path
 from retrieval_geometry._files import write_whole
 from retrieval_geometry._text import printable
 from retrieval_geometry.own_pictures.outputs import thumbnail
-from retrieval_geometry.own_pictures.ranking import Answer, Found
+from retrieval_geometry.own_pictures.ranking import Found, SearchResult
 
 SIDE = 320
 """Pixels of a small picture: twice its size on the page, for dense screens."""
@@ -36,7 +36,7 @@ figcaption span { display: block; color: var(--quiet); font-variant-numeric: tab
 """
 
 
-def write_page(answer: Answer, file: Path) -> None:
+def write_page(answer: SearchResult, file: Path) -> None:
     """Write the page, whole or not at all.
 
     A picture that is gone since it was ranked has a word in its place.
@@ -68,7 +68,7 @@ def write_page(answer: Answer, file: Path) -> None:
     write_whole(file, page.encode())
 
 
-def _section(number: int, found: Found, answer: Answer) -> str:
+def _section(number: int, found: Found, answer: SearchResult) -> str:
     name = _text(found.query.name)
     items = "\n".join(
         f"<li>{_figure(answer.folder / path, path, f'{rank}. distance {value:.6g}')}</li>"

@@ -7,13 +7,13 @@ import numpy as np
 from retrieval_geometry._files import replacing
 from retrieval_geometry._text import printable
 from retrieval_geometry.own_pictures.outputs import shortest_endings, thumbnail
-from retrieval_geometry.own_pictures.ranking import Answer
+from retrieval_geometry.own_pictures.ranking import SearchResult
 
 SIDE = 256
 """Pixels of a small picture, more than are printed."""
 
 
-def draw(answer: Answer, plot: Path) -> None:
+def draw(answer: SearchResult, plot: Path) -> None:
     """Draw the queries and the found pictures into a file.
 
     Raises:

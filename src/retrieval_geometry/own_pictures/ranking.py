@@ -26,7 +26,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Found:
-    """What was found for one query.
+    """What was found for one query. Used in no chapter.
 
     Attributes:
         query: its file.
@@ -38,8 +38,8 @@ class Found:
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What was found in a folder for each query, in their order."""
+class SearchResult:
+    """What was found in a folder for each query, in their order. Used in no chapter."""
 
     folder: Path
     request: Request
@@ -58,8 +58,10 @@ def rank_pictures(
     k: int = 10,
     outputs: Sequence[tuple[Path, str]] = (),
     say: Say = to_stderr,
-) -> Answer:
+) -> SearchResult:
     """The ``k`` pictures of a folder nearest to each query.
+
+    Source: this package's own; with models of distributions the system of [geometric]. Used in no chapter.
 
     Files that are no image are left out and named in notes; so are a query's own file, wherever it lies in
     the folder, second names of one file (links), and files that are about to be written. Equal distances
@@ -104,7 +106,7 @@ def rank_pictures(
     found = (
         Found(query, _nearest(names, row, me, k)) for query, row, me in zip(queries, values, own, strict=True)
     )
-    return Answer(folder, request, tuple(found))
+    return SearchResult(folder, request, tuple(found))
 
 
 def _compare(

@@ -24,7 +24,7 @@ CODE = ("_image_files.py", "datasets/_pixels.py", "features/*.py", "own_pictures
 
 @dataclass(frozen=True)
 class Request:
-    """Options of a search; those that are left out follow from the others.
+    """Options of a search; those that are left out follow from the others. Used in no chapter.
 
     Attributes:
         model: ``"pooled"`` (one vector a picture), or ``"gaussian"``, ``"mixture"`` or ``"smt"``, fitted to
