@@ -341,7 +341,7 @@ header = ["W-triplet by transport minus", *runs]
 page.table("transport", header, rows, results=[*runs.values()])
 
 # %% [markdown]
-# ````{table} R@1 of W-triplet, asked by the Sinkhorn divergence of local features, minus that of each other loss on the same queries. Intervals over classes and models, all of a column at once.
+# ````{table} R@1 of W-triplet, asked by the Sinkhorn divergence of local features, minus that of each other loss on the same queries. Intervals over classes and models, all of a column at once; of one model they say nothing about another training.
 # :name: tab-14-transport
 #
 # ```{glue:md} tab-14-transport
