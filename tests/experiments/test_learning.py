@@ -8,12 +8,13 @@ from functools import wraps
 
 import pytest
 import torch
+from sklearn.decomposition import PCA
 
-from retrieval_geometry.datasets import MetricLearningSplit, class_split, glyphs
+from retrieval_geometry.datasets import ImageSet, MetricLearningSplit, class_split, glyphs
 from retrieval_geometry.experiments import RunContext, experiments, find
 from retrieval_geometry.experiments import claims as all_claims
 from retrieval_geometry.experiments.comparisons import compare, other_side, side, transport_sides
-from retrieval_geometry.experiments.learning import bench, kept, tuning
+from retrieval_geometry.experiments.learning import bench, data, kept, tuning
 from retrieval_geometry.experiments.learning import run as learning_run
 from retrieval_geometry.experiments.learning.data import LearningSetting, learning_setting
 from retrieval_geometry.experiments.learning.methods import METHODS, TEN_LOSSES
@@ -158,6 +159,7 @@ def test_long_experiments_have_parts():
     assert {name for name, found in experiments().items() if found.parts} == {
         *LONG,
         "geometric-table1",
+        "learning-finetuned",
         "learning-tuning",
     }
 
@@ -384,6 +386,120 @@ def test_heads_are_tuned_on_the_data_itself_and_stand_beside_the_trunk(setting, 
     assert result.provenance.seconds > trainings  # the choice of hyper-parameters costs as well
 
 
+@pytest.fixture
+def small_finetuned(setting, monkeypatch) -> LearningSetting:
+    """A stand-in for the photographs: a frozen trunk, two views, validation classes with a gallery."""
+    train, held = class_split(setting.split.train, 8)
+    test = setting.split.query
+    halves = [side.subset(range(start, len(side), 2)) for side in (test, held) for start in (0, 1)]
+    found = replace(
+        setting,
+        split=MetricLearningSplit(train, halves[0], halves[1]),
+        trunk={"trunk": "glyph_cnn_bn", "freeze_trunk": True},
+        config=replace(setting.config, steps=4, validate_every=2),
+        validation=halves[2],
+        validation_gallery=halves[3],
+        tuned_with=setting.config,
+        tried=(2,),
+        views=2,
+        on_axes=True,
+    )
+    monkeypatch.setattr(bench, "FINETUNED", ("w-triplet", "triplet", "proxyanchor"))
+    monkeypatch.setattr(bench, "finetuned", lambda context: replace(found, cache=context.cache))
+    return found
+
+
+def test_fine_tuned_networks_stand_beside_three_controls(small_finetuned, context, tmp_path):
+    result = bench.run_finetuned(replace(context, profile="real"))
+    controls = ["trunk", "trunk-axes", "trunk-whitened"]
+    assert [entry.method for entry in result.methods] == [*bench.FINETUNED, *controls]
+    assert [result[name].models.trained for name in ("triplet", *controls)] == [True, False, False, False]
+    split = small_finetuned.split
+    trunk = learning_run.load_embedding_network(**small_finetuned.trunk, dim=8).trunk
+    described = {
+        side: extract_descriptors(getattr(split, side), trunk)[:, 0].numpy()
+        for side in ("train", "query", "gallery")
+    }
+    for name, whiten in (("trunk-axes", False), ("trunk-whitened", True)):
+        reference = PCA(8, whiten=whiten, svd_solver="full").fit(described["train"].astype("float64"))
+        sides = [torch.from_numpy(reference.transform(described[side])) for side in ("query", "gallery")]
+        distances = torch.cdist(*(vectors / vectors.norm(dim=1, keepdim=True) for vectors in sides))
+        hit = split.gallery.labels[distances.argmin(dim=1)] == split.query.labels
+        assert result[name].metrics["R@1"].value == pytest.approx(float(hit.double().mean()), abs=1e-4)
+    # Every row is of the same queries in the same groups, so that differences have intervals.
+    gaps = compare(result, [(name, control, "AP@R") for name in bench.FINETUNED for control in controls])
+    assert all(gap.low <= gap.value <= gap.high for gap in gaps)
+    assert [step for step, _ in result["triplet"].models.curves[0]] == [2, 4]
+    assert result.told(Compared).scores.keys() == set(bench.FINETUNED)
+    assert "principal axes" in result.settings["the head begins as"]
+    assert Result.read(result.write(tmp_path / "result.json")) == result
+
+
+def test_fine_tuning_in_parts_is_the_run_in_one(small_finetuned, monkeypatch, tmp_path):
+    made = {}
+    for way in ("whole", "parts"):
+        context = RunContext("real", results=tmp_path / "results", cache=tmp_path / way)
+        if way == "parts":
+            for number in (1, 2):
+                find("learning-finetuned").run_part(context, number, 2)
+            for module in (bench, learning_run, tuning):
+                again = wraps(learning_run.train_one)(lambda *_: pytest.fail("trained again"))
+                monkeypatch.setattr(module, "train_one", again)
+        made[way] = bench.run_finetuned(context)
+    assert without_times(made["parts"]) == without_times(made["whole"])
+
+
+def test_a_network_learns_from_views_of_the_training_images_alone(small_finetuned, monkeypatch):
+    seen, train = [], learning_run.train
+
+    def watched(network, objective, images, *others, **named):
+        seen.append(images)
+        return train(network, objective, images, *others, **named)
+
+    monkeypatch.setattr(learning_run, "train", watched)
+    learning_run.train_one(METHODS["triplet"], 0.2, small_finetuned, 0)
+    ids = small_finetuned.split.train.ids
+    assert seen[0].ids == (*ids, *(f"{name}, view 2" for name in ids))
+    assert seen[0].labels.tolist() == 2 * small_finetuned.split.train.labels.tolist()
+    learning_run.train_one(METHODS["triplet"], 0.2, replace(small_finetuned, views=1), 0)
+    assert seen[1].ids == ids
+
+
+def test_validation_classes_are_asked_against_their_gallery(small_finetuned):
+    network = learning_run.new_network(METHODS["triplet"], small_finetuned, 0).eval()
+    found = learning_run.validator(small_finetuned, network)(network)
+    query, gallery = small_finetuned.validation, small_finetuned.validation_gallery
+    sides = [learning_run.as_vectors(learning_run.embed(network, side)) for side in (query, gallery)]
+    hit = gallery.labels[torch.cdist(*sides).argmin(dim=1)] == query.labels
+    assert found == pytest.approx(float(hit.double().mean()))
+    asked = small_finetuned.for_validation()
+    assert (asked.split.query.ids, asked.split.gallery.ids) == (query.ids, gallery.ids)
+    assert (asked.validation, asked.validation_gallery) == (None, None)
+
+
+def test_models_of_other_views_starts_and_galleries_are_other_models(small_finetuned):
+    changes = {"views": 3, "on_axes": False, "validation_gallery": None}
+    found = [replace(small_finetuned, **{name: value}).identity for name, value in changes.items()]
+    assert all(one != small_finetuned.identity for one in found)
+    # Those of settings without any of them keep the names that they had.
+    plain = replace(small_finetuned, views=1, on_axes=False, validation_gallery=None).identity
+    assert set(plain) == {"images", "trunk", "dim", "config"}
+    assert len(plain["images"]) == 4
+
+
+def test_validation_products_are_asked_by_the_test_list():
+    labels = torch.arange(8).repeat_interleave(3)
+    ids = tuple(f"grocery/{side}/a/{label}.jpg" for label in range(8) for side in ("train", "val", "test"))
+    names = tuple("abcdefgh")
+    learnt, query, gallery = data._validation_products(
+        ImageSet("shop", labels, names, ids, "0" * 64, lambda name: torch.zeros(3, 8, 8, dtype=torch.uint8))
+    )
+    assert learnt.labels.unique().tolist() == [0, 1, 2, 4, 5, 6]
+    assert query.labels.tolist() == [3, 7]
+    assert gallery.labels.tolist() == [3, 3, 7, 7]
+    assert all("/test/" in name for name in query.ids)
+
+
 def test_queries_of_one_alphabet_are_one_group(setting):
     query = setting.split.query
     names = tuple(f"{'Greek' if i % 2 else 'Futurama'}/{name}" for i, name in enumerate(query.classes))
@@ -396,7 +512,7 @@ def test_queries_of_one_alphabet_are_one_group(setting):
     assert groups.of_query == tuple(label % 2 for label in query.labels.tolist())
 
 
-@pytest.mark.parametrize("name", ["products", "photographs"])
+@pytest.mark.parametrize("name", ["products", "photographs", "finetuned"])
 def test_photographs_need_their_data(name, tmp_path):
     run = getattr(bench, f"run_{name}")
     with pytest.raises(ValueError, match=f"profile must be real for learning-{name}"):

@@ -11,6 +11,7 @@ from retrieval_geometry.features import (
     load_backbone,
     load_embedding_network,
 )
+from retrieval_geometry.features.principal import principal_axes
 
 TRUNKS = [
     ("resnet18", "layer3", 4),
@@ -216,3 +217,23 @@ def test_a_tail_that_cannot_be_is_refused():
         load_embedding_network("squeezenet1_1", 8, weights="random", train_from="features")
     with pytest.raises(ValueError, match="train_from='stage7'"):
         load_embedding_network(train_from="stage7")
+
+
+@pytest.mark.parametrize("output", ["vector", "map"])
+def test_a_head_on_axes_ranks_as_the_principal_axes_of_the_trunk_do(output):
+    settings = {"input_size": 64, "freeze_trunk": True, "normalize": False, "output": output}
+    network = load_embedding_network("efficientnet_lite0", 8, train_from="stage7", **settings).eval()
+    images = torch.rand(24, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    network.set_head_to_axes(network.features(images))
+    pooled = load_embedding_network("efficientnet_lite0", 8, **settings).features(images).mean(dim=1)
+    axes = principal_axes(pooled, 8)
+    found = network(images).detach()
+    found = found if output == "vector" else found.mean(dim=1)
+    torch.testing.assert_close(
+        found, axes.project(pooled) / axes.variances.mean().sqrt().float(), rtol=1e-3, atol=1e-3
+    )
+    assert float(found.var(dim=0).mean()) == pytest.approx(1, rel=1e-3)
+    with pytest.raises(ValueError, match="too few for dim = 8"):
+        network.set_head_to_axes(network.features(images[:5]))
+    with pytest.raises(ValueError, match="features must"):
+        network.set_head_to_axes(pooled)

@@ -25,6 +25,7 @@ from retrieval_geometry.features._resizing import cut_middle, resize_shorter_sid
 from retrieval_geometry.features.backbones import load_backbone
 from retrieval_geometry.features.base import Backbone
 from retrieval_geometry.features.efficientnet import split_stages
+from retrieval_geometry.features.principal import principal_axes
 
 GLYPH_TRUNKS = ("glyph_cnn", "glyph_cnn_bn")
 
@@ -202,6 +203,27 @@ class EmbeddingNetwork(nn.Module):
         deviation[deviation <= CONSTANT * terms] = 1
         self.head.weight /= deviation.unsqueeze(1)
         self.head.bias.sub_(mapped.mean(dim=0)).div_(deviation)
+
+    @torch.no_grad()
+    def set_head_to_axes(self, features: Tensor) -> None:
+        """Set the head to the principal axes of its own input: embeddings begin as those of PCA.
+
+        The untrained network then ranks images as the centred features of the whole trunk do, cut to ``dim``
+        numbers. All axes are scaled alike, so that a number of an embedding has a variance of 1 on average.
+
+        Args:
+            features: ``(n, places, channels)``, as :meth:`features` gives them. Of several places the axes
+                are those of their mean.
+
+        Raises:
+            ValueError: another shape, or features that vary in fewer than ``dim`` directions.
+        """
+        check_shape(features, "features", ("images", "places", "channels"))
+        behind = torch.cat([self._behind_tail(part).mean(dim=1) for part in features.split(256)])
+        axes = principal_axes(behind, self.dim)
+        weight = axes.axes / axes.variances.mean().sqrt()
+        self.head.weight.copy_(weight)
+        self.head.bias.copy_(-(weight @ axes.mean))
 
     def prepare(self, image: Tensor, margin: int = 0) -> Tensor:
         """Bring an image of any size to uint8 ``(3, S + 2 margin, S + 2 margin)``, S the input size.

@@ -15,6 +15,7 @@ from retrieval_geometry.experiments.context import RunContext
 from retrieval_geometry.experiments.learning.chosen import chosen_rates, chosen_values
 from retrieval_geometry.experiments.learning.data import (
     LearningSetting,
+    finetuned,
     learning_setting,
     photographs,
     products,
@@ -43,6 +44,16 @@ from retrieval_geometry.reporting.details import Compared, Rows, Transport
 from retrieval_geometry.reporting.results import Result
 from retrieval_geometry.training import embed
 
+FINETUNED = (
+    "triplet",
+    "contrastive",
+    "multisimilarity",
+    "proxyanchor",
+    "supcon",
+    "rankmi",
+    "w-triplet",
+)
+"""The losses that the last stages of a network are trained with: each model takes a minute."""
 QUICK_METHODS = (*(method.name for method in TEN_LOSSES), "rankmi")
 ASKED_BY_TRANSPORT = ("w-triplet", "w-contrastive")
 """Losses that are asked by the distance they are trained with as well."""
@@ -117,15 +128,60 @@ def _head_bench(
     experiment: str, context: RunContext, make: Callable[[RunContext], LearningSetting]
 ) -> Result:
     """Heads train in seconds: each loss is tuned on the data itself, and stands beside the trunk alone."""
+    _check_real(experiment, context)
+    return _tuned_bench(experiment, context, make(context), list(METHODS.values()))
+
+
+def run_finetuned(context: RunContext) -> Result:
+    """Seven losses that train the last stages of a network, on photographs of products (Grocery Store).
+
+    Beside them stand three controls that learn nothing: the features of the whole network, their first
+    principal axes, as many as an embedding has numbers, and these whitened.
+
+    Raises:
+        ValueError: another profile than ``real``.
+        FileNotFoundError: the data are missing; the message says where to put them.
+    """
+    _check_real("learning-finetuned", context)
+    setting = finetuned(context)
+    result = _tuned_bench("learning-finetuned", context, setting, [METHODS[name] for name in FINETUNED])
+    controls = [
+        summarize(name, words, [measure_trunk(setting, whiten)], trained=False)
+        for name, words, whiten in (
+            ("trunk-axes", f"the trunk alone, first {setting.dim} principal axes", False),
+            ("trunk-whitened", f"the trunk alone, first {setting.dim} principal axes, whitened", True),
+        )
+    ]
+    return replace(result, methods=(*result.methods, *controls))
+
+
+def finetuned_parts(context: RunContext) -> list[Callable[[], object]]:
+    """The models of each loss of :func:`run_finetuned`, as a call that chooses its value and trains them."""
+    _check_real("learning-finetuned", context)
+    setting = finetuned(context)
+    return [partial(_tune_and_train, METHODS[name], setting, context.seed) for name in FINETUNED]
+
+
+def _tune_and_train(method: LearningMethod, setting: LearningSetting, seed: int) -> None:
+    tuning = tune(setting, seed, [method])
+    own = setting.at_rate(tuning.rates.get(method.name))
+    _train(method, tuning.chosen[method.name], own, seed, "part:")
+
+
+def _check_real(experiment: str, context: RunContext) -> None:
     if context.profile != "real":
         raise ValueError(
             f"profile must be real for {experiment}, got {context.profile!r}: its data is not bundled"
         )
+
+
+def _tuned_bench(
+    experiment: str, context: RunContext, setting: LearningSetting, methods: Sequence[LearningMethod]
+) -> Result:
     # No recorded choice fits other images: the tuning belongs to this run, and its time counts.
-    setting = make(context)
-    tuning = tune(setting, context.seed)
-    result = _bench(experiment, context, setting, list(METHODS.values()), tuning.chosen)
-    tuned = sum(run.seconds for runs in tuning.runs.values() for run in runs.values())
+    tuning = tune(setting, context.seed, methods)
+    result = _bench(experiment, context, setting, methods, tuning.chosen, tuning.rates)
+    tuned = sum(run.seconds for runs in tuning.all_runs for run in runs)
     return replace(
         result,
         details=replace(result.told(Compared), scores=tuning.scores),

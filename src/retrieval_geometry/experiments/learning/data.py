@@ -1,8 +1,10 @@
 """Which images, which network and which budget a profile of metric learning uses."""
 
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
+
+import torch
 
 from retrieval_geometry._folders import cache_dir
 from retrieval_geometry.datasets import (
@@ -27,6 +29,9 @@ VALIDATION = 0.75
 VALIDATION_ALPHABETS = 6
 """Of Omniglot's alphabets to learn from, every so many, by name, is held out for validation."""
 
+VALIDATION_PRODUCTS = 4
+"""Of the products to learn from, every so many, by label, is held out for validation."""
+
 
 @dataclass(frozen=True, eq=False)
 class LearningSetting:
@@ -46,10 +51,14 @@ class LearningSetting:
         validation: classes held out of those to learn from. Hyper-parameters are chosen on them, and a model
             is kept as it was when its R@1 on them was best. Without them a quarter of the training classes
             serves for the choice, and a model is kept as it is at the end.
+        validation_gallery: images of the same classes that those of ``validation`` are asked against; without
+            them each is asked against the others.
         tuned_with: the budget of the choice, if it is another one.
         tried: numbers of the candidates of each hyper-parameter that are tried first; one beyond is tried
             where the best is at their edge.
         rates: learning rates that are tried with the best of them, besides that of the budget.
+        views: of each image to learn from, random crops and the image itself (:func:`random_views`).
+        on_axes: whether the head begins as the principal axes of its input, and not at random.
         cache: folder of embeddings, and of models that are trained.
     """
 
@@ -64,9 +73,12 @@ class LearningSetting:
     grouped_by: str = "classes"
     asked: int = 150
     validation: ImageSet | None = None
+    validation_gallery: ImageSet | None = None
     tuned_with: TrainingConfig | None = None
     tried: tuple[int, ...] = (0, 1, 2, 3, 4)
     rates: tuple[float, ...] = ()
+    views: int = 1
+    on_axes: bool = False
     cache: Path = field(default_factory=cache_dir)
 
     @property
@@ -88,8 +100,13 @@ class LearningSetting:
     @property
     def identity(self) -> dict[str, Any]:
         """All that a trained model depends on but its method and seed."""
-        sides = (self.split.train, self.split.query, self.split.gallery, self.validation)
+        sides = [self.split.train, self.split.query, self.split.gallery, self.validation]
+        # Named only where they are not as usual: models of other settings keep their names.
+        unusual = {"views": self.views, "on_axes": self.on_axes} if self.views > 1 or self.on_axes else {}
+        if self.validation_gallery is not None:
+            sides.append(self.validation_gallery)
         return {
+            **unusual,
             # Some ids beside the digest: it is that of the whole set, which subsets share.
             "images": [None if side is None else [side.sha256, len(side), *side.ids[::97]] for side in sides],
             # The name of a file of weights, not its folder: it is the same elsewhere.
@@ -100,12 +117,13 @@ class LearningSetting:
 
     def for_validation(self) -> "LearningSetting":
         """The same with part of the training classes as test classes: where hyper-parameters are chosen."""
-        train, query = self.split.train, self.validation
+        train, query, gallery = self.split.train, self.validation, self.validation_gallery
         if query is None:
             # Always seed 0: values that are tuned with different seeds are tuned on the same classes.
             train, query = class_split(train, VALIDATION, seed=0)
         config = self.tuned_with or self.config
-        return replace(self, split=MetricLearningSplit(train, query), config=config, validation=None, seeds=1)
+        split = MetricLearningSplit(train, query, gallery)
+        return replace(self, split=split, config=config, validation=None, validation_gallery=None, seeds=1)
 
     def for_share(self, share: float) -> "LearningSetting":
         """The same for a share of the steps, with the learning rate dropped after the same share of them."""
@@ -203,6 +221,60 @@ def products(context: RunContext) -> LearningSetting:
     )
     trunk = {"trunk": "mobilenet_v2", "weights": str(weights), "input_size": 128}
     return _head_alone("Grocery Store", "grocery", protocol, split, trunk, context)
+
+
+def finetuned(context: RunContext) -> LearningSetting:
+    """Photographs of products: the last stages of an EfficientNet-lite0, trained on ImageNet, are trained on.
+
+    What comes out of the stages before is computed once, for each image and one random crop of it.
+
+    Raises:
+        FileNotFoundError: the data are missing; the message says where to put them.
+    """
+    split = load_metric_learning("grocery", Path(context.data_root))
+    learnt, query, gallery = _validation_products(split.train)
+    config = TrainingConfig(
+        steps=100,
+        batch_size=80,
+        per_class=4,
+        lr=3e-4,
+        lr_drops=(75,),
+        validate_every=25,
+        accelerator=context.device,
+    )
+    return LearningSetting(
+        name="Grocery Store",
+        licence=BENCHMARKS["grocery"].licence,
+        protocol=f"trained on {_classes(learnt)} products, {_classes(query)} others for validation; tested "
+        f"on {_classes(split.query)} further ones, photographs of the test set against those of the training "
+        "and validation sets",
+        split=MetricLearningSplit(learnt, split.query, split.gallery),
+        trunk={
+            "trunk": "efficientnet_lite0",
+            "input_size": 128,
+            "train_from": "stage7",
+            "freeze_trunk": True,
+        },
+        dim=512,
+        config=config,
+        validation=query,
+        validation_gallery=gallery,
+        tuned_with=replace(config, steps=40, lr_drops=(30,)),
+        tried=(1, 2, 3),
+        views=2,
+        on_axes=True,
+        cache=context.cache,
+    )
+
+
+def _validation_products(train: ImageSet) -> tuple[ImageSet, ImageSet, ImageSet]:
+    """Products to learn from, and others: their photographs of the test list, and of the other lists."""
+    held_out = torch.isin(train.labels, train.labels.unique()[VALIDATION_PRODUCTS - 1 :: VALIDATION_PRODUCTS])
+    # Photographs of one list come in bursts: as in the test, another list is asked.
+    asked = torch.tensor(["test" in PurePosixPath(name).parts[:-1] for name in train.ids])
+    sides = (~held_out, held_out & asked, held_out & ~asked)
+    learnt, query, gallery = (train.subset(side.nonzero()[:, 0]) for side in sides)
+    return learnt, query, gallery
 
 
 def photographs(context: RunContext) -> LearningSetting:

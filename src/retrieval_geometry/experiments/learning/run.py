@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from retrieval_geometry.datasets import ImageSet
+from retrieval_geometry.datasets import ImageSet, random_views
 from retrieval_geometry.evaluation import (
     GroupMeans,
     Interval,
@@ -26,6 +26,7 @@ from retrieval_geometry.experiments.learning.data import LearningSetting
 from retrieval_geometry.experiments.learning.kept import ModelCheckpoints
 from retrieval_geometry.experiments.learning.methods import LearningMethod
 from retrieval_geometry.features import EmbeddingNetwork, extract_descriptors, load_embedding_network
+from retrieval_geometry.features.principal import principal_axes
 from retrieval_geometry.reporting.details import Details, Rows
 from retrieval_geometry.reporting.measured import Metric
 from retrieval_geometry.reporting.provenance import collect_provenance
@@ -104,6 +105,8 @@ def train_one(
     images = setting.split.train if images is None else images
     network = new_network(method, setting, seed) if network is None else network
     objective = method.make(len(images.labels.unique()), setting.dim, seed, value)
+    if setting.views > 1:
+        images = random_views(images, setting.views)
     config = replace(setting.config, seed=seed)
     if method.objective_lr is not None:
         config = replace(config, objective_lr=method.objective_lr)
@@ -125,24 +128,46 @@ def validator(
     setting: LearningSetting, network: EmbeddingNetwork
 ) -> Callable[[EmbeddingNetwork], float] | None:
     """R@1 on the classes that are held out for it; None where there are none."""
-    if setting.validation is None:
+    query, gallery = setting.validation, setting.validation_gallery
+    if query is None:
         return None
-    pixels, labels = stack_images(setting.validation, network), setting.validation.labels
+    held_query = _held(query, network)
+    held_gallery = None if gallery is None else _held(gallery, network)
 
     def r_at_1(network: EmbeddingNetwork) -> float:
-        vectors = as_vectors(embed(network, pixels))
-        found = evaluate_embeddings(vectors, labels, ks=(1,), conventions=(), clustering=False)
+        vectors, others = (
+            None if held is None else as_vectors(embed(network, held, cache=setting.descriptors))
+            for held in (held_query, held_gallery)
+        )
+        assert vectors is not None
+        labels = None if gallery is None else gallery.labels
+        found = evaluate_embeddings(
+            vectors, query.labels, others, labels, ks=(1,), conventions=(), clustering=False
+        )
         return float(found["R@1"].values.double().mean())
 
     return r_at_1
 
 
+def _held(images: ImageSet, network: EmbeddingNetwork) -> ImageSet | Tensor:
+    """Pixels in memory, as they are embedded again and again; a frozen trunk's features lie in the cache."""
+    return images if network.freeze_trunk else stack_images(images, network)
+
+
 def new_network(method: LearningMethod, setting: LearningSetting, seed: int) -> EmbeddingNetwork:
-    """The network of a method before it is trained: embeddings of the training images spread evenly."""
+    """The network of a method before it is trained: embeddings of the training images spread evenly.
+
+    Or, where the setting says so, as the principal axes of the trunk's features over all of them.
+    """
     network = load_embedding_network(
         **setting.trunk, dim=setting.dim, seed=seed, output=method.output, normalize=method.normalize
     )
     train_set = setting.split.train
+    if setting.on_axes:
+        network.set_head_to_axes(
+            extract_descriptors(train_set, network.trunk, progress=False, cache=setting.descriptors)
+        )
+        return network
     # Evenly spread, so that all classes are among them.
     some = train_set.subset(torch.arange(0, len(train_set), max(1, len(train_set) // STANDARDIZED)))
     network.standardize_head(stack_images(some, network))
@@ -166,14 +191,28 @@ def measure(trained: Trained, setting: LearningSetting, clustering: bool = True)
     )
 
 
-def measure_trunk(setting: LearningSetting) -> LearningRun:
-    """The same for the averaged features of the trunk, before anything is learnt."""
-    trunk = load_embedding_network(**setting.trunk, dim=setting.dim).trunk
+def measure_trunk(setting: LearningSetting, whiten: bool | None = None) -> LearningRun:
+    """The same for the averaged features of the trunk, before anything is learnt.
+
+    Of a network whose last stages are trained these are the features of the whole network.
+
+    Args:
+        setting: its data and network.
+        whiten: None for the features as they are. Else their coordinates on the first ``dim`` principal axes
+            of the training images, whitened (True) or not (False).
+    """
+    whole = {name: told for name, told in setting.trunk.items() if name != "train_from"}
+    trunk = load_embedding_network(**whole, dim=setting.dim).trunk
 
     def describe(images: ImageSet) -> Tensor:
         return extract_descriptors(images, trunk, progress=False, cache=setting.descriptors)
 
-    return _measured(describe, setting, clustering=True)
+    if whiten is None:
+        return _measured(describe, setting, clustering=True)
+    axes = principal_axes(describe(setting.split.train).squeeze(1), setting.dim)
+    return _measured(
+        lambda images: axes.project(describe(images).squeeze(1), whiten), setting, clustering=True
+    )
 
 
 def asked_of(setting: LearningSetting) -> Tensor:
@@ -354,6 +393,12 @@ def learning_result(
 def _told(setting: LearningSetting) -> dict[str, Any]:
     """What else a longer training has."""
     config, told = setting.config, {}
+    if tail := setting.trunk.get("train_from"):
+        told["trained"] = f"{tail} and all behind it"
+    if setting.on_axes:
+        told["the head begins as"] = "the principal axes of its input over the training images"
+    if setting.views > 1:
+        told["views of each training image"] = f"{setting.views}: itself and random crops, drawn once"
     if config.lr_drops:
         told["learning rate divided by ten after"] = " and ".join(f"{step:,}" for step in config.lr_drops)
     if config.precision != "32-true":

@@ -24,6 +24,13 @@ EXPERIMENTS = (
         trains=True,
     ),
     Experiment(
+        "learning-finetuned",
+        f"{__package__}.bench:run_finetuned",
+        "the last stages of a network trained on photographs of products (real only)",
+        parts=f"{__package__}.bench:finetuned_parts",
+        trains=True,
+    ),
+    Experiment(
         "learning-photographs",
         f"{__package__}.bench:run_photographs",
         "the same on Tiny ImageNet (real only)",
