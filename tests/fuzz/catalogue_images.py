@@ -245,6 +245,8 @@ ENTRIES: dict[str, Entry] = {
     ),
 }
 
+EMBEDDING = features.load_embedding_network  # an argument below is called features as well
+
 METHODS: dict[str, Entry] = {
     "datasets.ImageSet.subset": Entry(
         lambda indices: images(0).subset(indices).labels,
@@ -254,6 +256,11 @@ METHODS: dict[str, Entry] = {
     "features.EmbeddingNetwork.standardize_head": Entry(
         lambda images: features.load_embedding_network(dim=4).standardize_head(images),
         {"images": single(6, 3, 32, 32)},
+    ),
+    "features.EmbeddingNetwork.set_head_to_axes": Entry(
+        lambda features: EMBEDDING(dim=4).set_head_to_axes(features),
+        {"features": single(6, 1, 128)},
+        words=("vectors",),
     ),
     "features.EmbeddingNetwork.prepare": Entry(
         lambda image, margin: network().prepare(image, margin),

@@ -14,6 +14,8 @@ from retrieval_geometry._check import (
     check_choice,
     check_count,
     check_dense,
+    check_finite,
+    check_floating,
     check_kind,
     check_number,
     check_seed,
@@ -216,9 +218,12 @@ class EmbeddingNetwork(nn.Module):
                 are those of their mean.
 
         Raises:
-            ValueError: another shape, or features that vary in fewer than ``dim`` directions.
+            ValueError: another shape or dtype, NaN or infinity, or features that vary in fewer than ``dim``
+                directions.
         """
-        check_shape(features, "features", ("images", "places", "channels"))
+        check_floating(features, "features")
+        check_shape(features, "features", ("images", "places", self.trunk.dim))
+        check_finite(features, "features")
         behind = torch.cat([self._behind_tail(part).mean(dim=1) for part in features.split(256)])
         axes = principal_axes(behind, self.dim)
         weight = axes.axes / axes.variances.mean().sqrt()
