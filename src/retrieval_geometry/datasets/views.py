@@ -17,7 +17,7 @@ RATIO = 4 / 3
 def random_views(images: ImageSet, n_views: int = 4, smallest: float = 0.5, seed: int = 0) -> ImageSet:
     """The images, and random crops of each, every second one mirrored: augmentation that is drawn once.
 
-    Source: Szegedy et al. 2015 (crops of random area and proportion). Used in no chapter.
+    Source: Szegedy et al. 2015 (crops of random area and proportion). Used in chapter 14.
 
     A view depends on the seed, the name of its image and its number, on nothing else in the set.
 
