@@ -464,8 +464,15 @@ page.table("finetuned", header, rows, results=[finetuned])
 # ```
 # ````
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Left: AP@R on unseen products, with 95 % intervals over classes and seeds, of losses that train the last stages and of controls that learn nothing (squares). Right: R@1 on the validation products at each validation, the mean of the models of a loss.", "name": "fig-14-finetuned"}, "image": {"alt": "Left: dots with intervals, one row for each loss and control. Right: lines from the first validation on; most of them fall by one or two hundredths."}}
+# %%
+steps = [step for step, _ in finetuned[learnt[0]].models.curves[0]]
+curves = {}
+for entry in trained(finetuned):
+    values = ([value for _, value in curve] for curve in entry.models.curves)
+    curves[entry.label] = [fmean(at_step) for at_step in zip(*values, strict=True)]
 order = sorted(finetuned.methods, key=lambda entry: entry.metrics["AP@R"].value)
+
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Left: AP@R on unseen products, with 95 % intervals over classes and seeds, of losses that train the last stages and of controls that learn nothing (squares). Right: R@1 on the validation products at each validation, the mean of the models of a loss.", "name": "fig-14-finetuned"}, "image": {"alt": "Left: dots with intervals, one row for each loss and control. Right: lines from the first validation on; most of them fall by one or two hundredths."}}
 figure = new_figure(7.8, 3.4)
 left, right = figure.subplots(1, 2)
 for y, entry in enumerate(order):
@@ -476,11 +483,6 @@ names = [short.get(entry.method, entry.label) for entry in order]
 left.set_yticks(range(len(order)), names)
 left.set_xlabel("AP@R, unseen products")
 left.grid(axis="x", color="#dddddd", lw=0.6)
-steps = [step for step, _ in finetuned[learnt[0]].models.curves[0]]
-curves = {}
-for entry in trained(finetuned):
-    values = ([value for _, value in curve] for curve in entry.models.curves)
-    curves[entry.label] = [fmean(at_step) for at_step in zip(*values, strict=True)]
 draw_lines(right, steps, curves, marked=True)
 right.set_xlabel("step")
 right.set_ylabel("R@1, validation products")
@@ -488,7 +490,7 @@ right.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1, 1))
 page.figure_from("finetuned", finetuned)
 figure
 
-# %% tags=["remove-cell"]
+# %%
 values = {entry.method: entry.metrics["AP@R"].value for entry in finetuned.methods}
 best, strongest = max(learnt, key=values.get), max(controls, key=values.get)
 beaten = {
@@ -500,6 +502,8 @@ best_steps = [
     for name in learnt
     for curve in finetuned[name].models.curves
 ]
+
+# %%
 # What the text says in words.
 assert strongest == "trunk-whitened"
 in_rank_1 = compare(finetuned, [(name, strongest, "R@1") for name in learnt])
@@ -508,6 +512,8 @@ first = finetuned[best].models.curves[0][0][0]
 assert best_steps.count(first) > len(best_steps) / 2
 assert all(values[name] > values[strongest] for name in learnt)
 assert finetuned.details.chosen["proxyanchor"] == METHODS["proxyanchor"].candidates[0]
+
+# %% tags=["remove-cell"]
 page.say(
     finetuned_losses=len(learnt),
     finetuned_best=labels[best],
@@ -522,13 +528,13 @@ page.say(
 )
 
 # %% [markdown]
-# Here learning helps. In AP@R, {glue:text}`14-finetuned-over-trunk` of the {glue:text}`14-finetuned-losses` losses are
-# clearly better than the trunk alone. The best of them is {glue:text}`14-finetuned-best`, with
-# {glue:text}`14-finetuned-lead-trunk`. But whitening, which asks for no label, brings a good part of that: it is the
-# strongest control, {glue:text}`14-finetuned-whitened:+.3f` over the trunk alone. All losses lie above it, by
-# {glue:text}`14-finetuned-least:.3f` at least, but clearly better is {glue:text}`14-finetuned-over-whitened` alone, by
-# {glue:text}`14-finetuned-lead-whitened`, and narrowly. All these intervals hold at once. In R@1 no loss is clearly
-# better than the whitened axes.
+# Here learning helps ({numref}`tab-14-finetuned`). In AP@R, {glue:text}`14-finetuned-over-trunk` of the
+# {glue:text}`14-finetuned-losses` losses are clearly better than the trunk alone. The best of them is
+# {glue:text}`14-finetuned-best`, with {glue:text}`14-finetuned-lead-trunk`. But whitening, which asks for no label,
+# brings a good part of that: it is the strongest control, {glue:text}`14-finetuned-whitened:+.3f` over the trunk alone.
+# All losses lie above it, by {glue:text}`14-finetuned-least:.3f` at least, but clearly better is
+# {glue:text}`14-finetuned-over-whitened` alone, by {glue:text}`14-finetuned-lead-whitened`, and narrowly. All these
+# intervals hold at once. In R@1 no loss is clearly better than the whitened axes.
 #
 # The run is short because more steps brought nothing: R@1 on the validation products was best at the first validation,
 # after {glue:text}`14-finetuned-step:.0f` of {glue:text}`14-finetuned-steps` steps, for most models
