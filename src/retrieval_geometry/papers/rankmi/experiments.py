@@ -98,9 +98,9 @@ def _ablations(setting: LearningSetting, context: RunContext) -> dict[str, Calla
 
 
 def _changed(setting: LearningSetting, changes: dict[str, int]) -> LearningSetting:
-    """Changes of the budget are those of the embedding's length and of the batches."""
-    batches = {name: value for name, value in changes.items() if name != "dim"}
-    config = replace(setting.config, **batches)
+    config = setting.config
+    batch_size = changes.get("batch_size", config.batch_size)
+    config = replace(config, batch_size=batch_size, per_class=changes.get("per_class", config.per_class))
     return replace(setting, config=config, dim=changes.get("dim", setting.dim))
 
 
