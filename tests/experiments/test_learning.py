@@ -242,6 +242,36 @@ def test_a_best_value_at_the_edge_is_followed(setting, monkeypatch):
         assert len(found.all_runs[0]) + len(found.all_runs[1]) == len(asked)
 
 
+def test_the_choice_goes_on_beyond_the_candidates_where_it_may(setting, monkeypatch):
+    best_at = {"to the left": 0.1, "to the right": 64.0, "whole numbers": 1}
+    for name, optimum in best_at.items():
+        candidates = (1, 2, 3, 4, 5) if name == "whole numbers" else (1.0, 2.0, 4.0, 8.0, 16.0)
+
+        def validated(method, value, setting, seed, optimum=optimum):
+            return LearningRun({"AP@R": (-abs(value - optimum),)}, (1,), (), 1.0)
+
+        monkeypatch.setattr(tuning, "_validated", validated)
+        method = replace(METHODS["triplet"], candidates=candidates)
+        for further, value in ((0, candidates[0 if optimum <= 1 else -1]), (2, optimum)):
+            own = replace(setting, tried=(1, 2, 3), further=further)
+            nearest = min(tuning.continued(candidates, further), key=lambda v: abs(v - value))
+            assert tuning.tune(own, 0, [method]).chosen["triplet"] == nearest
+    assert tuning.continued((0.2, 0.4, 0.8), 1) == [0.1, 0.2, 0.4, 0.8, 1.6]
+    assert tuning.continued((1, 2, 5), 1) == [1, 2, 5, 12]
+
+
+def test_all_queries_by_transport_are_asked_as_some_are(setting):
+    network = learning_run.new_network(METHODS["w-triplet"], setting, 0)
+    everyone = replace(setting, asked=len(setting.split.query))
+    some = learning_run.asked_of(setting)
+    assert len(some) == 5
+    few, all_of_them = (bench.rank_both_ways(network, each) for each in (setting, everyone))
+    for way in ("transport", "Euclidean"):
+        for metric, values in few[way].items():
+            assert len(all_of_them[way][metric]) == len(setting.split.query)
+            torch.testing.assert_close(all_of_them[way][metric][some], values)
+
+
 def test_models_are_validated_where_classes_are_held_out(setting):
     train, validation = class_split(setting.split.train, 8)
     split = replace(setting.split, train=train)

@@ -180,7 +180,7 @@ def _omniglot(context: RunContext) -> LearningSetting:
         dim=64,
         config=config,
         grouped_by="alphabets",
-        asked=484,
+        asked=len(split.query),
         validation=validation,
         tuned_with=replace(config, steps=150, lr_drops=(110, 135)),
         tried=(1, 2, 3),
