@@ -184,7 +184,7 @@ def _omniglot(context: RunContext) -> LearningSetting:
         validation=validation,
         tuned_with=replace(config, steps=150, lr_drops=(110, 135)),
         tried=(1, 2, 3),
-        further=2,
+        further=4,
         rates=(1e-3, 1e-2),
         cache=context.cache,
     )
