@@ -18,6 +18,7 @@ from retrieval_geometry.losses.proxies import (
     random_proxies,
 )
 from retrieval_geometry.losses.rankmi import RankMILoss
+from retrieval_geometry.losses.renewed import RenewedProxies
 from retrieval_geometry.losses.sampling import RowDistanceWeightedMiner
 from retrieval_geometry.losses.statistics_network import (
     DivergenceEstimate,
@@ -38,6 +39,7 @@ __all__ = [
     "ManifoldProxyLoss",
     "ProxyNPairLoss",
     "RankMILoss",
+    "RenewedProxies",
     "RowDistanceWeightedMiner",
     "SinkhornDistance",
     "StatisticsNetwork",
