@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import FunctionCtx, once_differentiable
+from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from retrieval_geometry._check import check_choice, check_labels, check_number
@@ -59,17 +59,12 @@ def random_walk_similarity(
     """
     check_vectors(points, "points")
     check_alpha(alpha)
-    exact = points.double()
-    walk = _normalized(_affinities(exact, affinity, temperature))
-    restarts = torch.eye(len(points), dtype=exact.dtype, device=points.device)
-    if columns is not None:
-        restarts = restarts[:, _check_columns(columns, len(points)).to(points.device)]
-    system = torch.eye(len(points), dtype=exact.dtype, device=points.device) - alpha * walk
-    with torch.no_grad():
-        factor, failed = torch.linalg.cholesky_ex(system)
-    if failed.any():
-        raise ValueError(f"alpha is too near 1 for double precision, got {alpha!r}; take 1 - 1e-12 at most")
-    return ((1 - alpha) * _Solution.apply(system, factor, restarts)).to(points.dtype)
+    check_choice(affinity, "affinity", AFFINITIES)
+    check_number(temperature, "temperature", above=0)
+    wanted = torch.arange(len(points)) if columns is None else _check_columns(columns, len(points))
+    width = temperature if affinity == "exp" else None
+    exact = points if points.dtype == torch.float64 else points.float()
+    return _Walk.apply(exact, alpha, wanted.to(points.device), width).to(points.dtype)
 
 
 def manifold_proxy_loss(
@@ -240,24 +235,6 @@ def _manifold(x: Tensor, proxies: Tensor, alpha: float, kind: str, affinity: str
     return images if kind == "intrinsic" else images @ own.mT
 
 
-def _affinities(points: Tensor, affinity: str, temperature: float) -> Tensor:
-    """Affinities ``(n, n)``, none below zero, of a point to itself zero."""
-    check_choice(affinity, "affinity", AFFINITIES)
-    products = (points @ points.mT).clamp_min(0)
-    if affinity == "exp":
-        products = (products / check_number(temperature, "temperature", above=0)).exp()
-    return products - torch.diag_embed(products.diagonal())
-
-
-def _normalized(affinities: Tensor) -> Tensor:
-    """Divided by the roots of the degrees of both points; a point without neighbours keeps zeros."""
-    degrees = affinities.sum(dim=1)
-    connected = degrees > 0
-    # The root of a degree of zero has no gradient: one stands in, and is multiplied by zero.
-    roots = torch.where(connected, degrees, torch.ones_like(degrees)).rsqrt() * connected
-    return affinities * roots.unsqueeze(1) * roots
-
-
 def _check_columns(columns: Tensor, n_points: int) -> Tensor:
     found = check_labels(columns, None, "columns")
     if len(found) and (int(found.min()) < 0 or int(found.max()) >= n_points):
@@ -265,17 +242,45 @@ def _check_columns(columns: Tensor, n_points: int) -> Tensor:
     return found
 
 
-class _Solution(torch.autograd.Function):
-    """X with A X = B for a symmetric A whose Cholesky factor is at hand; the adjoint takes it as well."""
+class _Walk(torch.autograd.Function):
+    """Columns of the similarities F of points, with the gradient in closed form.
+
+    With G the gradient of F, that of the normalised affinities is alpha A^-1 G F^T, A the system: one more
+    solve by the same factor. The degrees pass on what reaches their roots.
+    """
 
     @staticmethod
-    def forward(ctx: FunctionCtx, a: Tensor, factor: Tensor, b: Tensor) -> Tensor:
-        solution = torch.cholesky_solve(b, factor)
-        ctx.save_for_backward(factor, solution)
-        return solution
+    def forward(ctx: Any, points: Tensor, alpha: float, columns: Tensor, width: float | None) -> Tensor:
+        products = (points @ points.mT).double()
+        positive = products > 0
+        affinities = products * positive if width is None else (products.clamp_min(0) / width).exp()
+        affinities.fill_diagonal_(0)
+        degrees = affinities.sum(dim=1)
+        # A point without neighbours has no root: its row stays zero.
+        roots = torch.where(degrees > 0, degrees.rsqrt(), 0.0)
+        walk = affinities * roots.unsqueeze(1) * roots
+        system = walk * -alpha
+        system.diagonal().add_(1)
+        factor, failed = torch.linalg.cholesky_ex(system)
+        if failed.any():
+            raise ValueError(f"alpha is too near 1 for double precision, got {alpha!r}; take 1 - 1e-12")
+        restarts = torch.zeros(len(points), len(columns), dtype=walk.dtype, device=walk.device)
+        restarts[columns, torch.arange(len(columns), device=walk.device)] = 1 - alpha
+        found = torch.cholesky_solve(restarts, factor)
+        ctx.alpha, ctx.width = alpha, width
+        ctx.save_for_backward(points, positive, affinities, walk, roots, factor, found)
+        return found
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        factor, solution = ctx.saved_tensors
-        return -torch.cholesky_solve(grad, factor) @ solution.mT, None, None
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
+        points, positive, affinities, walk, roots, factor, found = ctx.saved_tensors
+        of_walk = ctx.alpha * torch.cholesky_solve(grad, factor) @ found.mT
+        of_walk = of_walk + of_walk.mT  # a product of two points stands in two places
+        of_degrees = -0.5 * roots.square() * (of_walk * walk).sum(dim=1)
+        of_products = of_walk * roots.unsqueeze(1) * roots + (of_degrees.unsqueeze(1) + of_degrees)
+        of_products *= positive
+        if ctx.width is not None:
+            of_products *= affinities / ctx.width
+        of_products.fill_diagonal_(0)
+        return of_products.to(points.dtype) @ points, None, None, None
