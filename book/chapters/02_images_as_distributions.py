@@ -41,9 +41,9 @@ seed = 0
 # convolutional network does the same with filters that were learnt, in several layers, with a non-linearity
 # after each.
 #
-# The default of this book is the fixed network in between: the *scattering transform*
-# {cite:p}`c02-mallat2012group,c02-bruna2013invariant`. With $x$ the image, $\psi_{j\theta}$ a wavelet of
-# scale $2^j$ and direction $\theta$, and $\phi$ a wide Gaussian that averages,
+# In between stands a fixed network, the *scattering transform*
+# {cite:p}`c02-mallat2012group,c02-bruna2013invariant`, of which we can see every part. With $x$ the image,
+# $\psi_{j\theta}$ a wavelet of scale $2^j$ and direction $\theta$, and $\phi$ a wide Gaussian that averages,
 #
 # ```{math}
 # :label: eq-02-scattering
