@@ -103,6 +103,8 @@ len(images), images.load(0).shape, images.ids[:3]
 # %% tags=["remove-cell"]
 page.say(images=len(images), classes=len(images.classes))
 page.say(side=TEXTURE_SIDE, most=TEXTURES)
+usual = photo_textures()
+page.say(usual_side=usual.load(0).shape[-1], usual_most=usual.labels.bincount().max())
 assert set(class_sizes.tolist()) == {TEXTURES}
 
 # %% [markdown]
@@ -111,10 +113,11 @@ assert set(class_sizes.tolist()) == {TEXTURES}
 # {numref}`fig-01-patches` shows four of each class.
 #
 # A patch is {glue:text}`01-side` pixels wide, and {glue:text}`01-most` of each photograph are kept, evenly spread, so
-# that two of them lie far apart: half the width that `photo_textures` cuts by default, and as few patches as it takes
-# for a class. That makes the task harder. On larger patches, and more of them, a trained network hardly errs, and
-# queries that every method answers tell no two methods apart. On much smaller ones a method that looks for corners and
-# blobs finds none.
+# that two of them lie far apart. By default `photo_textures` cuts larger patches ({glue:text}`01-usual-side` pixels), and
+# up to {glue:text}`01-usual-most` of a photograph. We cut them smaller to make the task harder. On the larger ones a
+# trained network hardly errs, and queries that every method answers tell no two methods apart. This has a price: a
+# method that looks for corners and blobs, such as SIFT, finds few of them in so small a patch
+# ([chapter 4](04_textures)).
 
 # %% mystnb={"figure": {"caption": "Photo textures: four patches of each of the photographs. Some photographs are one texture (brick, grass, gravel). Others show several things at once (astronaut, camera, coffee), and these will be hard.", "name": "fig-01-patches"}, "image": {"alt": "Eighteen rows of four small square patches, each row labelled with the name of its photograph: brick, grass and gravel look alike within a row, astronaut and coffee do not."}}
 figure = new_figure(7.5, 5.2)

@@ -128,14 +128,14 @@ def test_an_interrupted_run_goes_on_where_it_stopped(small_setting, context, mon
 
 def of_a_network(setting):
     """The same images, described by the network of the quick profile."""
-    backbone = {"name": "efficientnet_lite0", "layer": "stage5", "weights": "package"}
+    backbone = {"name": "efficientnet_lite0", "layer": "stage4", "weights": "package"}
     return replace(setting, backbone=backbone)
 
 
 def test_layers_add_up(small_setting, context, monkeypatch):
     use(layers, of_a_network(small_setting), monkeypatch)
     result = layers.run_layers(context)
-    assert result.settings["parts"] == {"first": 40, "middle": 80, "last": 112}
+    assert result.settings["parts"] == {"first": 24, "middle": 40, "last": 80}
     assert [entry.method for entry in result.methods[:4]] == [
         "mean-euclidean-first",
         "mean-euclidean-middle",
@@ -146,8 +146,8 @@ def test_layers_add_up(small_setting, context, monkeypatch):
 
 
 def test_each_layer_has_unit_variance(small_setting):
-    x = torch.randn(24, 5, 232, generator=torch.Generator().manual_seed(0))
-    x[:, :, :40] *= 100
+    x = torch.randn(24, 5, 144, generator=torch.Generator().manual_seed(0))
+    x[:, :, :24] *= 100
     parts = layers.split_layers("quick", x, of_a_network(small_setting))
     for part in parts.values():
         assert float(part.flatten(0, 1).var(dim=0).sum()) == pytest.approx(1, rel=1e-4)
@@ -156,7 +156,6 @@ def test_each_layer_has_unit_variance(small_setting):
 def test_robustness_runs_end_to_end(small_setting, context, monkeypatch):
     use(robustness, small_setting, monkeypatch)
     monkeypatch.setitem(robustness.DEALS, "quick", 2)
-    monkeypatch.setitem(robustness.IMAGES_PER_CLASS, "quick", 3)
     result = robustness.run_robustness(context)
     assert len(result.methods) == len(robustness.COMPARED)
     images = result.told(Dealt).images["gmm-wasserstein"]

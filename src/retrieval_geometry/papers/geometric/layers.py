@@ -30,7 +30,7 @@ from retrieval_geometry.papers.geometric.retrieval import nearest_by_distance, s
 from retrieval_geometry.reporting.results import MethodResult, Result
 
 LAYERS: dict[str, tuple[str, ...]] = {
-    "quick": ("stage3", "stage4", "stage5"),
+    "quick": ("stage2", "stage3", "stage4"),
     "real": ("features.2", "features.5", "features.12"),
     "paper": ("pool1", "pool2", "conv5"),
 }

@@ -35,7 +35,7 @@ PAPER = Paper(
             f"{__package__}.layers:run_layers",
             "descriptors of several layers, the paper's future work",
         ),
-        # No parts: half a minute, of which two processes would each spend a share on descriptors.
+        # No parts: forty seconds, of which two processes would each spend fifteen on descriptors.
         Experiment(
             "geometric-robustness",
             f"{__package__}.robustness:run_robustness",
