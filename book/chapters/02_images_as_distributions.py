@@ -53,8 +53,9 @@ seed = 0
 # ```
 #
 # $S_0$ is the local colour, $S_1$ says how strong the edges of each size and direction are, and $S_2$ how
-# these strengths vary in turn. It needs no weights, and so no download. It has also seen no photograph
-# before, and we should not expect it to know what a wheel is.
+# these strengths vary in turn. It needs no weights. It has also seen no photograph before, and we should not
+# expect it to know what a wheel is; what a network adds that has, [chapter 4](04_textures) measures. To see
+# more of each photograph, this chapter cuts larger patches than the first.
 
 # %%
 import numpy as np

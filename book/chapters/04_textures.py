@@ -172,7 +172,7 @@ from retrieval_geometry.reporting.gallery import gallery
 
 images = load_setting(page.context).images
 page.figure_from("gallery", result)
-gallery(result, images, query=2, methods=seven)
+gallery(result, images, query=1, methods=seven)
 
 # %% [markdown]
 # ## Differences, not tables
