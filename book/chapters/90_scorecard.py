@@ -61,7 +61,7 @@ page = Page("90", profile=profile, data_root=data_root, device=device, seed=seed
 names = needed(claims())
 runs = {name: page.load_or_run(name) for name in names}
 recorded = {}
-for name in names:
+for name in needed(claims(), replicas=True):
     with suppress(NoResultError):  # not tested, until somebody records a run
         recorded[name] = page.load_recorded(name, "real")
 
@@ -84,7 +84,7 @@ def show(paper):
         run: [row for row in rows if row.claim.paper == paper]
         for run, rows in both.items()
     }
-    read = needed(row.claim for row in judged["recorded"])
+    read = needed((row.claim for row in judged["recorded"]), replicas=True)
     results = [
         found[name] for found in (runs, recorded) for name in read if name in found
     ]

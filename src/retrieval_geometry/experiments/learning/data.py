@@ -49,6 +49,7 @@ class LearningSetting:
         tuned_with: the budget of the choice, if it is another one.
         tried: numbers of the candidates of each hyper-parameter that are tried first; one beyond is tried
             where the best is at their edge.
+        further: how many values beyond the candidates may be tried, where the best is at their edge.
         rates: learning rates that are tried with the best of them, besides that of the budget.
         cache: folder of embeddings, and of models that are trained.
     """
@@ -66,6 +67,7 @@ class LearningSetting:
     validation: ImageSet | None = None
     tuned_with: TrainingConfig | None = None
     tried: tuple[int, ...] = (0, 1, 2, 3, 4)
+    further: int = 0
     rates: tuple[float, ...] = ()
     cache: Path = field(default_factory=cache_dir)
 
@@ -162,7 +164,6 @@ def _omniglot(context: RunContext) -> LearningSetting:
         per_class=4,
         lr=3e-3,
         lr_drops=(950, 1_250),
-        precision="bf16-mixed",
         augment=Augmentation(shift=2, rotation=15, shear=15, scale=0.2),
         validate_every=100,
         accelerator=context.device,
@@ -179,11 +180,12 @@ def _omniglot(context: RunContext) -> LearningSetting:
         dim=64,
         config=config,
         grouped_by="alphabets",
-        asked=484,
+        asked=len(split.query),
         validation=validation,
         tuned_with=replace(config, steps=150, lr_drops=(110, 135)),
         tried=(1, 2, 3),
-        rates=(1e-3,),
+        further=4,
+        rates=(1e-3, 1e-2),
         cache=context.cache,
     )
 
