@@ -41,9 +41,9 @@ seed = 0
 # convolutional network does the same with filters that were learnt, in several layers, with a non-linearity
 # after each.
 #
-# The default of this book is the fixed network in between: the *scattering transform*
-# {cite:p}`c02-mallat2012group,c02-bruna2013invariant`. With $x$ the image, $\psi_{j\theta}$ a wavelet of
-# scale $2^j$ and direction $\theta$, and $\phi$ a wide Gaussian that averages,
+# In between stands a fixed network, the *scattering transform*
+# {cite:p}`c02-mallat2012group,c02-bruna2013invariant`, of which we can see every part. With $x$ the image,
+# $\psi_{j\theta}$ a wavelet of scale $2^j$ and direction $\theta$, and $\phi$ a wide Gaussian that averages,
 #
 # ```{math}
 # :label: eq-02-scattering
@@ -53,8 +53,9 @@ seed = 0
 # ```
 #
 # $S_0$ is the local colour, $S_1$ says how strong the edges of each size and direction are, and $S_2$ how
-# these strengths vary in turn. It needs no weights, and so no download. It has also seen no photograph
-# before, and we should not expect it to know what a wheel is.
+# these strengths vary in turn. It needs no weights. It has also seen no photograph before, and we should not
+# expect it to know what a wheel is; what a network adds that has, [chapter 4](04_textures) measures. To see
+# more of each photograph, this chapter cuts larger patches than the first.
 
 # %%
 import numpy as np

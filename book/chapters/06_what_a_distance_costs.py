@@ -152,8 +152,8 @@ page.say(rate=rate / 1e9, eigen_price=price["eigenvalues and eigenvectors"] / un
 #    $q$, then all pairs are one matrix product.
 # 3. *All other work on a pair is left undone*, except where it decides something.
 #
-# Here are the images we try it on: all photo textures of the first chapter, described by the wavelet scattering, and
-# every twenty-second of them as a query.
+# Here are the images we try it on: the photographs of the first chapter, cut into larger and more patches, described by
+# the wavelet scattering, and every twenty-second of them as a query.
 
 # %%
 from retrieval_geometry.datasets import photo_textures

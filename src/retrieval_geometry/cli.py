@@ -218,7 +218,7 @@ def _claims(options: argparse.Namespace) -> int:
 
     rows = []
     for profile in PROFILES if options.profile is None else (check_profile(options.profile),):
-        results = load_all(needed(claims()), profile)
+        results = load_all(needed(claims(), replicas=True), profile)
         # Of all profiles those are told that were run; one that was asked for is told in any case.
         if results or options.profile is not None:
             rows += check_all(claims(), results, profile)

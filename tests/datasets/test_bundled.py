@@ -47,7 +47,7 @@ def test_patches_are_uint8_rgb_and_show_something(images):
 
 def test_patches_of_one_photograph_do_not_overlap():
     for photo in PHOTOGRAPHS:
-        corners = bundled._patch_corners(photo, 96)
+        corners = bundled._patch_corners(photo, 96, MAX_PATCHES)
         assert all(
             abs(y1 - y2) >= 96 or abs(x1 - x2) >= 96
             for (y1, x1), (y2, x2) in itertools.combinations(corners, 2)
@@ -69,6 +69,20 @@ def test_larger_patches_leave_fewer_photographs():
     large = photo_textures(160)
     assert len(large.classes) == 4
     assert large.load(0).shape == (3, 160, 160)
+
+
+def test_a_few_patches_of_each_photograph_lie_apart():
+    few = photo_textures(28, 16)
+    assert max(few.labels.bincount().tolist()) == 16
+    for photo in PHOTOGRAPHS:
+        corners = bundled._patch_corners(photo, 28, 16)
+        assert corners[0] == bundled._patch_corners(photo, 28, 1000)[0]
+        assert corners[-1] == bundled._patch_corners(photo, 28, 1000)[-1]
+
+
+def test_too_few_patches_are_no_class():
+    with pytest.raises(ValueError, match="most must be a whole number at least 12, got 11"):
+        photo_textures(96, 11)
 
 
 @pytest.mark.parametrize(

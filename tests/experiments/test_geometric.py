@@ -20,7 +20,7 @@ def use(module, setting, monkeypatch) -> None:
 def test_the_papers_seven_methods_are_there_by_its_names():
     assert [method.name for method in PAPER_METHODS] == list(TABLE1)
     assert len(ALL_METHODS) == len({method.label for method in ALL_METHODS.values()})
-    assert {method.model for method in ALL_METHODS.values()} == MODELS.keys() | {"sift-bow"}
+    assert {method.model for method in ALL_METHODS.values()} == MODELS.keys() | {"sift-bow", "scattering"}
 
 
 def test_table1_runs_end_to_end(small_setting, context, monkeypatch, tmp_path):
@@ -126,22 +126,29 @@ def test_an_interrupted_run_goes_on_where_it_stopped(small_setting, context, mon
     assert again[2].nearest == parts[2].nearest
 
 
+def of_a_network(setting):
+    """The same images, described by the network of the quick profile."""
+    backbone = {"name": "efficientnet_lite0", "layer": "stage4", "weights": "package"}
+    return replace(setting, backbone=backbone)
+
+
 def test_layers_add_up(small_setting, context, monkeypatch):
-    use(layers, small_setting, monkeypatch)
+    use(layers, of_a_network(small_setting), monkeypatch)
     result = layers.run_layers(context)
-    assert result.settings["parts"] == {"first": 39, "last": 48}
-    assert [entry.method for entry in result.methods[:3]] == [
+    assert result.settings["parts"] == {"first": 24, "middle": 40, "last": 80}
+    assert [entry.method for entry in result.methods[:4]] == [
         "mean-euclidean-first",
+        "mean-euclidean-middle",
         "mean-euclidean-last",
         "mean-euclidean-all",
     ]
-    assert len(result.methods) == 9
+    assert len(result.methods) == 12
 
 
 def test_each_layer_has_unit_variance(small_setting):
-    x = torch.randn(24, 5, 87, generator=torch.Generator().manual_seed(0))
-    x[:, :, :39] *= 100
-    parts = layers.split_layers("quick", x, small_setting)
+    x = torch.randn(24, 5, 144, generator=torch.Generator().manual_seed(0))
+    x[:, :, :24] *= 100
+    parts = layers.split_layers("quick", x, of_a_network(small_setting))
     for part in parts.values():
         assert float(part.flatten(0, 1).var(dim=0).sum()) == pytest.approx(1, rel=1e-4)
 

@@ -15,6 +15,7 @@ from retrieval_geometry.reporting import (
     Metric,
     Relevance,
     Result,
+    Scope,
     Verdict,
     check_all,
 )
@@ -82,6 +83,47 @@ def test_the_opposite_table_contradicts_them():
     for name in ("gmm-wasserstein-best", "wasserstein-beats-kl-gmm", "wasserstein-beats-riemannian"):
         assert by_id(name).predicate(turned).verdict is Verdict.CONTRADICTED
     assert by_id("variational-last").predicate(turned).verdict is Verdict.CONTRADICTED
+
+
+def on(network: str, precision: dict[str, float]) -> dict[str, Result]:
+    """The table of a run with every image asked."""
+    return {network: dataclasses.replace(table(precision)[TABLE], experiment=network)}
+
+
+def test_networks_with_every_image_asked_decide_together():
+    turned = AS_PRINTED | {"smt-wasserstein": 0.2}
+    claim = by_id("wasserstein-beats-riemannian")
+    assert claim.replicas == ("geometric-squeezenet", "geometric-efficientnet", "geometric-mobilenet")
+    first, second = claim.replicas[:2]
+    both = table(turned) | on(first, AS_PRINTED) | on(second, AS_PRINTED)
+    found = claim.predicate(both)
+    assert found.verdict is Verdict.REPRODUCED  # the run with few queries has no say
+    assert len(found.parts) == 6
+    assert {part.at_once for part in found.parts} == {6}
+    assert {part.first.partition(",")[0] for part in found.parts} == {"SqueezeNet 1.1", "EfficientNet-lite0"}
+    one_against = claim.predicate(table(AS_PRINTED) | on(first, AS_PRINTED) | on(second, turned))
+    assert one_against.verdict is Verdict.CONTRADICTED
+    assert "EfficientNet-lite0" in one_against.evidence
+
+
+def test_the_reach_of_replicas_is_theirs():
+    claim = by_id("wasserstein-beats-riemannian")
+    runs = table(AS_PRINTED)
+    for network in claim.replicas[:2]:
+        scope = Scope(network, 400, 400)
+        runs |= {network: dataclasses.replace(on(network, AS_PRINTED)[network], scope=scope)}
+    runs[TABLE] = dataclasses.replace(runs[TABLE], scope=Scope("few asked", 100, 400))
+    (row,) = check_all([claim], runs, "quick")
+    assert row.reach is not None
+    assert row.reach.network == "geometric-squeezenet and geometric-efficientnet"
+    assert (row.reach.queries, row.reach.possible) == (400, 400)
+    assert not row.reach.partial
+
+
+def test_claims_about_time_have_no_replicas():
+    assert {claim.id for claim in CLAIMS if claim.replicas}.isdisjoint(
+        {"geometric-wasserstein-slowest", "geometric-stein-cheaper", "geometric-layers-better"}
+    )
 
 
 def test_equal_methods_decide_nothing():

@@ -14,7 +14,7 @@ from retrieval_geometry.datasets import ImageSet, MetricLearningSplit, class_spl
 from retrieval_geometry.experiments import RunContext, experiments, find
 from retrieval_geometry.experiments import claims as all_claims
 from retrieval_geometry.experiments.comparisons import compare, other_side, side, transport_sides
-from retrieval_geometry.experiments.learning import bench, data, kept, tuning
+from retrieval_geometry.experiments.learning import bench, chosen, data, kept, tuning
 from retrieval_geometry.experiments.learning import run as learning_run
 from retrieval_geometry.experiments.learning.data import LearningSetting, learning_setting
 from retrieval_geometry.experiments.learning.methods import METHODS, TEN_LOSSES
@@ -51,7 +51,7 @@ def setting(monkeypatch: pytest.MonkeyPatch, context: RunContext) -> LearningSet
         asked=5,
         cache=context.cache,
     )
-    for module in (bench, tuning, wasserstein, rankmi):
+    for module in (bench, tuning, chosen):
         monkeypatch.setattr(module, "learning_setting", lambda context: found)
     return found
 
@@ -143,7 +143,7 @@ def test_a_run_in_parts_is_the_run_in_one(name, setting, monkeypatch, tmp_path):
     for way in ("whole", "parts"):
         context = RunContext(results=tmp_path / "results", cache=tmp_path / way)
         own = replace(setting, cache=context.cache, config=replace(setting.config, steps=10))
-        for module in (bench, wasserstein, rankmi):
+        for module in (bench, chosen):
             monkeypatch.setattr(module, "learning_setting", lambda _, own=own: own)
         if way == "parts":
             for number in (1, 2):
@@ -244,6 +244,36 @@ def test_a_best_value_at_the_edge_is_followed(setting, monkeypatch):
         assert len(found.all_runs[0]) + len(found.all_runs[1]) == len(asked)
 
 
+def test_the_choice_goes_on_beyond_the_candidates_where_it_may(setting, monkeypatch):
+    best_at = {"to the left": 0.1, "to the right": 64.0, "whole numbers": 1}
+    for name, optimum in best_at.items():
+        candidates = (1, 2, 3, 4, 5) if name == "whole numbers" else (1.0, 2.0, 4.0, 8.0, 16.0)
+
+        def validated(method, value, setting, seed, optimum=optimum):
+            return LearningRun({"AP@R": (-abs(value - optimum),)}, (1,), (), 1.0)
+
+        monkeypatch.setattr(tuning, "_validated", validated)
+        method = replace(METHODS["triplet"], candidates=candidates)
+        for further, value in ((0, candidates[0 if optimum <= 1 else -1]), (2, optimum)):
+            own = replace(setting, tried=(1, 2, 3), further=further)
+            nearest = min(tuning.continued(candidates, further), key=lambda v: abs(v - value))
+            assert tuning.tune(own, 0, [method]).chosen["triplet"] == nearest
+    assert tuning.continued((0.2, 0.4, 0.8), 1) == [0.1, 0.2, 0.4, 0.8, 1.6]
+    assert tuning.continued((1, 2, 5), 1) == [1, 2, 5, 12]
+
+
+def test_all_queries_by_transport_are_asked_as_some_are(setting):
+    network = learning_run.new_network(METHODS["w-triplet"], setting, 0)
+    everyone = replace(setting, asked=len(setting.split.query))
+    some = learning_run.asked_of(setting)
+    assert len(some) == 5
+    few, all_of_them = (bench.rank_both_ways(network, each) for each in (setting, everyone))
+    for way in ("transport", "Euclidean"):
+        for metric, values in few[way].items():
+            assert len(all_of_them[way][metric]) == len(setting.split.query)
+            torch.testing.assert_close(all_of_them[way][metric][some], values)
+
+
 def test_models_are_validated_where_classes_are_held_out(setting):
     train, validation = class_split(setting.split.train, 8)
     split = replace(setting.split, train=train)
@@ -290,8 +320,24 @@ def test_every_method_trains(setting, name):
     assert len(trained.losses) == 2
 
 
+def test_a_closer_look_takes_the_chosen_rate(setting, context, monkeypatch):
+    monkeypatch.setattr(chosen, "learning_setting", lambda _: replace(setting, seeds=3))
+    rates = {"rankmi": 0.25}
+    monkeypatch.setattr(chosen, "chosen_rates", lambda profile: rates)
+    assert chosen.closer_look("rankmi", context).config.lr == 0.25
+    assert chosen.closer_look("w-triplet", context).config == setting.config
+    assert chosen.closer_look("w-triplet", context).seeds == 2
+    assert chosen.closer_look("rankmi", RunContext("real", cache=context.cache)).seeds == 3
+
+
+def test_the_papers_batches_are_those_of_its_settings(setting):
+    changed = rankmi._changed(setting, rankmi.variants()["paper-batch"][2])
+    assert (changed.config.batch_size, changed.config.per_class) == (120, 5)
+    assert changed.dim == setting.dim
+
+
 def test_wasserstein_ablations_change_one_thing_each(setting, context, monkeypatch):
-    monkeypatch.setattr(wasserstein, "ABLATION_SEEDS", 1)
+    monkeypatch.setattr(chosen, "QUICK_SEEDS", 1)
     result = wasserstein.run_ablations(context)
     assert [entry.method for entry in result.methods] == list(wasserstein.variants())
     assert result.told(Ablated).parameter == "margin"
@@ -311,7 +357,7 @@ def test_coresets_take_a_share_of_every_class(setting):
 def test_coresets_run_end_to_end(setting, context, monkeypatch):
     monkeypatch.setattr(wasserstein, "WARM_UP", 1)
     monkeypatch.setattr(
-        wasserstein, "learning_setting", lambda *_: replace(setting, config=replace(setting.config, steps=10))
+        chosen, "learning_setting", lambda *_: replace(setting, config=replace(setting.config, steps=10))
     )
     result = wasserstein.run_coresets(context)
     subsets = {f"{way}-{share}" for way in ("wcraig", "weighted", "random", "all") for share in (0.1, 0.3)}
@@ -338,7 +384,7 @@ def test_pooled_measures_have_fewer_points():
 def test_rankmi_ablations_and_distances(setting, context, monkeypatch):
     few = {name: rankmi.variants()[name] for name in ("base", "updates-3", "dim-8", "monotone", "all-pairs")}
     monkeypatch.setattr(rankmi, "variants", lambda: few)
-    monkeypatch.setattr(rankmi, "ABLATION_SEEDS", 1)
+    monkeypatch.setattr(chosen, "QUICK_SEEDS", 1)
     result = rankmi.run_ablations(context)
     assert [entry.method for entry in result.methods] == list(few)
     distances = rankmi.run_distances(context)
@@ -366,7 +412,7 @@ def test_heads_are_tuned_on_the_data_itself_and_stand_beside_the_trunk(setting, 
     for module in (bench, tuning):
         monkeypatch.setattr(module, "METHODS", {name: METHODS[name] for name in names})
     monkeypatch.setattr(bench, "products", lambda context: frozen)
-    result = bench.run_products(replace(context, profile="real"))
+    result = bench.run_products(RunContext("real", cache=context.cache))
     assert [entry.method for entry in result.methods] == [*names, "trunk"]
     told = result.told(Compared)
     for name, scores in told.scores.items():

@@ -91,7 +91,9 @@ ENTRIES: dict[str, Entry] = {
         only_spoilt=True,
     ),
     "datasets.handwritten_digits": Entry(datasets.handwritten_digits),
-    "datasets.photo_textures": Entry(datasets.photo_textures, {"patch": always(96)}, only_spoilt=True),
+    "datasets.photo_textures": Entry(
+        datasets.photo_textures, {"patch": always(96), "most": always(24)}, only_spoilt=True
+    ),
     "datasets.available_datasets": Entry(datasets.available_datasets, {"data_root": always(NOWHERE)}),
     "datasets.load_dtd": Entry(
         datasets.load_dtd, {**ROOT, "split": one_of(None, "train1", ["test1"])}, refused=True

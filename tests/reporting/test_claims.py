@@ -63,6 +63,9 @@ def test_what_claims_need_is_listed_once():
     claims = [claim(Verdict.REPRODUCED, name=name, needs=needs) for name, needs in
               (("a", ("x", "y")), ("b", ()), ("c", ("y", "z")))]  # fmt: skip
     assert needed(claims) == ["x", "y", "z"]
+    more = [replace(entry, replicas=("z", "w")) for entry in claims]
+    assert needed(more) == ["x", "y", "z"]
+    assert needed(more, replicas=True) == ["x", "y", "z", "w"]
 
 
 def test_a_verdict_is_expected_only_of_the_images_it_was_found_on(result):
@@ -171,9 +174,9 @@ def test_a_budget_is_not_small_where_the_curves_that_count_ended_flat():
     assert ended_flat(every([worse("A", "B", 0.1, 0.2)]), result)
     assert not ended_flat(every([worse("A", "C")]), result)  # nobody looked
     assert not ended_flat(every([Computed(True, "a time")]), result)
-    assert not reach_of(every([worse("A", "B")]), result).small
-    assert reach_of(every([worse("A", "B2")]), result).small
-    assert reach_of(every([worse("A", "B")]), trained_result("quick", A=(ENDED,), B=(ENDED,))).small
+    assert not reach_of(every([worse("A", "B")]), [result]).small
+    assert reach_of(every([worse("A", "B2")]), [result]).small
+    assert reach_of(every([worse("A", "B")]), [trained_result("quick", A=(ENDED,), B=(ENDED,))]).small
 
 
 @pytest.mark.parametrize("profile", ["quick", "real"])

@@ -60,6 +60,14 @@ def named_by_claims(sources: Sources, script: Path) -> set[str]:
     return {str(node.value) for node in constants} & experiments().keys()
 
 
+def may_record(sources: Sources, script: Path) -> set[str]:
+    """The experiments whose recorded runs a chapter may load by the claims that it imports: any, if it does.
+
+    A claim reads its replicas as well, which no build runs.
+    """
+    return set(experiments()) if named_by_claims(sources, script) else set()
+
+
 def chapter_source(
     project: Project, name: str, settings: Mapping[str, Any], sources: Sources | None = None
 ) -> str:
@@ -72,7 +80,7 @@ def chapter_source(
             script.read_text(encoding="utf-8"),  # all of it: the words stand on the page
             sources.digest(files),
             *(find(run).source(sources, project.recorded) for run in experiments_of(sources, script)),
-            *recorded(sources, files, project.recorded, named_by_claims(sources, script)),
+            *recorded(sources, files, project.recorded, may_record(sources, script)),
             *(digest_of(path) for path in _results(project, sources, name, settings["profile"])),
             json.dumps([_settings(settings), library_versions()], sort_keys=True),
         ]

@@ -25,7 +25,7 @@ MIN_PATCHES = 12
 """A photograph that gives fewer patches than this is left out."""
 
 MAX_PATCHES = 24
-"""A photograph that gives more patches than this gives so many of them, evenly spread."""
+"""A photograph that gives more patches than this gives so many of them, evenly spread, unless told."""
 
 FLAT = 1.0
 """A patch whose grey levels (0 to 255) have a smaller standard deviation shows nothing and is left out."""
@@ -80,21 +80,25 @@ left), printed and written pages, the retina detail (one patch), drawings, silho
 Used in chapter 1."""
 
 
-def photo_textures(patch: int = 96) -> ImageSet:
+def photo_textures(patch: int = 96, most: int = MAX_PATCHES) -> ImageSet:
     """Square patches of the bundled photographs, without overlap; one photograph is one class.
 
     Source: this package's own, by the protocol of Brodatz 1966 as retrieval uses it. Used in chapter 1.
 
     The grid of patches is centred on the photograph. Nothing is resized. Flat patches (:data:`FLAT`) are left
-    out, then photographs with fewer than :data:`MIN_PATCHES`; where there are more than :data:`MAX_PATCHES`,
-    that many are kept, evenly spread over the photograph. At 96 pixels that gives 396 patches of 18
-    photographs.
+    out, then photographs with fewer than :data:`MIN_PATCHES`; where there are more than ``most``, that many
+    are kept, evenly spread over the photograph. At 96 pixels that gives 396 patches of 18 photographs.
+
+    How hard the set is depends on both numbers: a smaller patch shows less, and a few of a photograph lie
+    further apart than many.
 
     Args:
         patch: the side of a patch in pixels.
+        most: of the patches of one photograph that are kept.
 
     Raises:
-        ValueError: ``patch`` is below 8, or so large that no two photographs give enough patches.
+        ValueError: ``patch`` is below 8, or so large that no two photographs give enough patches; ``most`` is
+            below :data:`MIN_PATCHES`.
         FileNotFoundError: scikit-image or scikit-learn is installed without its photographs.
 
     Example:
@@ -103,7 +107,8 @@ def photo_textures(patch: int = 96) -> ImageSet:
         (396, 18, 'brick/00', (3, 96, 96))
     """
     side = check_count(patch, "patch", at_least=8)
-    corners = {photo.name: _patch_corners(photo, side) for photo in PHOTOGRAPHS}
+    check_count(most, "most", at_least=MIN_PATCHES)
+    corners = {photo.name: _patch_corners(photo, side, most) for photo in PHOTOGRAPHS}
     kept = [name for name, found in corners.items() if len(found) >= MIN_PATCHES]
     if len(kept) < 2:
         raise ValueError(
@@ -122,7 +127,7 @@ def photo_textures(patch: int = 96) -> ImageSet:
     )
 
 
-def _patch_corners(photo: Photograph, side: int) -> tuple[tuple[int, int], ...]:
+def _patch_corners(photo: Photograph, side: int, most: int) -> tuple[tuple[int, int], ...]:
     """Find the top left corners of the patches that are kept."""
     pixels = _decode(photo)
     height, width = pixels.shape[:2]
@@ -131,9 +136,9 @@ def _patch_corners(photo: Photograph, side: int) -> tuple[tuple[int, int], ...]:
     top, left = (height - rows * side) // 2, (width - columns * side) // 2
     grid = [(top + r * side, left + c * side) for r in range(rows) for c in range(columns)]
     grid = [(y, x) for y, x in grid if pixels[y : y + side, x : x + side].mean(axis=2).std() >= FLAT]
-    if len(grid) > MAX_PATCHES:
+    if len(grid) > most:
         # Evenly spread, or large photographs would be represented by their upper parts.
-        grid = [grid[i] for i in np.linspace(0, len(grid) - 1, MAX_PATCHES).round().astype(int)]
+        grid = [grid[i] for i in np.linspace(0, len(grid) - 1, most).round().astype(int)]
     return tuple(grid)
 
 

@@ -2,6 +2,7 @@
 
 from retrieval_geometry.evaluation.clustering import normalized_mutual_information, pairwise_f1
 from retrieval_geometry.evaluation.embeddings import Measure, evaluate_embeddings
+from retrieval_geometry.evaluation.ensembles import ensemble_weights
 from retrieval_geometry.evaluation.groups import (
     GroupMeans,
     mean_difference,
@@ -31,6 +32,7 @@ __all__ = [
     "Measure",
     "average_precision",
     "bootstrap_interval",
+    "ensemble_weights",
     "evaluate_embeddings",
     "mean_average_precision",
     "mean_difference",

@@ -91,14 +91,17 @@ def difference(
     )
 
 
-def compare(result: Result, triples: Iterable[tuple[str, str, str]], bound: float = 0.0) -> list[Comparison]:
-    """First method minus second in a metric, for each triple of these; all intervals hold at once."""
+def compare(
+    result: Result, triples: Iterable[tuple[str, str, str]], bound: float = 0.0, runs: int = 1
+) -> list[Comparison]:
+    """First method minus second in a metric, for each triple of these; all intervals hold at once.
+
+    With ``runs`` above 1 they hold together with as many of each of the other runs.
+    """
     triples = list(triples)
-    name = _groups(result).name
+    name, at_once = _groups(result).name, runs * len(triples)
     return [
-        difference(
-            side(result, first, metric), side(result, second, metric), metric, len(triples), name, bound
-        )
+        difference(side(result, first, metric), side(result, second, metric), metric, at_once, name, bound)
         for first, second, metric in triples
     ]
 

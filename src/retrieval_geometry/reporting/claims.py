@@ -42,6 +42,8 @@ class Claim:
         expected: the verdict known for each profile; a profile without an entry is reported but not enforced.
         images: of each profile that runs on whatever data there are, the sha256 of those images on which the
             expected verdict was found; on others it is not enforced.
+        replicas: experiments that ask the same with more queries and other networks. Those that were run
+            take the place of the first of ``needs``, all together.
     """
 
     id: str
@@ -53,6 +55,11 @@ class Claim:
     needs: tuple[str, ...]
     expected: Mapping[str, Verdict]
     images: Mapping[str, str] = field(default_factory=dict)
+    replicas: tuple[str, ...] = ()
+
+    def decided_on(self, results: Results) -> list[Result]:
+        """The runs that its comparisons are made in: all replicas at hand, or the first that it needs."""
+        return [results[name] for name in self.replicas if name in results] or [results[self.needs[0]]]
 
     def expected_of(self, results: Results, profile: str) -> Verdict | None:
         """The expected verdict, if it was found on such results."""
@@ -148,9 +155,12 @@ class ClaimError(RuntimeError):
     """Verdicts differ from their entries."""
 
 
-def needed(claims: Iterable[Claim]) -> list[str]:
-    """The experiments that some claims read, each once, in their order."""
-    return list(dict.fromkeys(name for claim in claims for name in claim.needs))
+def needed(claims: Iterable[Claim], replicas: bool = False) -> list[str]:
+    """The experiments that some claims read, each once, in their order; with their replicas if asked for."""
+    claims = list(claims)
+    names = [name for claim in claims for name in claim.needs]
+    more = [name for claim in claims for name in claim.replicas] if replicas else []
+    return list(dict.fromkeys(names + more))
 
 
 def check(claim: Claim, results: Results, profile: str) -> ClaimRow:
@@ -170,14 +180,15 @@ def check(claim: Claim, results: Results, profile: str) -> ClaimRow:
         finding = not_tested(f"no result of {', '.join(missing)} with profile {profile}")
         return ClaimRow(claim, profile, finding, claim.expected_of(results, profile))
     finding = claim.predicate(results)
-    reach = reach_of(finding, results[claim.needs[0]]) if claim.needs else None
+    reach = reach_of(finding, claim.decided_on(results)) if claim.needs else None
     if reach is not None and reach.small and reach.steps is not None:
         finding = not_contradicted(finding)
     return ClaimRow(claim, profile, finding, claim.expected_of(results, profile), reach)
 
 
-def reach_of(finding: Finding, result: Result) -> Reach | None:
-    """The reach of a finding made from a result: that of its comparisons where it has any."""
+def reach_of(finding: Finding, results: Sequence[Result]) -> Reach | None:
+    """The reach of a finding made from runs on the same images: that of its comparisons where it has any."""
+    result, networks = results[0], dict.fromkeys(run.scope.network for run in results if run.scope)
     scope = result.scope
     if scope is None or finding.verdict is Verdict.NOT_TESTED:
         return None
@@ -187,7 +198,7 @@ def reach_of(finding: Finding, result: Result) -> Reach | None:
     small = result.profile == "quick" or short
     return Reach(
         data=result.dataset.name,
-        network=scope.network,
+        network=" and ".join(networks),
         steps=scope.steps,
         # The fewest on any side that was looked at: that is where the verdict is weakest.
         models=min((c.models for c in compared if c.models is not None), default=scope.models),

@@ -72,7 +72,8 @@ def precision_curves(
         colour, style = OKABE_ITO[i % len(OKABE_ITO)], LINE_STYLES[i % len(LINE_STYLES)]
         values = [band.value for band in bands]
         if len(entries) <= MOST_BANDS:
-            low, high = [band.low for band in bands], [band.high for band in bands]
+            # Student's interval does not know that a share ends at 0 and at 1.
+            low, high = (np.clip(side, 0, 1) for side in zip(*(band[1:] for band in bands), strict=True))
             axes.fill_between(ks, low, high, color=colour, alpha=0.1, lw=0)
         axes.plot(ks, values, color=colour, linestyle=style, marker=MARKERS[i % len(MARKERS)], ms=4, lw=1.6)
         ends.append((values[-1], entry.label, colour))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from retrieval_geometry.datasets import ImageSet
-from retrieval_geometry.features import EmbeddingNetwork
+from retrieval_geometry.features.ensemble import Embedder
 
 HELD_BYTES = 2**31
 """Images that take more bytes than this are not held in memory."""
@@ -20,7 +20,7 @@ AHEAD = 2  # batches that are read before they are asked for
 class PreparedImages:
     """The images of a set as a network takes them, uint8 ``(3, S + 2 margin, S + 2 margin)`` each."""
 
-    def __init__(self, images: ImageSet, network: EmbeddingNetwork, margin: int = 0) -> None:
+    def __init__(self, images: ImageSet, network: Embedder, margin: int = 0) -> None:
         self._images, self._network, self._margin = images, network, margin
         self._held: Tensor | None = None
 

@@ -98,6 +98,7 @@ class Run:
 
     def step(self, step: int, batch: Tensor) -> float:
         """Make one update of the network; returns the loss before it."""
+        self._renew(step)
         # The order of Algorithm 1 of [rankmi], but for its statistics, which come before the embedding here.
         indices = self._sampler.batch(step)
         ids = tuple(self._ids[i] for i in indices.tolist())
@@ -125,6 +126,27 @@ class Run:
             group["lr"] = rate * self.config.lr_scale(step)
         self._optimizer.step()
         return float(loss.detach())
+
+    def _renew(self, step: int) -> None:
+        """Show all images to an objective that asks for them, at the beginning of each of its epochs."""
+        renew: Callable[[Tensor, Tensor], None] | None = getattr(self.objective, "renew", None)
+        if renew is None or step % int(self.objective.renew_every):  # type: ignore[arg-type]
+            return
+        was_training = self.network.training
+        self.network.eval()
+        with torch.no_grad():
+            renew(self._embedded().to(self.fabric.device), self._labels.to(self.fabric.device))
+        self.network.train(was_training)
+
+    def _embedded(self) -> Tensor:
+        """All images, without augmentation."""
+        size, device = self.config.batch_size, self.fabric.device
+        if self._features is not None:
+            return torch.cat([self.network.project(part.to(device)) for part in self._features.split(size)])
+        # The middle of an image with margins is the image as it is embedded otherwise.
+        first, last = self.config.augment.shift, self.config.augment.shift + self.network.input_size
+        parts = self._pixels.batches(torch.arange(len(self._labels)).split(size))
+        return torch.cat([self.network(part[..., first:last, first:last].to(device)) for part in parts])
 
     def validated(self, validate: Callable[[EmbeddingNetwork], float]) -> float:
         """The value that the first process finds for the network."""

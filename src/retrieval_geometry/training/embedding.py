@@ -7,11 +7,12 @@ from torch import Tensor
 
 from retrieval_geometry._check import check_count, check_kind
 from retrieval_geometry.datasets import ImageSet
-from retrieval_geometry.features import EmbeddingNetwork, extract_descriptors
+from retrieval_geometry.features import extract_descriptors
+from retrieval_geometry.features.ensemble import Embedder
 from retrieval_geometry.training._images import PreparedImages
 
 
-def stack_images(images: ImageSet, network: EmbeddingNetwork) -> Tensor:
+def stack_images(images: ImageSet, network: Embedder) -> Tensor:
     """All images as the network takes them, uint8 ``(n, 3, S, S)``: for embedding them repeatedly.
 
     Source: this package's own. Used in chapters 10 and 13.
@@ -24,7 +25,7 @@ def stack_images(images: ImageSet, network: EmbeddingNetwork) -> Tensor:
 
 
 def embed(
-    network: EmbeddingNetwork,
+    network: Embedder,
     images: ImageSet | Tensor,
     batch_size: int = 256,
     cache: str | os.PathLike[str] | None = None,
@@ -34,7 +35,7 @@ def embed(
     Source: this package's own. Used in chapter 10.
 
     Args:
-        network: its mode is left as it was.
+        network: one, or an ensemble; its mode is left as it was.
         images: a set, or the tensor that :func:`stack_images` makes of it.
         batch_size: images at a time; it changes the speed, not the result.
         cache: a folder that keeps the features of a frozen trunk, under a hash of the images and of its
@@ -73,14 +74,17 @@ def embed(
 
 
 def trunk_features(
-    network: EmbeddingNetwork, images: ImageSet, batch_size: int, cache: str | os.PathLike[str] | None
+    network: Embedder,
+    images: ImageSet,
+    batch_size: int,
+    cache: str | os.PathLike[str] | None,
 ) -> Tensor:
     """Features of a frozen trunk ``(n, places, channels)``, the input of the head, once for all steps."""
     return extract_descriptors(images, network.trunk, batch_size, progress=False, cache=cache)
 
 
 def _batches(
-    network: EmbeddingNetwork,
+    network: Embedder,
     images: ImageSet | Tensor,
     batch_size: int,
     cache: str | os.PathLike[str] | None,

@@ -66,9 +66,10 @@ def train(
     Step t embeds a batch that depends on the seed and on t alone (:class:`MPerClassBatches`, then the
     augmentation). If the objective has ``inner_step(embeddings, labels)`` it is called first, with detached
     embeddings, and the objective's parameters are its own affair; otherwise they are trained as well, at
-    ``objective_lr``. Labels count the classes of ``images`` from 0 in ascending order. Random draws of the
-    objective come from torch's or numpy's global state, set anew at each step, or from a generator that is in
-    its ``state_dict``.
+    ``objective_lr``. If it has ``renew(embeddings, labels)`` it is shown all images, without augmentation,
+    before the first step and every ``renew_every`` steps: so proxies are found on the whole training set.
+    Labels count the classes of ``images`` from 0 in ascending order. Random draws of the objective come from
+    torch's or numpy's global state, set anew at each step, or from a generator that is in its ``state_dict``.
 
     Several processes: start the script with ``torchrun``. Each embeds its share of the batch; the embeddings
     are gathered, all compute the same loss on the whole batch, and the gradients are summed. The result is

@@ -302,9 +302,11 @@ def rank_both_ways(network: EmbeddingNetwork, setting: LearningSetting) -> dict[
     others = features if gallery is None else embed(network, gallery, cache=setting.descriptors)
     labels = query.labels if gallery is None else gallery.labels
     asked = asked_of(setting)
-    own, other = as_vectors(features[asked]), as_vectors(others)
+    # All against themselves as one object: each pair is computed once.
+    queries = features if len(asked) == len(features) else features[asked]
+    own, other = as_vectors(queries), as_vectors(others)
     distances = {
-        "transport": pairwise_sinkhorn_divergence(features[asked], others),
+        "transport": pairwise_sinkhorn_divergence(queries, others),
         "Euclidean": torch.cdist(own, other),
     }
     found = {}

@@ -1,8 +1,23 @@
 """The hyper-parameters that the recorded tunings chose: whoever imports this depends on those results."""
 
+from dataclasses import replace
+
+from retrieval_geometry.experiments.context import RunContext
+from retrieval_geometry.experiments.learning.data import LearningSetting, learning_setting
 from retrieval_geometry.experiments.learning.methods import METHODS
 from retrieval_geometry.reporting.details import Tuned
 from retrieval_geometry.reporting.results import NoResultError, Result, load_recorded
+
+QUICK_SEEDS = 2
+
+
+def closer_look(name: str, context: RunContext) -> LearningSetting:
+    """The setting of the comparison for a closer look at one method: at the learning rate chosen for it.
+
+    In ``quick`` with two models of each variant.
+    """
+    setting = learning_setting(context).at_rate(chosen_rates(context.profile).get(name))
+    return replace(setting, seeds=QUICK_SEEDS) if context.profile == "quick" else setting
 
 
 def chosen_values(profile: str = "quick") -> dict[str, float]:

@@ -56,6 +56,7 @@ class LearningSetting:
         tuned_with: the budget of the choice, if it is another one.
         tried: numbers of the candidates of each hyper-parameter that are tried first; one beyond is tried
             where the best is at their edge.
+        further: how many values beyond the candidates may be tried, where the best is at their edge.
         rates: learning rates that are tried with the best of them, besides that of the budget.
         views: of each image to learn from, random crops and the image itself (:func:`random_views`).
         on_axes: whether the head begins as the principal axes of its input, and not at random.
@@ -76,6 +77,7 @@ class LearningSetting:
     validation_gallery: ImageSet | None = None
     tuned_with: TrainingConfig | None = None
     tried: tuple[int, ...] = (0, 1, 2, 3, 4)
+    further: int = 0
     rates: tuple[float, ...] = ()
     views: int = 1
     on_axes: bool = False
@@ -180,7 +182,6 @@ def _omniglot(context: RunContext) -> LearningSetting:
         per_class=4,
         lr=3e-3,
         lr_drops=(950, 1_250),
-        precision="bf16-mixed",
         augment=Augmentation(shift=2, rotation=15, shear=15, scale=0.2),
         validate_every=100,
         accelerator=context.device,
@@ -197,11 +198,12 @@ def _omniglot(context: RunContext) -> LearningSetting:
         dim=64,
         config=config,
         grouped_by="alphabets",
-        asked=484,
+        asked=len(split.query),
         validation=validation,
         tuned_with=replace(config, steps=150, lr_drops=(110, 135)),
         tried=(1, 2, 3),
-        rates=(1e-3,),
+        further=4,
+        rates=(1e-3, 1e-2),
         cache=context.cache,
     )
 
@@ -261,6 +263,8 @@ def finetuned(context: RunContext) -> LearningSetting:
         validation_gallery=gallery,
         tuned_with=replace(config, steps=40, lr_drops=(30,)),
         tried=(1, 2, 3),
+        further=2,
+        rates=(1e-4, 1e-3),
         views=2,
         on_axes=True,
         cache=context.cache,

@@ -110,6 +110,25 @@ def _beyond(candidates: Sequence[float], runs: Mapping[float, LearningRun]) -> f
     return next((value for value in neighbours if value not in runs), None)
 
 
+def continued(candidates: Sequence[float], further: int) -> list[float]:
+    """Candidates in ascending order with ``further`` values at either end, each in the ratio of the last two.
+
+    To three digits; whole numbers stay whole, and at least 1.
+
+    >>> continued((0.05, 0.1, 0.2), 2)
+    [0.0125, 0.025, 0.05, 0.1, 0.2, 0.4, 0.8]
+    >>> continued((1, 2, 5), 1)
+    [1, 2, 5, 12]
+    """
+    whole = all(isinstance(value, int) for value in candidates)
+    found = list(candidates)
+    for _ in range(further):
+        for place, edge, neighbour in ((0, found[0], found[1]), (len(found), found[-1], found[-2])):
+            value = float(f"{edge * edge / neighbour:.3g}")
+            found.insert(place + (place > 0), max(1, round(value)) if whole else value)
+    return sorted(set(found))
+
+
 def _scores(runs: Mapping[float, LearningRun]) -> dict[str, float]:
     return {f"{value:g}": round(run.mean(TUNED_BY), 5) for value, run in runs.items()}
 
@@ -123,8 +142,9 @@ def tune(setting: LearningSetting, seed: int, methods: Sequence[LearningMethod] 
             value: _validated(method, value, validation, seed)
             for value in (method.candidates[i] for i in setting.tried)
         }
+        candidates = continued(method.candidates, setting.further)
         # A value at the edge of those tried may be no best one: the one beyond it is tried as well.
-        while beyond := _beyond(method.candidates, runs):
+        while beyond := _beyond(candidates, runs):
             runs[beyond] = _validated(method, beyond, validation, seed)
         best = _best(runs)
         others = {rate: _validated(method, best, validation.at_rate(rate), seed) for rate in setting.rates}

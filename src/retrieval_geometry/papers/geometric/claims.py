@@ -2,10 +2,12 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from types import MappingProxyType
 
 from retrieval_geometry.experiments.comparisons import compare
 from retrieval_geometry.experiments.profiles import PROFILES
+from retrieval_geometry.papers.geometric.networks import NETWORKS
 from retrieval_geometry.papers.geometric.printed import QUERIES, TABLE1
 from retrieval_geometry.papers.geometric.theorems import (
     kl_diverges_wasserstein_does_not,
@@ -23,9 +25,11 @@ from retrieval_geometry.reporting.findings import (
     every,
     not_tested,
 )
-from retrieval_geometry.reporting.results import MethodResult
+from retrieval_geometry.reporting.results import MethodResult, Result
 
 TABLE, LAYERS, ROBUSTNESS = "geometric-table1", "geometric-layers", "geometric-robustness"
+REPLICAS = tuple(f"geometric-{name}" for name in NETWORKS)
+"""Table 1 once more: every image asked, on the descriptors of several networks."""
 DEEP = tuple(name for name in TABLE1 if name != "sift-bow-euclidean")
 Predicate = Callable[[Results], Finding]
 YES, NO, OPEN = Verdict.REPRODUCED, Verdict.CONTRADICTED, Verdict.INCONCLUSIVE
@@ -42,9 +46,11 @@ def loses(last: str, others: Sequence[str]) -> Predicate:
 
 
 def _higher(pairs: Sequence[tuple[str, str]], ks: Sequence[int], experiment: str = TABLE) -> Predicate:
-    """The claim that the first of every pair has the higher P@k, at every k."""
+    """The first of every pair has the higher P@k, at every k, and on every network that was run."""
 
     def predicate(results: Results) -> Finding:
+        if experiment == TABLE and (replicas := [name for name in REPLICAS if name in results]):
+            return on_every_network([results[name] for name in replicas], pairs, ks)
         result = results[experiment]
         # Some records hold means alone; a paired difference needs the answers of single queries.
         if any(result[name].relevance is None for pair in pairs for name in pair):
@@ -53,6 +59,23 @@ def _higher(pairs: Sequence[tuple[str, str]], ks: Sequence[int], experiment: str
         return every(compare(result, [(*pair, f"P@{k}") for pair in pairs for k in ks]))
 
     return predicate
+
+
+def on_every_network(runs: Sequence[Result], pairs: Sequence[tuple[str, str]], ks: Sequence[int]) -> Finding:
+    """The first of every pair has the higher P@k at every k, in every run; all intervals hold at once."""
+    triples = [(*pair, f"P@{k}") for pair in pairs for k in ks]
+    return every(
+        [
+            replace(part, first=f"{network_of(run)}, {part.first}")
+            for run in runs
+            for part in compare(run, triples, runs=len(runs))
+        ]
+    )
+
+
+def network_of(run: Result) -> str:
+    """The network of a run of :data:`REPLICAS`, as tables call it."""
+    return NETWORKS[run.experiment.removeprefix("geometric-")].label
 
 
 def wasserstein_is_slowest(results: Results) -> Finding:
@@ -115,9 +138,12 @@ def _claim(
     expected: Mapping[str, Verdict] = MappingProxyType({}),
     rule: str = "all",
 ) -> Claim:
+    replicas = REPLICAS if rule == "all" and needs == (TABLE,) else ()
     # A claim that reads no result is mathematics, and has the rule of a computation.
     words = RULES[rule if needs or rule != "all" else "computed"]
-    return Claim(f"geometric-{name}", "geometric", where, sentence, words, predicate, needs, expected, IMAGES)
+    return Claim(
+        f"geometric-{name}", "geometric", where, sentence, words, predicate, needs, expected, IMAGES, replicas
+    )
 
 
 CLAIMS = (
@@ -128,7 +154,7 @@ CLAIMS = (
         "has a tie).",
         beats("gmm-wasserstein", [name for name in TABLE1 if name != "gmm-wasserstein"], (1, 5)),
         (TABLE,),
-        {"quick": NO, "real": OPEN},
+        {"quick": OPEN, "real": OPEN},
     ),
     _claim(
         "wasserstein-beats-kl-gmm",
@@ -136,7 +162,7 @@ CLAIMS = (
         "With mixtures, the Wasserstein distance retrieves better than the KL divergences.",
         beats("gmm-wasserstein", ["gmm-normal-kl", "gmm-variational-kl"]),
         (TABLE,),
-        {"quick": NO, "real": OPEN},
+        {"quick": OPEN, "real": OPEN},
     ),
     _claim(
         "wasserstein-beats-kl-smt",
@@ -144,7 +170,7 @@ CLAIMS = (
         "With SMT covariances, the Wasserstein distance retrieves better than the KL divergence.",
         beats("smt-wasserstein", ["smt-normal-kl"]),
         (TABLE,),
-        {"quick": NO, "real": OPEN},
+        {"quick": OPEN, "real": OPEN},
     ),
     _claim(
         "wasserstein-beats-riemannian",
@@ -152,7 +178,7 @@ CLAIMS = (
         "With SMT covariances, the Wasserstein distance retrieves better than the Riemannian distance.",
         beats("smt-wasserstein", ["smt-riemannian"]),
         (TABLE,),
-        {"quick": NO, "real": YES},
+        {"quick": OPEN, "real": YES},
     ),
     _claim(
         "gmm-beats-smt",
@@ -178,7 +204,7 @@ CLAIMS = (
         "covariances (so 8 components should retrieve better than 64).",
         beats("gmm8-variational-kl", ["gmm-variational-kl"]),
         (TABLE,),
-        {"quick": YES, "real": OPEN},
+        {"quick": OPEN, "real": OPEN},
     ),
     _claim(
         "deep-beats-sift",
@@ -258,6 +284,6 @@ CLAIMS = (
         "Descriptors of several layers retrieve better than those of the last layer, under any measure.",
         _higher([(f"{name}-all", f"{name}-last") for name in MEASURES], (1,), LAYERS),
         (LAYERS,),
-        {"quick": YES, "real": NO},
+        {"quick": OPEN, "real": NO},
     ),
 )

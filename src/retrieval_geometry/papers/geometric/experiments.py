@@ -11,7 +11,7 @@ from torch import Tensor
 
 from retrieval_geometry.experiments.checkpoints import Checkpoints, Part
 from retrieval_geometry.experiments.context import RunContext
-from retrieval_geometry.features import Backbone, SiftBagOfWords
+from retrieval_geometry.features import Backbone, SiftBagOfWords, extract_descriptors, load_backbone
 from retrieval_geometry.papers.geometric.common import (
     dataset_info,
     describe,
@@ -33,9 +33,9 @@ SIFT_WORDS = 500
 def run_table1(context: RunContext) -> Result:
     """Table 1, Figure 1 and Figure 2: the paper's seven methods and the controls.
 
-    ``quick``: photo textures and a wavelet scattering; ``real``: DTD images and a SqueezeNet found under
-    ``data_root``; ``paper``: DTD test1 against train1 + val1 with VGG-M. Networks are cut behind their last
-    convolution, before its ReLU.
+    ``quick``: photo textures and a bottleneck of EfficientNet-lite0; ``real``: DTD images and a SqueezeNet
+    found under ``data_root``; ``paper``: DTD test1 against train1 + val1 with VGG-M. Networks are cut before
+    a ReLU.
     """
     return run_table("geometric-table1", load_setting(context), context)
 
@@ -58,7 +58,7 @@ def table1_parts(context: RunContext) -> list[Callable[[], object]]:
 def run_rectified(context: RunContext) -> Result:
     """The same behind the last ReLU: descriptors that are mostly zeros; not ``quick``."""
     if context.profile == "quick":
-        raise ValueError("profile must be real or paper for geometric-rectified: a scattering has no ReLU")
+        raise ValueError("profile must be real or paper for geometric-rectified: a bottleneck has no ReLU")
     setting = load_setting(context)
     rectified = replace(setting, backbone={**setting.backbone, "layer": None})
     return run_table("geometric-rectified", rectified, context)
@@ -151,7 +151,11 @@ class Built(NamedTuple):
 
 
 def build(model: str, descriptors: Tensor, setting: Setting, seed: int) -> Built:
-    """Models of all images, by a key of ``MODELS`` or as SIFT words."""
+    """Models of all images, by a key of ``MODELS``, as SIFT words or by the scattering."""
+    if model == "scattering":
+        descriptors = extract_descriptors(setting.images, load_backbone("scattering")).to(descriptors.device)
+        built = build("sample", descriptors, setting, seed)
+        return built._replace(notes=(*built.notes, "of a scattering, which has no learnt weights"))
     if model != "sift-bow":
         seconds, (models, notes) = timed(MODELS[model], descriptors, seed)
         return Built(models, notes, seconds / len(descriptors))

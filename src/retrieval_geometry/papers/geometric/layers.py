@@ -30,13 +30,11 @@ from retrieval_geometry.papers.geometric.retrieval import nearest_by_distance, s
 from retrieval_geometry.reporting.results import MethodResult, Result
 
 LAYERS: dict[str, tuple[str, ...]] = {
+    "quick": ("stage2", "stage3", "stage4"),
     "real": ("features.2", "features.5", "features.12"),
     "paper": ("pool1", "pool2", "conv5"),
 }
 """First, middle and last layer; the paper used the last alone."""
-
-ORDERS = {"first": slice(0, 39), "last": slice(39, 87)}
-"""Channels of the scattering: orders 0 and 1 (mean colours, one wavelet), and order 2 (two wavelets)."""
 
 # name, label, model, distance that adds up over independent layers
 ADDITIVE = (
@@ -50,7 +48,7 @@ def run_layers(context: RunContext) -> Result:
     """Each layer alone, and all together as independent, under three distances."""
     started = time.perf_counter()
     setting = load_setting(context)
-    backbone, descriptors = describe(setting, context, LAYERS.get(context.profile, ()))
+    backbone, descriptors = describe(setting, context, LAYERS[context.profile])
     parts = split_layers(context.profile, descriptors, setting)
     methods = compare_layers(parts, setting)
     return Result(
@@ -69,15 +67,8 @@ def run_layers(context: RunContext) -> Result:
 
 def split_layers(profile: str, descriptors: Tensor, setting: Setting) -> dict[str, Tensor]:
     """Cut the descriptors into those of each layer, first to last, each scaled to unit total variance."""
-    if profile == "quick":
-        slices = ORDERS
-    else:
-        names = LAYERS[profile]
-        ends = torch.tensor([layer_dim(setting, name) for name in names]).cumsum(0).tolist()
-        labels = ["first", *["middle"] * (len(names) - 2), "last"]
-        starts = [0, *ends[:-1]]
-        slices = {label: slice(start, end) for label, start, end in zip(labels, starts, ends, strict=True)}
-    parts = {name: descriptors[:, :, channels] for name, channels in slices.items()}
+    sizes = [layer_dim(setting, name) for name in LAYERS[profile]]
+    parts = dict(zip(("first", "middle", "last"), descriptors.split(sizes, dim=2), strict=True))
     # Without this the layer with the largest responses would be the sum of all layers.
     return {name: part / part.flatten(0, 1).var(dim=0).sum().sqrt() for name, part in parts.items()}
 

@@ -22,7 +22,7 @@ class Method:
     Args:
         name: stable name in results and claims.
         label: its name in tables and figures.
-        model: key of :data:`MODELS`, or "sift-bow".
+        model: key of :data:`MODELS`, or of images: "sift-bow", "scattering".
         distance: name in the registry of distances, or "euclidean" between vectors.
         covariance_only: whether the means are set to zero first.
     """
@@ -149,4 +149,10 @@ CONTROLS = (
     Method("unit-sample-wasserstein", "Sample-Wasserstein, unit descriptors", "unit", "wasserstein2"),
 )
 
-ALL_METHODS = {method.name: method for method in (*PAPER_METHODS, *CONTROLS)}
+WEIGHT_FREE = (
+    Method("scattering-mean-euclidean", "Scattering: mean, Euclidean", "scattering", "euclidean_mean"),
+    Method("scattering-sample-wasserstein", "Scattering: Sample-Wasserstein", "scattering", "wasserstein2"),
+)
+"""Descriptors without a learnt weight in place of the setting's own: what does training add?"""
+
+ALL_METHODS = {method.name: method for method in (*PAPER_METHODS, *CONTROLS, *WEIGHT_FREE)}

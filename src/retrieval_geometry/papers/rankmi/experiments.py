@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from retrieval_geometry.experiments.context import RunContext
-from retrieval_geometry.experiments.learning.chosen import chosen_values
-from retrieval_geometry.experiments.learning.data import LearningSetting, learning_setting
+from retrieval_geometry.experiments.learning.chosen import chosen_values, closer_look
+from retrieval_geometry.experiments.learning.data import LearningSetting
 from retrieval_geometry.experiments.learning.methods import RANKMI, LearningMethod
 from retrieval_geometry.experiments.learning.run import (
     LearningRun,
@@ -31,7 +31,6 @@ from retrieval_geometry.reporting.details import Ablated, Heaps, Separated
 from retrieval_geometry.reporting.results import Result
 from retrieval_geometry.training import embed
 
-ABLATION_SEEDS = 2
 BINS = 60
 LOOKED_AT = 1_000
 """Test images whose pairs are counted in the figures of distances."""
@@ -65,6 +64,9 @@ def variants() -> dict[str, tuple[LearningMethod, str, dict[str, int]]]:
         "dim-128": budget("dim-128", "embedding of 128 dimensions", dim=128),
         "batch-32": budget("batch-32", "batches of 32 images", batch_size=32),
         "batch-96": budget("batch-96", "batches of 96 images", batch_size=96),
+        "paper-batch": budget(
+            "paper-batch", "the paper's batches: 24 classes of 5 images", batch_size=120, per_class=5
+        ),
         "all-pairs": with_("all-pairs", "all pairs, no sampling", sampling="all", margin=everything),
         "monotone": with_("monotone", "penalty on rising V", monotonicity=1.0),
     }
@@ -72,7 +74,7 @@ def variants() -> dict[str, tuple[LearningMethod, str, dict[str, int]]]:
 
 def run_ablations(context: RunContext) -> Result:
     """RankMI with one choice changed at a time (the paper's supplement)."""
-    setting, updates = _ablation_setting(context), chosen_values(context.profile)["rankmi"]
+    setting, updates = closer_look("rankmi", context), chosen_values(context.profile)["rankmi"]
     started = time.perf_counter()
     runs = {name: train_models() for name, train_models in _ablations(setting, context).items()}
     entries = [summarize(name, words, runs[name]) for name, (_, words, _) in variants().items()]
@@ -83,11 +85,7 @@ def run_ablations(context: RunContext) -> Result:
 
 def ablation_parts(context: RunContext) -> list[Callable[[], object]]:
     """The models of each variant of :func:`run_ablations`, as a call that trains and keeps them."""
-    return list(_ablations(_ablation_setting(context), context).values())
-
-
-def _ablation_setting(context: RunContext) -> LearningSetting:
-    return replace(learning_setting(context), seeds=ABLATION_SEEDS)
+    return list(_ablations(closer_look("rankmi", context), context).values())
 
 
 def _ablations(setting: LearningSetting, context: RunContext) -> dict[str, Callable[[], list[LearningRun]]]:
@@ -100,14 +98,15 @@ def _ablations(setting: LearningSetting, context: RunContext) -> dict[str, Calla
 
 
 def _changed(setting: LearningSetting, changes: dict[str, int]) -> LearningSetting:
-    config = replace(setting.config, batch_size=changes.get("batch_size", setting.config.batch_size))
+    config = setting.config
+    batch_size = changes.get("batch_size", config.batch_size)
+    config = replace(config, batch_size=batch_size, per_class=changes.get("per_class", config.per_class))
     return replace(setting, config=config, dim=changes.get("dim", setting.dim))
 
 
 def run_distances(context: RunContext) -> Result:
     """[rankmi] Figures 1 and 3: distances of pairs before and after training, and the learnt loss."""
-    setting = learning_setting(context)
-    updates = chosen_values(context.profile)["rankmi"]
+    setting, updates = closer_look("rankmi", context), chosen_values(context.profile)["rankmi"]
     started = time.perf_counter()
     untrained = new_network(RANKMI, setting, context.seed)
     trained = train_one(RANKMI, updates, setting, context.seed)

@@ -15,8 +15,8 @@ from torch.nn import functional
 from retrieval_geometry.coresets import training_subset
 from retrieval_geometry.datasets import ImageSet
 from retrieval_geometry.experiments.context import RunContext
-from retrieval_geometry.experiments.learning.chosen import chosen_values
-from retrieval_geometry.experiments.learning.data import LearningSetting, learning_setting
+from retrieval_geometry.experiments.learning.chosen import chosen_values, closer_look
+from retrieval_geometry.experiments.learning.data import LearningSetting
 from retrieval_geometry.experiments.learning.methods import METHODS, LearningMethod
 from retrieval_geometry.experiments.learning.run import (
     LearningRun,
@@ -34,7 +34,6 @@ from retrieval_geometry.reporting.details import Ablated, Subsets
 from retrieval_geometry.reporting.results import Result
 from retrieval_geometry.training import embed
 
-ABLATION_SEEDS = 2
 SHARES = (0.1, 0.3)
 WARM_UP = 30
 """Steps on all images before a coreset is chosen: features of an untrained network mean nothing."""
@@ -87,7 +86,7 @@ def variants() -> dict[str, tuple[LearningMethod, str]]:
 
 def run_ablations(context: RunContext) -> Result:
     """W-triplet with one choice changed at a time."""
-    setting, margin = _two_seeds(context), chosen_values(context.profile)["w-triplet"]
+    setting, margin = closer_look("w-triplet", context), chosen_values(context.profile)["w-triplet"]
     started = time.perf_counter()
     runs = {name: train_models() for name, train_models in _ablations(setting, context).items()}
     entries = [summarize(name, words, runs[name]) for name, (_, words) in variants().items()]
@@ -98,11 +97,7 @@ def run_ablations(context: RunContext) -> Result:
 
 def ablation_parts(context: RunContext) -> list[Callable[[], object]]:
     """The models of each variant of :func:`run_ablations`, as a call that trains and keeps them."""
-    return list(_ablations(_two_seeds(context), context).values())
-
-
-def _two_seeds(context: RunContext) -> LearningSetting:
-    return replace(learning_setting(context), seeds=ABLATION_SEEDS)
+    return list(_ablations(closer_look("w-triplet", context), context).values())
 
 
 def _ablations(setting: LearningSetting, context: RunContext) -> dict[str, Callable[[], list[LearningRun]]]:
@@ -119,7 +114,7 @@ def run_coresets(context: RunContext) -> Result:
     A share s of the images is passed as often as all of them, in a share s of the steps, after the same
     warm-up on all images. The control takes all images for as few steps.
     """
-    setting, margin = _two_seeds(context), chosen_values(context.profile)["w-triplet"]
+    setting, margin = closer_look("w-triplet", context), chosen_values(context.profile)["w-triplet"]
     started = time.perf_counter()
     by_seed = [train_models() for train_models in coreset_parts(context, setting)]
     runs = {name: [models[name] for models in by_seed] for name in by_seed[0]}
@@ -140,7 +135,7 @@ def coreset_parts(
 
     A seed is one piece, as all its subsets begin with the same network.
     """
-    setting = setting or _two_seeds(context)
+    setting = setting or closer_look("w-triplet", context)
     margin = chosen_values(context.profile)["w-triplet"]
     return [
         partial(_on_subsets, setting, margin, s) for s in range(context.seed, context.seed + setting.seeds)

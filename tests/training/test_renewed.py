@@ -1,0 +1,116 @@
+"""Proxies that are found anew each epoch, in a training run."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from retrieval_geometry.datasets import ImageSet
+from retrieval_geometry.losses import (
+    ManifoldProxyLoss,
+    ProxyNPairLoss,
+    RenewedProxies,
+    hard_proxies,
+    random_meta_classes,
+    random_proxies,
+)
+from retrieval_geometry.training import TrainingConfig, embed, stack_images, train
+from tests.training.toy import SETTINGS, new_network, toy_images
+
+
+def meta_images(n_meta: int = 4) -> ImageSet:
+    """The toy images under the names of meta-classes, dealt by themselves."""
+    images = toy_images()
+    meta = random_meta_classes(images.labels, n_meta, dealt="images")
+    return replace(images, labels=meta, classes=tuple(map(str, range(n_meta))))
+
+
+def proxies(images: ImageSet, kind: type[ProxyNPairLoss] = ProxyNPairLoss, **settings) -> RenewedProxies:
+    settings = {"renew_every": 3, "lr": 0.01, **settings}
+    return RenewedProxies(kind(torch.eye(8)[:4]), random_proxies(images.labels), **settings)
+
+
+class Seen(nn.Module):
+    """Remembers what it was shown, and its copies of the network at that time."""
+
+    renew_every = 3
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self._network, self.shown = [network], []
+
+    def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+        return embeddings.square().sum() + embeddings.sum()
+
+    def renew(self, embeddings: Tensor, labels: Tensor) -> None:
+        network = self._network[0]
+        assert not network.training
+        assert not torch.is_grad_enabled()
+        self.shown.append((embeddings, labels, embed(network, toy_images())))
+
+
+@pytest.mark.parametrize("freeze", [False, True])
+def test_an_objective_is_shown_all_images_each_epoch(freeze):
+    network = new_network(freeze_trunk=freeze)
+    objective = Seen(network)
+    settings = {**SETTINGS, **({"augment": TrainingConfig(steps=1).augment} if freeze else {})}
+    train(network, objective, toy_images(), TrainingConfig(steps=7, **settings))
+    assert len(objective.shown) == 3  # before the first, the fourth and the seventh step
+    for embeddings, labels, expected in objective.shown:
+        torch.testing.assert_close(embeddings, expected, rtol=1e-4, atol=1e-5)
+        assert torch.equal(labels, toy_images().labels)
+    assert not torch.allclose(objective.shown[0][0], objective.shown[1][0])
+
+
+@pytest.mark.parametrize("hard", [True, False])
+def test_proxies_are_the_embeddings_of_their_images_or_hard_ones(hard):
+    images, network = meta_images(), new_network()
+    objective = proxies(images, hard=hard, steps=20)
+    start = functional.normalize(embed(network, images), dim=1)
+    expected = start[objective.images]
+    if hard:
+        expected = hard_proxies(start, images.labels, expected, 20, 0.01)
+        assert not torch.allclose(expected, start[objective.images], atol=1e-3)
+    train(network, objective, images, TrainingConfig(steps=2, **SETTINGS))
+    torch.testing.assert_close(objective.loss.proxies, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", [ProxyNPairLoss, ManifoldProxyLoss])
+def test_a_run_in_two_parts_is_the_run_in_one(tmp_path, kind):
+    images, path = meta_images(), tmp_path / "run.pt"
+    whole, resumed = new_network(), new_network()
+    one = train(whole, proxies(images, kind), images, TrainingConfig(steps=8, **SETTINGS))
+    # Within an epoch: the proxies of its beginning are part of the checkpoint.
+    train(new_network(), proxies(images, kind), images, TrainingConfig(steps=5, **SETTINGS), checkpoint=path)
+    two = train(resumed, proxies(images, kind), images, TrainingConfig(steps=8, **SETTINGS), checkpoint=path)
+    assert one.losses == two.losses
+    assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), resumed.parameters(), strict=True))
+
+
+def test_meta_classes_are_learnt():
+    images, network = toy_images(), new_network()
+    network.standardize_head(stack_images(images, network))
+    meta = random_meta_classes(images.labels, 4)
+    images = replace(images, labels=meta, classes=("a", "b", "c", "d"))
+    # A higher rate outruns the proxies of an epoch, and all embeddings fall into one.
+    config = TrainingConfig(steps=60, lr=1e-4, **SETTINGS)
+    losses = train(network, proxies(images, renew_every=10), images, config).losses
+    assert sum(losses[-5:]) < 0.8 * sum(losses[:5])
+
+
+def test_images_that_are_no_proxies_are_refused():
+    images = meta_images()
+    with pytest.raises(ValueError, match="images must be one for each of 4 proxies, got 3"):
+        RenewedProxies(ProxyNPairLoss(torch.eye(8)[:4]), torch.arange(3), renew_every=2)
+    swapped = RenewedProxies(
+        ProxyNPairLoss(torch.eye(8)[:4]), random_proxies(images.labels).flip(0), renew_every=2
+    )
+    with pytest.raises(ValueError, match="one of each meta-class in order, got"):
+        train(new_network(), swapped, images, TrainingConfig(steps=1, **SETTINGS))
+    beyond = RenewedProxies(ProxyNPairLoss(torch.eye(8)[:4]), torch.tensor([0, 1, 2, 99]), renew_every=2)
+    with pytest.raises(ValueError, match="among the 60 that are embedded, got number 99"):
+        train(new_network(), beyond, images, TrainingConfig(steps=1, **SETTINGS))
