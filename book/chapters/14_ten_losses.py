@@ -507,11 +507,13 @@ best_steps = [
 # What the text says in words.
 assert strongest == "trunk-whitened"
 in_rank_1 = compare(finetuned, [(name, strongest, "R@1") for name in learnt])
-assert all(gap.low < 0 < gap.high for gap in in_rank_1)
+assert not any(gap.low > 0 for gap in in_rank_1)
 first = finetuned[best].models.curves[0][0][0]
 assert best_steps.count(first) > len(best_steps) / 2
-assert all(values[name] > values[strongest] for name in learnt)
-assert finetuned.details.chosen["proxyanchor"] == METHODS["proxyanchor"].candidates[0]
+above = [name for name in learnt if values[name] > values[strongest]]
+assert set(learnt) - set(above) == {"proxyanchor"}
+rates = finetuned.details.rates
+assert all(rates[name] == min(rates.values()) for name in above)
 
 # %% tags=["remove-cell"]
 page.say(
@@ -521,7 +523,10 @@ page.say(
     finetuned_over_whitened=" and ".join(labels[name] for name in beaten[strongest]),
     finetuned_lead_trunk=leads[best, "trunk", "AP@R"].numbers,
     finetuned_lead_whitened=leads[best, strongest, "AP@R"].numbers,
-    finetuned_least=min(values[name] - values[strongest] for name in learnt),
+    finetuned_least=min(values[name] - values[strongest] for name in above),
+    finetuned_rate=rates[best],
+    finetuned_proxy_rate=rates["proxyanchor"],
+    finetuned_proxy=leads["proxyanchor", "trunk", "AP@R"].numbers,
     finetuned_whitened=values[strongest] - values["trunk"],
     finetuned_step=first,
     finetuned_steps=finetuned.settings["steps"],
@@ -532,18 +537,21 @@ page.say(
 # {glue:text}`14-finetuned-losses` losses are clearly better than the trunk alone. The best of them is
 # {glue:text}`14-finetuned-best`, with {glue:text}`14-finetuned-lead-trunk`. But whitening, which asks for no label,
 # brings a good part of that: it is the strongest control, {glue:text}`14-finetuned-whitened:+.3f` over the trunk alone.
-# All losses lie above it, by {glue:text}`14-finetuned-least:.3f` at least, but clearly better is
+# All losses but one lie above it, by {glue:text}`14-finetuned-least:.3f` at least, but clearly better is
 # {glue:text}`14-finetuned-over-whitened` alone, by {glue:text}`14-finetuned-lead-whitened`, and narrowly. All these
 # intervals hold at once. In R@1 no loss is clearly better than the whitened axes.
 #
+# The one loss is Proxy-Anchor. Forty steps on the validation products chose a higher learning rate for it
+# ({glue:text}`14-finetuned-proxy-rate:g`) than for the others ({glue:text}`14-finetuned-rate:g`), and after all the steps
+# it is no better than the trunk alone: {glue:text}`14-finetuned-proxy`. A choice on ten products is a rough one.
+#
 # The run is short because more steps brought nothing: R@1 on the validation products was best at the first validation,
 # after {glue:text}`14-finetuned-step:.0f` of {glue:text}`14-finetuned-steps` steps, for most models
-# ({numref}`fig-14-finetuned`), and a trial of twice as many steps was no better. Three more things limit what the run
-# says. One learning rate for all losses, and the number of steps, were found beforehand with multi-similarity, in four
-# trials that showed AP@R on the test products beside that on the validation products: its lead may be flattered, and
-# the controls had no such search. Proxy-Anchor chose the last of its candidates, and a better value may lie beyond. And
-# the photographs are small, and the first stages were not trained. {numref}`tab-14-finetuned-provenance` has the origin
-# of the numbers.
+# ({numref}`fig-14-finetuned`), and a trial of twice as many steps was no better. Two more things limit what the run
+# says. The number of steps, and the middle of the three learning rates that each loss could choose from, were found
+# beforehand with multi-similarity, in four trials that showed AP@R on the test products beside that on the validation
+# products: its lead may be flattered, and the controls had no such search. And the photographs are small, and the first
+# stages were not trained. {numref}`tab-14-finetuned-provenance` has the origin of the numbers.
 
 # %%
 origin = tables.provenance_table(finetuned)
