@@ -89,6 +89,40 @@ def test_points_without_neighbours_keep_their_restarts():
     assert alone.grad.isfinite().all()
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_rounding_makes_no_neighbours(dtype):
+    turned = torch.linalg.qr(batch(6, 6, dtype=torch.float64))[0].to(dtype).requires_grad_(True)
+    found = random_walk_similarity(turned, 0.8)
+    torch.testing.assert_close(found, 0.2 * torch.eye(6, dtype=dtype))
+    found.square().sum().backward()
+    assert turned.grad is not None
+    assert float(turned.grad.abs().max()) < 1e3
+    torch.testing.assert_close(random_walk_similarity(1e-6 * unit(6, 3)), random_walk_similarity(unit(6, 3)))
+
+
+@pytest.mark.parametrize("temperature", [1e-2, 1e-3, 1e-5])
+def test_exponential_affinities_do_not_overflow(temperature):
+    """Two close pairs at a right angle: at a low temperature a walk stays in its pair."""
+    points = functional.normalize(torch.tensor([[1.0, 0.0], [1.0, 0.1], [-1.0, 0.0], [-1.0, 0.1]]).double())
+    leaf = points.requires_grad_(True)
+    found = random_walk_similarity(leaf, 0.5, affinity="exp", temperature=temperature)
+    pair = torch.tensor([[2.0, 1.0], [1.0, 2.0]], dtype=torch.float64) / 3
+    torch.testing.assert_close(found, torch.block_diag(pair, pair), rtol=0, atol=1e-12)
+    (gradient,) = torch.autograd.grad(found.square().sum(), leaf)
+    assert gradient.isfinite().all()
+
+
+def test_autocast_does_not_round_the_walk():
+    points = unit(50, 8, dtype=torch.float32).requires_grad_(True)
+    expected = random_walk_similarity(points)
+    (gradient,) = torch.autograd.grad(expected.square().sum(), points)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = random_walk_similarity(points)
+        (rounded,) = torch.autograd.grad(found.square().sum(), points)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-7)
+    torch.testing.assert_close(rounded, gradient, rtol=1e-5, atol=1e-7)
+
+
 @pytest.mark.parametrize("points", [torch.ones(5, 2) / 2**0.5, torch.zeros(5, 2)], ids=["identical", "zero"])
 def test_degenerate_points_have_finite_gradients(points):
     leaf, proxies = points.clone().requires_grad_(True), torch.eye(2)
@@ -184,6 +218,8 @@ def test_every_floating_point_dtype_is_taken_and_given_back(dtype):
         ({"affinity": "exp", "temperature": 0.0}, "temperature must be"),
         ({"columns": torch.tensor([6])}, "columns must be numbers of points from 0 to 5"),
         ({"columns": torch.tensor([0.5])}, "columns must be"),
+        ({"columns": torch.arange(6) == 2}, "columns must be numbers of points, got truth values"),
+        ({"points": 1e200 * unit(6, 3)}, "points must be of length one, got some whose products overflow"),
         ({"points": torch.zeros(0, 3)}, "points must be floating-point vectors"),
         ({"points": torch.zeros(3, 2, 2)}, "points must be floating-point vectors"),
         ({"points": torch.zeros(3, 2).long()}, "points must be floating-point vectors"),

@@ -32,8 +32,9 @@ def random_walk_similarity(
 
     The walk goes on with probability :math:`\alpha` (the paper calls it that of a restart, erratum 1.1). The
     affinities S of the points must not be negative, or a degree has no root (erratum 1.2); their diagonal is
-    zero, so that no walk stays where it is. A point without neighbours keeps its own restart mass
-    :math:`1 - \alpha`. The system is symmetric and positive definite: it is solved by a Cholesky
+    zero, so that no walk stays where it is. A cosine below the rounding of the points' dtype counts as zero:
+    two points with no other neighbour would be one by it. A point without neighbours keeps its own restart
+    mass :math:`1 - \alpha`. The system is symmetric and positive definite: it is solved by a Cholesky
     factorisation in double precision, and so is its adjoint for the gradient. The relative error is some
     ``1e-15 / (1 - alpha)``.
 
@@ -49,7 +50,8 @@ def random_walk_similarity(
         ``(n, c)``.
 
     Raises:
-        ValueError: points that are no finite ``(n, d)``, alpha outside (0, 1), or columns that are no points.
+        ValueError: points that are no finite ``(n, d)`` or whose products overflow, alpha outside (0, 1), or
+            columns that are no points.
 
     Example:
         >>> random_walk_similarity(torch.eye(3)[[0, 0, 1]], alpha=0.5).round(decimals=3)
@@ -63,8 +65,9 @@ def random_walk_similarity(
     check_number(temperature, "temperature", above=0)
     wanted = torch.arange(len(points)) if columns is None else _check_columns(columns, len(points))
     width = temperature if affinity == "exp" else None
-    exact = points if points.dtype == torch.float64 else points.float()
-    return _Walk.apply(exact, alpha, wanted.to(points.device), width).to(points.dtype)
+    rounding = torch.finfo(points.dtype).eps
+    # In double precision autocast lets the products alone.
+    return _Walk.apply(points.double(), alpha, wanted.to(points.device), width, rounding).to(points.dtype)
 
 
 def manifold_proxy_loss(
@@ -236,6 +239,8 @@ def _manifold(x: Tensor, proxies: Tensor, alpha: float, kind: str, affinity: str
 
 
 def _check_columns(columns: Tensor, n_points: int) -> Tensor:
+    if torch.as_tensor(columns).dtype == torch.bool:
+        raise ValueError("columns must be numbers of points, got truth values; use .nonzero().flatten()")
     found = check_labels(columns, None, "columns")
     if len(found) and (int(found.min()) < 0 or int(found.max()) >= n_points):
         raise ValueError(f"columns must be numbers of points from 0 to {n_points - 1}, got {columns}")
@@ -246,19 +251,29 @@ class _Walk(torch.autograd.Function):
     """Columns of the similarities F of points, with the gradient in closed form.
 
     With G the gradient of F, that of the normalised affinities is alpha A^-1 G F^T, A the system: one more
-    solve by the same factor. The degrees pass on what reaches their roots.
+    solve by the same factor. It is passed on to the logarithms of the affinities, whose shares of a degree
+    are a softmax: no affinity is too large or too small for it.
     """
 
     @staticmethod
-    def forward(ctx: Any, points: Tensor, alpha: float, columns: Tensor, width: float | None) -> Tensor:
-        products = (points @ points.mT).double()
-        positive = products > 0
-        affinities = products * positive if width is None else (products.clamp_min(0) / width).exp()
-        affinities.fill_diagonal_(0)
-        degrees = affinities.sum(dim=1)
-        # A point without neighbours has no root: its row stays zero.
-        roots = torch.where(degrees > 0, degrees.rsqrt(), 0.0)
-        walk = affinities * roots.unsqueeze(1) * roots
+    def forward(
+        ctx: Any, points: Tensor, alpha: float, columns: Tensor, width: float | None, rounding: float
+    ) -> Tensor:
+        products = points @ points.mT
+        if not products.isfinite().all():
+            raise ValueError("points must be of length one, got some whose products overflow")
+        lengths = products.diagonal().sqrt()
+        products *= products > rounding * lengths.unsqueeze(1) * lengths
+        products.fill_diagonal_(0)
+        slopes = torch.where(products > 0, products.reciprocal() if width is None else 1 / width, 0.0)
+        # Shares of a degree. A point without neighbours has none, and its row stays zero.
+        if width is None:
+            shares = products / products.sum(dim=1, keepdim=True)
+        else:
+            shares = (products / width).fill_diagonal_(-torch.inf).softmax(dim=1)
+        shares.nan_to_num_(nan=0.0)
+        roots = shares.sqrt()
+        walk = roots * roots.mT
         system = walk * -alpha
         system.diagonal().add_(1)
         factor, failed = torch.linalg.cholesky_ex(system)
@@ -267,20 +282,16 @@ class _Walk(torch.autograd.Function):
         restarts = torch.zeros(len(points), len(columns), dtype=walk.dtype, device=walk.device)
         restarts[columns, torch.arange(len(columns), device=walk.device)] = 1 - alpha
         found = torch.cholesky_solve(restarts, factor)
-        ctx.alpha, ctx.width = alpha, width
-        ctx.save_for_backward(points, positive, affinities, walk, roots, factor, found)
+        ctx.alpha = alpha
+        ctx.save_for_backward(points, slopes, shares, walk, factor, found)
         return found
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
-        points, positive, affinities, walk, roots, factor, found = ctx.saved_tensors
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None, None]:
+        points, slopes, shares, walk, factor, found = ctx.saved_tensors
         of_walk = ctx.alpha * torch.cholesky_solve(grad, factor) @ found.mT
-        of_walk = of_walk + of_walk.mT  # a product of two points stands in two places
-        of_degrees = -0.5 * roots.square() * (of_walk * walk).sum(dim=1)
-        of_products = of_walk * roots.unsqueeze(1) * roots + (of_degrees.unsqueeze(1) + of_degrees)
-        of_products *= positive
-        if ctx.width is not None:
-            of_products *= affinities / ctx.width
-        of_products.fill_diagonal_(0)
-        return of_products.to(points.dtype) @ points, None, None, None
+        of_logarithms = (of_walk + of_walk.mT) * walk  # a product of two points stands in two places
+        of_degrees = -0.5 * of_logarithms.sum(dim=1, keepdim=True) * shares
+        of_products = (of_logarithms + of_degrees + of_degrees.mT) * slopes
+        return of_products @ points, None, None, None, None
