@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -18,7 +19,7 @@ from retrieval_geometry.losses import (
     random_meta_classes,
     random_proxies,
 )
-from retrieval_geometry.training import TrainingConfig, embed, stack_images, train
+from retrieval_geometry.training import NonFiniteLossError, TrainingConfig, embed, stack_images, train
 from tests.training.toy import SETTINGS, new_network, toy_images
 
 
@@ -114,3 +115,78 @@ def test_images_that_are_no_proxies_are_refused():
     beyond = RenewedProxies(ProxyNPairLoss(torch.eye(8)[:4]), torch.tensor([0, 1, 2, 99]), renew_every=2)
     with pytest.raises(ValueError, match="among the 60 that are embedded, got number 99"):
         train(new_network(), beyond, images, TrainingConfig(steps=1, **SETTINGS))
+
+
+class Drawn(Seen):
+    """Draws at random each time it is shown the images."""
+
+    def __init__(self) -> None:
+        super().__init__(nn.Identity())
+        self.register_buffer("drawn", torch.zeros(()))
+
+    def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+        return embeddings.sum() * self.drawn
+
+    def renew(self, embeddings: Tensor, labels: Tensor) -> None:
+        self.drawn.copy_(torch.rand(()))
+
+
+def test_draws_of_a_renewal_follow_the_seed_and_the_step(tmp_path):
+    losses, path = [], tmp_path / "run.pt"
+    for outside in (1, 2):
+        torch.manual_seed(outside)
+        losses.append(train(new_network(), Drawn(), toy_images(), TrainingConfig(steps=5, **SETTINGS)).losses)
+    assert losses[0] == losses[1]
+    for steps in (3, 5):  # resumed where a new epoch begins
+        config = TrainingConfig(steps=steps, **SETTINGS)
+        history = train(new_network(), Drawn(), toy_images(), config, checkpoint=path)
+    assert history.losses == losses[0]
+
+
+@pytest.mark.parametrize("every", [0, -1, 1.5, None])
+def test_an_epoch_that_is_no_number_of_steps_is_refused(every):
+    objective = Drawn()
+    objective.renew_every = every
+    with pytest.raises(ValueError, match=r"objective\.renew_every must be a whole number at least 1"):
+        train(new_network(), objective, toy_images(), TrainingConfig(steps=1, **SETTINGS))
+
+
+@pytest.mark.parametrize("hard", [True, False])
+def test_embeddings_that_are_not_finite_end_the_run_at_its_step(hard):
+    images, network = meta_images(), new_network()
+    with torch.no_grad():
+        network.head.weight[0, 0] = math.nan
+    with pytest.raises(NonFiniteLossError, match="embeddings at step 0 are NaN or infinite"):
+        train(network, proxies(images, hard=hard), images, TrainingConfig(steps=1, **SETTINGS))
+    assert network.training
+
+
+@pytest.mark.parametrize("hard", [True, False])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"embeddings": torch.full((60, 8), math.nan)}, "embeddings of image 0 has a NaN"),
+        (
+            {"embeddings": torch.ones(60, 1)},
+            "embeddings must have as many dimensions as the proxies, 8, got 1",
+        ),
+        ({"embeddings": torch.arange(60.0).unsqueeze(1).expand(60, 8)}, "embedding of image 0 is zero"),
+        ({"labels": torch.arange(50)}, "labels must be 60 whole numbers"),
+    ],
+)
+def test_wrong_images_of_a_renewal_are_refused(hard, change, message):
+    images = meta_images()
+    objective = proxies(images, hard=hard)
+    before = objective.loss.proxies.clone()
+    with pytest.raises(ValueError, match=message):
+        objective.renew(**{"embeddings": torch.ones(60, 8), "labels": images.labels, **change})
+    assert torch.equal(objective.loss.proxies, before)
+
+
+def test_numbers_of_images_are_its_own_and_not_negative():
+    with pytest.raises(ValueError, match="images must be numbers from 0"):
+        RenewedProxies(ProxyNPairLoss(torch.eye(3)), torch.tensor([0, 1, -1]), renew_every=2)
+    given = torch.tensor([3, 4, 5])
+    objective = RenewedProxies(ProxyNPairLoss(torch.eye(3)), given, renew_every=2)
+    objective.load_state_dict({**objective.state_dict(), "images": torch.zeros(3).long()})
+    assert given.tolist() == [3, 4, 5]

@@ -5,6 +5,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from retrieval_geometry._check import check_count, check_flag, check_kind, check_labels, check_number
+from retrieval_geometry.losses._batch import check_directions
+from retrieval_geometry.losses._vectors import check_vectors
 from retrieval_geometry.losses.proxies import ProxyNPairLoss, hard_proxies
 
 
@@ -41,9 +43,11 @@ class RenewedProxies(nn.Module):
         super().__init__()
         self.loss = check_kind(loss, "loss", ProxyNPairLoss)
         n_meta = len(loss.proxies)
-        self.register_buffer("images", check_labels(images, None, "images"))
+        self.register_buffer("images", check_labels(images, None, "images").clone())
         if len(self.images) != n_meta:
             raise ValueError(f"images must be one for each of {n_meta} proxies, got {len(self.images)}")
+        if int(self.images.min()) < 0:
+            raise ValueError(f"images must be numbers from 0, got {self.images.tolist()}")
         self.renew_every = check_count(renew_every, "renew_every")
         self.hard = check_flag(hard, "hard")
         self.steps = check_count(steps, "steps")
@@ -60,8 +64,15 @@ class RenewedProxies(nn.Module):
         """Find the proxies of the next epoch from the embeddings ``(M, d)`` and meta-classes of all images.
 
         Raises:
-            ValueError: an image of the proxies is not among them, or stands for another meta-class.
+            ValueError: embeddings that are no finite ``(M, d)``, of another d than the proxies, or zero,
+                meta-classes that are not one for each, or a proxy's image that is not among them or stands
+                for another meta-class.
         """
+        check_vectors(embeddings, "embeddings")
+        labels = check_labels(labels, len(embeddings)).to(embeddings.device)
+        if embeddings.shape[1] != self.loss.proxies.shape[1]:
+            wanted = f"as many dimensions as the proxies, {self.loss.proxies.shape[1]}"
+            raise ValueError(f"embeddings must have {wanted}, got {embeddings.shape[1]}")
         if int(self.images.max()) >= len(embeddings):
             raise ValueError(
                 f"images of the proxies must be among the {len(embeddings)} that are embedded, got number "
@@ -72,7 +83,7 @@ class RenewedProxies(nn.Module):
             raise ValueError(
                 f"images of the proxies must be one of each meta-class in order, got {own.tolist()}"
             )
-        x = functional.normalize(embeddings, dim=1)
+        x = functional.normalize(check_directions(embeddings), dim=1)
         proxies = x[self.images]
         if self.hard:
             proxies = hard_proxies(x, labels, proxies, self.steps, self.lr)

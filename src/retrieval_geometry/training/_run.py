@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from tqdm import tqdm
 
-from retrieval_geometry._check import check_kind, check_number
+from retrieval_geometry._check import check_count, check_kind, check_number
 from retrieval_geometry.datasets import ImageSet, MPerClassBatches
 from retrieval_geometry.features import EmbeddingNetwork
 from retrieval_geometry.training._images import HELD_BYTES, PreparedImages
@@ -98,11 +98,11 @@ class Run:
 
     def step(self, step: int, batch: Tensor) -> float:
         """Make one update of the network; returns the loss before it."""
+        seed_step(self.config.seed, step)
         self._renew(step)
         # The order of Algorithm 1 of [rankmi], but for its statistics, which come before the embedding here.
         indices = self._sampler.batch(step)
         ids = tuple(self._ids[i] for i in indices.tolist())
-        seed_step(self.config.seed, step)
         with self.fabric.autocast():
             compute = self.network if self._features is None else self.network.project
             share = compute(batch.to(self.fabric.device))
@@ -130,13 +130,21 @@ class Run:
     def _renew(self, step: int) -> None:
         """Show all images to an objective that asks for them, at the beginning of each of its epochs."""
         renew: Callable[[Tensor, Tensor], None] | None = getattr(self.objective, "renew", None)
-        if renew is None or step % int(self.objective.renew_every):  # type: ignore[arg-type]
+        if renew is None:
+            return
+        if step % check_count(getattr(self.objective, "renew_every", 0), "objective.renew_every"):
             return
         was_training = self.network.training
         self.network.eval()
-        with torch.no_grad():
-            renew(self._embedded().to(self.fabric.device), self._labels.to(self.fabric.device))
-        self.network.train(was_training)
+        try:
+            with torch.no_grad():
+                embedded = self._embedded().to(self.fabric.device)
+                wrong = (~embedded.flatten(1).isfinite().all(dim=1)).nonzero().flatten().tolist()
+                if wrong:
+                    raise NonFiniteLossError("embeddings", step, tuple(self._ids[i] for i in wrong))
+                renew(embedded, self._labels.to(self.fabric.device))
+        finally:
+            self.network.train(was_training)
 
     def _embedded(self) -> Tensor:
         """All images, without augmentation."""
