@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from itertools import pairwise
 
@@ -58,6 +59,12 @@ def test_a_batch_without_pairs_of_a_kind_teaches_nothing(labels):
     (gradient,) = torch.autograd.grad(loss, x)
     assert float(loss.detach()) == 0
     assert (gradient == 0).all()
+
+
+def test_a_large_margin_loses_no_digits():
+    x, labels = torch.tensor([[1.0], [1.0], [-1.0]]).double(), torch.tensor([0, 0, 1])
+    # One pair each way, and one negative at similarity -1.
+    assert float(npair_margin_loss(x, labels, 23.0)) == pytest.approx(math.log1p(math.exp(21)), abs=1e-13)
 
 
 def eq7(p: Tensor, members: Tensor, anchor: Tensor) -> Tensor:
@@ -165,6 +172,8 @@ def test_what_cannot_be_partitioned_is_refused():
             random_meta_classes(labels, n_meta, dealt=dealt)
     with pytest.raises(ValueError, match=r"an image of each of 0 to 2, got none of \[1\]"):
         random_proxies(torch.tensor([0, 2, 2]))
+    with pytest.raises(ValueError, match="meta_class must have at least one image"):
+        random_proxies(torch.zeros(0).long())
     with pytest.raises(ValueError, match="meta_class must be numbers from 0 to 1, got 0 to 2"):
         random_proxies(torch.tensor([0, 2, 2]), n_meta=2)
 
@@ -195,3 +204,11 @@ def test_the_proxies_of_a_loss_are_part_of_its_state():
         loss(unit(4, 5), torch.tensor([0, 1, 2, 3]))
     with pytest.raises(ValueError, match="embedding of image 1 is zero"):
         loss(torch.tensor([[1.0, 0, 0, 0, 0], [0, 0, 0, 0, 0]]), torch.tensor([0, 1]))
+
+
+def test_proxies_that_come_with_a_gradient_are_taken_by_value():
+    loss = ProxyNPairLoss(unit(3, 5, seed=1).requires_grad_(True))
+    x = unit(8, 5).requires_grad_(True)
+    for _ in range(2):  # the graph of the proxies would be gone the second time
+        loss(x, META).backward()
+    assert not copy.deepcopy(loss).proxies.requires_grad

@@ -77,6 +77,8 @@ def random_proxies(meta_class: Tensor, n_meta: int | None = None, seed: int = 0)
         ValueError: a meta-class without an image, or numbers out of range.
     """
     found = check_labels(meta_class, name="meta_class")
+    if not len(found):
+        raise ValueError("meta_class must have at least one image, got none")
     n_meta = int(found.max()) + 1 if n_meta is None else check_count(n_meta, "n_meta", at_least=1)
     _check_range(found, n_meta)
     empty = (found.bincount(minlength=n_meta) == 0).nonzero().flatten().tolist()
@@ -231,7 +233,9 @@ class ProxyNPairLoss(BaseMetricLossFunction):
     def __init__(self, proxies: Tensor, margin: float = 5e-4) -> None:
         super().__init__()
         self.margin = check_number(margin, "margin", at_least=0)
-        self.register_buffer("proxies", functional.normalize(check_vectors(proxies, "proxies"), dim=1))
+        self.register_buffer(
+            "proxies", functional.normalize(check_vectors(proxies, "proxies").detach(), dim=1)
+        )
 
     def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
         """The loss of a batch, a scalar."""
@@ -303,7 +307,7 @@ def mean_npair(similarity: Tensor, labels: Tensor, margin: float) -> Tensor:
     of_negatives = similarity.masked_fill(hidden, -torch.inf).logsumexp(dim=1)
     of_negatives = of_negatives.masked_fill(without, -torch.inf)
     exponents = of_negatives[anchors] - similarity[anchors, positives] + margin
-    return functional.softplus(exponents).mean()
+    return functional.pad(exponents.unsqueeze(1), (0, 1)).logsumexp(dim=1).mean()
 
 
 def _check_range(meta_class: Tensor, n_meta: int) -> None:
