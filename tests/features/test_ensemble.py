@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -108,9 +111,10 @@ def test_members_that_do_not_go_together_are_refused(tmp_path):
     ):
         with pytest.raises(ValueError, match=message):
             EmbeddingEnsemble(networks)
-    for weights in ([1.0], [1.0, -1.0], [0.0, 0.0], [1.0, float("nan")]):
+    for weights in ([1.0], [1.0, -1.0], [0.0, 0.0], [1.0, float("nan")], [1e308, 1e308], [1j, 1j]):
+        dtype = torch.complex64 if weights == [1j, 1j] else torch.float64
         with pytest.raises(ValueError, match="weights must be 2 numbers, one for each member"):
-            EmbeddingEnsemble([one, one], torch.tensor(weights))
+            EmbeddingEnsemble([one, one], torch.tensor(weights, dtype=dtype))
     with pytest.raises(ValueError, match="one tensor for each of 2 members, got 1"):
         EmbeddingEnsemble([one, one]).join([torch.zeros(1, 4)])
 
@@ -131,6 +135,8 @@ def test_files_that_are_no_members_are_refused(tmp_path):
         load_ensemble(paths)
     with pytest.raises(ValueError, match="settings make another network"):
         save_member(paths[1], network, {"dim": 5}, "those images")
+    with pytest.raises(ValueError, match="settings must be plain values"):
+        save_member(paths[1], network, {"dim": np.int64(4)}, "those images")
     with pytest.raises(ValueError, match="paths must name at least one member"):
         load_ensemble([])
 
@@ -154,9 +160,46 @@ def test_weights_are_those_of_the_members_that_help():
     torch.testing.assert_close(ensemble_weights([left], labels), torch.ones(1, dtype=torch.float64))
     for embeddings, given, message in (
         ([], labels, "embeddings must hold at least one member"),
+        ([left, right.clone().fill_(float("nan"))], labels, r"embeddings\[1\] of image 0 has a NaN"),
+        ([left[:, 0]], labels, r"embeddings\[0\] must have shape \(n, d\)"),
         ([left, right[:3]], labels, r"of the same images for each member, got \[30, 3\]"),
         ([left], torch.arange(30), "labels must have a class with two images"),
         ([left], torch.zeros(30).long(), "labels must have a class with two images, and a second class"),
     ):
         with pytest.raises(ValueError, match=message):
             ensemble_weights(embeddings, given)
+
+
+def test_loaded_weights_are_used_even_if_trunks_part():
+    shared, networks = EmbeddingEnsemble(members(**FROZEN)).eval(), members(**FROZEN)
+    with torch.no_grad():
+        next(networks[1].trunk.parameters()).add_(0.1)
+    parted = EmbeddingEnsemble(networks).eval()
+    again = copy.deepcopy(shared).eval()
+    again.load_state_dict(parted.state_dict())
+    torch.testing.assert_close(again(images(side=64)), parted(images(side=64)))
+    again.load_state_dict(shared.state_dict())
+    assert again.freeze_trunk
+
+
+def test_a_frozen_trunk_that_the_settings_do_not_give_is_not_lost(tmp_path):
+    network = members(**FROZEN)[0]
+    with torch.no_grad():
+        next(network.trunk.parameters()).add_(0.1)
+    with pytest.raises(ValueError, match="settings make another frozen trunk than that of the network, in"):
+        save_member(tmp_path / "a", network, FROZEN, "toy")
+    assert not (tmp_path / "a").exists()
+
+
+def test_a_view_is_saved_without_what_lies_behind_it(tmp_path):
+    network = load_embedding_network(dim=4)
+    plain, view = tmp_path / "plain", tmp_path / "view"
+    save_member(plain, network, {"dim": 4}, "toy")
+    network.head.weight = torch.nn.Parameter(torch.zeros(10_000, network.head.in_features)[:4])
+    save_member(view, network, {"dim": 4}, "toy")
+    assert view.stat().st_size == plain.stat().st_size
+
+
+def test_weights_that_come_with_a_gradient_are_taken_by_value():
+    ensemble = EmbeddingEnsemble(members(), torch.ones(3, requires_grad=True))
+    assert not copy.deepcopy(ensemble).weights.requires_grad

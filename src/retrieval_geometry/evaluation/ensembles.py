@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from retrieval_geometry._check import check_count, check_labels
+from retrieval_geometry._check import check_count, check_finite, check_kind, check_labels, check_shape
 
 
 def ensemble_weights(embeddings: Sequence[Tensor], labels: Tensor, rounds: int | None = None) -> Tensor:
@@ -27,8 +27,8 @@ def ensemble_weights(embeddings: Sequence[Tensor], labels: Tensor, rounds: int |
         ``(E,)`` float64 that sum to 1.
 
     Raises:
-        ValueError: no members, of different numbers of images, labels that do not fit, no class with two
-            images, or no second class.
+        ValueError: no members, one that is no finite ``(n, d)``, of different numbers of images, labels that
+            do not fit, no class with two images, or no second class.
 
     Example:
         >>> good, bad = torch.eye(2)[[0, 0, 1, 1]], torch.eye(2)[[0, 1, 0, 1]]
@@ -37,18 +37,21 @@ def ensemble_weights(embeddings: Sequence[Tensor], labels: Tensor, rounds: int |
     """
     if not len(embeddings):
         raise ValueError("embeddings must hold at least one member")
+    for number, one in enumerate(embeddings):
+        check_shape(check_kind(one, f"embeddings[{number}]", Tensor), f"embeddings[{number}]", ("n", "d"))
+        check_finite(one, f"embeddings[{number}]")
     sizes = [len(one) for one in embeddings]
     if len(set(sizes)) > 1:
         raise ValueError(f"embeddings must be of the same images for each member, got {sizes} of them")
     members = len(embeddings)
     rounds = 4 * members if rounds is None else check_count(rounds, "rounds")
-    labels = check_labels(labels, sizes[0])
+    labels = check_labels(labels, sizes[0]).cpu()
     same = labels.unsqueeze(1) == labels
     itself = torch.eye(sizes[0], dtype=torch.bool)
     asked = (same & ~itself).any(dim=1)
     if not asked.any() or same.all():
         raise ValueError("labels must have a class with two images, and a second class")
-    units = [functional.normalize(one.double().cpu(), dim=1) for one in embeddings]
+    units = [functional.normalize(one.detach().double().cpu(), dim=1) for one in embeddings]
     counts, total = torch.zeros(members, dtype=torch.float64), torch.zeros(sizes[0], sizes[0]).double()
     for _ in range(rounds):
         scores = [_score(total + unit @ unit.mT, same & ~itself, ~same, asked) for unit in units]

@@ -1,7 +1,9 @@
 """Several embedding networks as one: their similarities are added, as [edms] eq. 1 says."""
 
 import io
+import math
 import os
+import pickle
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -51,6 +53,7 @@ class EmbeddingEnsemble(nn.Module):
         given = torch.ones(len(members)) if weights is None else check_weights(weights, len(members))
         self.register_buffer("weights", given.to(members[0].device, torch.float64) / given.sum())
         self.freeze_trunk = _share_a_trunk(members)
+        self.register_load_state_dict_post_hook(_look_at_trunks)
 
     @property
     def input_size(self) -> int:
@@ -131,15 +134,26 @@ def save_member(
         trained_on: a digest of the training images; members of one ensemble must agree in it.
 
     Raises:
-        ValueError: the settings make another network.
+        ValueError: the settings make another network, or another frozen trunk, or are no plain values.
         OSError: the file cannot be written.
     """
     check_kind(trained_on, "trained_on", str)
-    if load_embedding_network(**settings).identity != network.identity:
+    made = load_embedding_network(**settings)
+    if made.identity != network.identity:
         raise ValueError(f"settings make another network than the given one: {dict(settings)}")
+    state = {name: value.cpu() for name, value in network.state_dict().items()}
+    for name, value in made.state_dict().items():
+        if not _belongs(network, name) and not torch.equal(value.cpu(), state[name]):
+            raise ValueError(f"settings make another frozen trunk than that of the network, in {name}")
+    # A copy: a view would be written with all that lies behind it.
+    own = {name: value.clone() for name, value in state.items() if _belongs(network, name)}
     content = io.BytesIO()
-    state = {name: value.cpu() for name, value in network.state_dict().items() if _belongs(network, name)}
-    torch.save({"settings": dict(settings), "trained_on": trained_on, "state": state}, content)
+    torch.save({"settings": dict(settings), "trained_on": trained_on, "state": own}, content)
+    content.seek(0)
+    try:
+        torch.load(content, weights_only=True)
+    except pickle.UnpicklingError:
+        raise ValueError(f"settings must be plain values to be read back, got {dict(settings)}") from None
     MEMBER.write(path, content.getvalue())
 
 
@@ -170,9 +184,10 @@ def load_ensemble(
 
 def check_weights(weights: Tensor, n_members: int) -> Tensor:
     """Refuse weights that are not one number for each member, finite, none below zero, and not all zero."""
-    found = torch.as_tensor(weights, dtype=torch.float64)
-    good = found.shape == (n_members,) and bool(found.isfinite().all()) and bool((found >= 0).all())
-    if not (good and float(found.sum()) > 0):
+    found = torch.as_tensor(weights).detach()
+    good = found.shape == (n_members,) and not found.is_complex()
+    found = found.double() if good else found
+    if not (good and bool((found >= 0).all()) and 0 < float(found.sum()) < math.inf):
         raise ValueError(
             f"weights must be {n_members} numbers, one for each member, none below 0 and one above, got "
             f"{found.tolist()}"
@@ -205,6 +220,12 @@ def _share_a_trunk(members: Sequence[EmbeddingNetwork]) -> bool:
         )
         for member in members
     )
+
+
+def _look_at_trunks(ensemble: nn.Module, _: Any) -> None:
+    """After other weights have been loaded, find out anew whether the members share a trunk."""
+    assert isinstance(ensemble, EmbeddingEnsemble)
+    ensemble.freeze_trunk = _share_a_trunk(ensemble._networks)
 
 
 def _belongs(network: EmbeddingNetwork, name: str) -> bool:
