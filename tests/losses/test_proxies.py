@@ -183,7 +183,9 @@ def test_what_cannot_be_partitioned_is_refused():
     [
         ({"meta_class": torch.full((90,), 7)}, "meta_class must be numbers from 0 to 6, got 7 to 7"),
         ({"initial": torch.zeros(7, 6).double()}, "embedding of image 0 is zero"),
-        ({"initial": unit(7, 5)}, "proxies must have as many dimensions as x"),
+        ({"initial": unit(7, 5)}, "initial must have as many dimensions as x"),
+        ({"initial": torch.full((7, 6), math.nan).double()}, "initial of image 0 has a NaN"),
+        ({"initial": unit(7, 6).float()}, "x and initial must share one dtype"),
         ({"x": torch.full((90, 6), math.nan).double()}, "x of image 0 has a NaN"),
         ({"steps": -1}, "steps must be a whole number at least 0"),
         ({"lr": 0.0}, "lr must be"),

@@ -177,7 +177,7 @@ def authors_manifold_loss(
     everything = torch.cat([x, proxies])
     rows = random_walk_similarity(everything, alpha, affinity="exp", temperature=temperature)
     images, own = rows[: len(x)], rows[len(x) :]
-    context = functional.cosine_similarity(images.unsqueeze(1), own, dim=-1)
+    context = functional.normalize(images, dim=1) @ functional.normalize(own, dim=1).mT
     intrinsic, contextual = (
         proxy_terms(similarity, meta_class, margin, violated_only=True).mean()
         for similarity in (images[:, len(x) :], context)

@@ -192,7 +192,7 @@ def hard_proxy_path(
     Raises:
         ValueError: as :func:`hard_proxies`.
     """
-    meta_class = check_meta_classes(x, meta_class, initial, at_least=1)
+    meta_class = check_meta_classes(x, meta_class, initial, at_least=1, name="initial")
     check_count(steps, "steps", at_least=0)
     check_number(lr, "lr", above=0)
     dtype = initial.dtype
@@ -257,7 +257,9 @@ class ProxyNPairLoss(BaseMetricLossFunction):
         return x @ proxies.mT
 
 
-def check_meta_classes(x: Tensor, meta_class: Tensor, proxies: Tensor, at_least: int = 2) -> Tensor:
+def check_meta_classes(
+    x: Tensor, meta_class: Tensor, proxies: Tensor, at_least: int = 2, name: str = "proxies"
+) -> Tensor:
     """Refuse images, meta-classes and proxies that do not go together; return the meta-classes as int64.
 
     Raises:
@@ -265,12 +267,12 @@ def check_meta_classes(x: Tensor, meta_class: Tensor, proxies: Tensor, at_least:
             not one for each image, or beyond the proxies.
     """
     check_vectors(x, "x")
-    check_vectors(proxies, "proxies")
-    check_same_kind((x, proxies), "x and proxies")
+    check_vectors(proxies, name)
+    check_same_kind((x, proxies), f"x and {name}")
     if x.shape[1] != proxies.shape[1]:
-        raise ValueError(f"proxies must have as many dimensions as x, {x.shape[1]}, got {proxies.shape[1]}")
+        raise ValueError(f"{name} must have as many dimensions as x, {x.shape[1]}, got {proxies.shape[1]}")
     if len(proxies) < at_least:
-        raise ValueError(f"proxies must be at least {at_least}, one for each meta-class, got {len(proxies)}")
+        raise ValueError(f"{name} must be at least {at_least}, one for each meta-class, got {len(proxies)}")
     found = check_labels(meta_class, len(x), "meta_class").to(x.device)
     _check_range(found, len(proxies))
     return found
