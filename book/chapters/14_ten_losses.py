@@ -446,7 +446,8 @@ leads = dict(zip(at_once, compare(finetuned, at_once), strict=True))
 rows = []
 for entry in finetuned.methods:
     values = [
-        tables.format_metric(entry.metrics[metric], 3) for metric in ("R@1", "AP@R")
+        tables.format_metric(entry.metrics[metric], digits=3)
+        for metric in ("R@1", "AP@R")
     ]
     minus = [leads.get((entry.method, control, "AP@R")) for control in controls]
     rows.append(

@@ -405,9 +405,10 @@ def _told(setting: LearningSetting) -> dict[str, Any]:
         told["precision"] = config.precision
     if setting.validation is not None:
         waited = config.patience * config.validate_every
+        early = f", or when {waited:,} have brought nothing better" if waited < config.steps else ""
         told["validation"] = (
             f"R@1 every {config.validate_every} steps; the best model is kept; a run ends after "
-            f"{config.steps:,} steps, or when {waited:,} have brought nothing better"
+            f"{config.steps:,} steps{early}"
         )
     return told
 
