@@ -53,7 +53,7 @@ FINETUNED = (
     "rankmi",
     "w-triplet",
 )
-"""The losses that the last stages of a network are trained with: each model takes a minute."""
+"""The losses that the last stages of a network are trained with."""
 QUICK_METHODS = (*(method.name for method in TEN_LOSSES), "rankmi")
 ASKED_BY_TRANSPORT = ("w-triplet", "w-contrastive")
 """Losses that are asked by the distance they are trained with as well."""
