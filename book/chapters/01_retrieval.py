@@ -151,11 +151,11 @@ header = ["Class", "Shows", "Author or source", "Licence", "Patches"]
 page.table("photographs", header, rows, words=4)
 
 # %% [markdown]
-# What this set can tell us is limited, and it is fair to say so before the first number. Two patches of one
-# photograph share its light, its focus and its camera, and a method may live on these alone. There are few
-# classes. And the label of a patch of coffee table is "coffee" even where only wood can be seen; some patches
-# show next to nothing. So the *level* of a score on photo textures says nothing about DTD. What does carry over is how methods compare,
-# and every argument of this chapter about noise.
+# What this set can tell us is limited, and it is fair to say so before the first number. Two patches of one photograph
+# share its light, its focus and its camera, and a method may live on these alone. There are few classes. And the label
+# of a patch of coffee table is "coffee" even where only wood can be seen; some patches show next to nothing. So the
+# *level* of a score on photo textures says nothing about DTD. What does carry over is how methods compare, and every
+# argument of this chapter about noise.
 #
 # ## A first retrieval
 #

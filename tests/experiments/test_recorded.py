@@ -26,6 +26,10 @@ def test_recorded_runs_give_the_registered_verdicts(rows):
     assert Verdict.NOT_TESTED not in Counter(row.verdict for row in rows.values())
 
 
+STILL_RISING = "wasserstein-dml"
+"""Of the models on Omniglot one of W-triplet still gained at the end: what rests on it is marked."""
+
+
 def test_verdicts_of_short_trainings_are_marked(rows):
     for row in rows.values():
         if row.reach is None:
@@ -33,16 +37,21 @@ def test_verdicts_of_short_trainings_are_marked(rows):
         elif row.claim.paper == "geometric":
             assert row.reach.mark == "\\*"  # 100 of 1,200 queries, 30 of 1,200 images
         else:
-            assert row.reach.small
-            assert row.reach.steps == 300
+            assert row.reach.steps == 1_400
+            if row.claim.needs == ("learning-bench",):
+                assert row.reach.small == (row.claim.paper == STILL_RISING)
 
 
 def test_what_rests_on_one_model_is_open_and_says_so(rows):
-    for name in ("wasserstein-dml-w-triplet-transport", "rankmi-separation"):
-        assert rows[name].verdict is Verdict.INCONCLUSIVE
-        assert rows[name].reach.models == 1
-        assert "one trained model" in rows[name].evidence
-    assert "150 of 6,590 queries in 20 alphabets" in str(rows["wasserstein-dml-w-triplet-transport"].reach)
+    row = rows["rankmi-separation"]
+    assert row.verdict is Verdict.INCONCLUSIVE
+    assert row.reach.models == 1
+    assert "one trained model" in row.evidence
+
+
+def test_transport_was_asked_about_every_query_and_by_all_models(rows):
+    reach = rows["wasserstein-dml-w-triplet-transport"].reach
+    assert (reach.models, reach.queries, reach.possible) == (3, 4_840, 4_840)
 
 
 def test_every_rival_and_metric_of_a_claim_is_looked_at_once(rows):

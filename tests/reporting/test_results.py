@@ -264,7 +264,7 @@ def test_recorded_results_come_with_the_package(tmp_path, monkeypatch):
     ours = {path.name for path in recorded_dir().glob("*.json")}
     monkeypatch.chdir(tmp_path)
     assert {path.name for path in recorded_dir().glob("*.json")} == ours
-    assert load_recorded("learning-bench", "real").scope.steps == 300
+    assert load_recorded("learning-bench", "real").scope.steps == 1_400
     patterns = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["tool"][
         "setuptools"
     ]["package-data"]

@@ -67,6 +67,15 @@ def pairs_in_order(first: Mapping[str, float], second: Mapping[str, float]) -> t
     return sum((first[a] - first[b]) * (second[a] - second[b]) > 0 for a, b in pairs), len(pairs)
 
 
+def places(values: Mapping[str, float]) -> dict[str, int]:
+    """The place of each method by its value, the largest first; equal ones share the better place.
+
+    >>> places({"a": 0.5, "b": 0.7, "c": 0.5})
+    {'a': 2, 'b': 1, 'c': 2}
+    """
+    return {name: 1 + sum(other > value for other in values.values()) for name, value in values.items()}
+
+
 def claims_by_run(judged: Mapping[str, Sequence[ClaimRow]]) -> str:
     """Claims with their rules and, in a line for each run, the verdict and its evidence.
 
