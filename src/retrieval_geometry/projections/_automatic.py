@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from retrieval_geometry._tolerances import NULL_DIRECTION, TINY
 from retrieval_geometry.projections._base import leading_axes
 from retrieval_geometry.projections._rows import Rows
 from retrieval_geometry.projections.moments import StreamingMoments
@@ -65,4 +66,4 @@ def _principal(covariance: Tensor, centred: Tensor, share: float) -> tuple[Tenso
     """Coordinates on the principal axes of some dimensions, and the shrunk variances there."""
     variances, axes = leading_axes(covariance)
     shrunk = (1 - share) * variances + share * variances.mean()
-    return centred @ axes.mT, shrunk.clamp(min=1e-12 * max(float(shrunk.max()), 1e-300))
+    return centred @ axes.mT, shrunk.clamp(min=max(NULL_DIRECTION * float(shrunk.max()), TINY))

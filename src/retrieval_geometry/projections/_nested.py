@@ -97,10 +97,10 @@ class _Work:
         return total
 
     def _tile_rows(self, n: int) -> int:
-        """Rows of a tile: as many as fit a processor's cache; on a GPU as fit its memory."""
+        """Rows of a tile: as many as fit a processor's cache, but enough for fast products."""
         each = n * self.x.element_size()
         held = how_many(each * (len(self.columns) + 4), HELD_BYTES)
-        return max(8, min(n, held if self.x.is_cuda else min(held, how_many(each, TILE_BYTES))))
+        return min(n, held if self.x.is_cuda else min(held, max(64, how_many(each, TILE_BYTES))))
 
     def _tile(self, rows: slice) -> Tensor:
         x, t, n = self.x, self.task.temperature, len(self.x)

@@ -18,7 +18,6 @@ from retrieval_geometry._check import (
     check_seed,
 )
 from retrieval_geometry._seeded import seeded
-from retrieval_geometry._threads import cpu_threads
 from retrieval_geometry._tolerances import NULL_DIRECTION
 from retrieval_geometry.projections._base import Projection
 from retrieval_geometry.projections._rows import Rows
@@ -152,8 +151,7 @@ class TrainedProjection(Projection):
 
     @torch.no_grad()
     def _project(self, block: Tensor) -> Tensor:
-        with cpu_threads(self.threads):
-            return self.encoder_(self._standardised(block)).to(block.device, block.dtype)
+        return self.encoder_(self._standardised(block)).to(block.device, block.dtype)
 
     def _hold(self, references: "References", encoder: nn.Module) -> None:
         """Take what a finished training has found: one that is interrupted leaves everything as it was."""

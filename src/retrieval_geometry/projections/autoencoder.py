@@ -150,10 +150,9 @@ class AESVC(TrainedProjection):
 
     @torch.no_grad()
     def _decoded(self, block: Tensor) -> Tensor:
-        with cpu_threads(self.threads):
-            found = self.decoder_(self.encoder_(self._standardised(block)))
-            found = found / self.scale_ + self.mean_ if self.standardize else found
-            return found.to(block.device, block.dtype)
+        found = self.decoder_(self.encoder_(self._standardised(block)))
+        found = found / self.scale_ + self.mean_ if self.standardize else found
+        return found.to(block.device, block.dtype)
 
     def _network(self, dim: int, latent: int) -> nn.ModuleDict:
         return nn.ModuleDict({"encoder": self._layers(dim, latent), "decoder": self._layers(latent, dim)})

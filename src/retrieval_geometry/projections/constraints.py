@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from retrieval_geometry._check import check_count, check_finite, check_floating, check_shape
+from retrieval_geometry._tolerances import COORDINATES
 
 
 class ConstraintLosses(TypedDict):
@@ -41,7 +42,7 @@ def constraint_losses(z: Tensor) -> ConstraintLosses:
         ``cov``, ``var``, ``mean`` and ``off``, none below 0.
 
     Raises:
-        ValueError: another shape or dtype, NaN or infinity.
+        ValueError: another shape or dtype, NaN, infinity, or coordinates whose squares overflow.
 
     Example:
         >>> z = torch.tensor([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]])
@@ -50,6 +51,10 @@ def constraint_losses(z: Tensor) -> ConstraintLosses:
     """
     check_shape(check_floating(z, "z"), "z", ("vectors", "dimensions"))
     check_finite(z, "z")
+    if float(z.detach().abs().max()) > COORDINATES[z.dtype][1]:
+        raise ValueError(
+            f"z has a coordinate above {COORDINATES[z.dtype][1]:g}, and squares overflow; scale z"
+        )
     mean = z.mean(dim=0)
     centred = z - mean
     return losses_of_moments(mean, centred.mT @ centred / len(z))

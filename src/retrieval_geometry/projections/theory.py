@@ -29,12 +29,12 @@ def exceedance_probability(mean: Tensor, variance: Tensor, threshold: Tensor) ->
     threshold a smaller variance *lowers* it: the argument is about false matches of unrelated images.
 
     Args:
-        mean: ``(...)``, of the cosine.
-        variance: ``(...)``, above 0.
-        threshold: ``(...)``.
+        mean: ``(n,)`` or of any shape, of the cosine.
+        variance: of a shape that fits, above 0.
+        threshold: of a shape that fits.
 
     Returns:
-        ``(...)`` from 0 to 1.
+        ``(n,)`` or the common shape, from 0 to 1.
 
     Raises:
         ValueError: no floating-point tensors of one dtype, NaN, or a variance that is not above 0.

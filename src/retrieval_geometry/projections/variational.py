@@ -122,9 +122,8 @@ class VAE(TrainedProjection):
 
     @torch.no_grad()
     def _project(self, block: Tensor) -> Tensor:
-        with cpu_threads(self.threads):
-            found = self.encoder_(self._standardised(block))[:, : self.latent_]
-            return found.to(block.device, block.dtype)
+        found = self.encoder_(self._standardised(block))[:, : self.latent_]
+        return found.to(block.device, block.dtype)
 
     def _width(self) -> int:
         return self.latent_

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from retrieval_geometry._check import check_choice, check_count, check_number, check_seed
-from retrieval_geometry._tolerances import NULL_DIRECTION
+from retrieval_geometry._tolerances import ALIKE, NULL_DIRECTION
 from retrieval_geometry.projections._automatic import choose
 from retrieval_geometry.projections._base import LinearProjection, leading_axes
 from retrieval_geometry.projections._rows import Rows
@@ -56,8 +56,9 @@ class PCAWhitening(LinearProjection):
 
     Example:
         >>> x = torch.randn(99, 2, generator=torch.Generator().manual_seed(0)) * torch.tensor([9.0, 1.0])
-        >>> PCAWhitening().fit_transform(x).var(dim=0, correction=0)
-        tensor([1.0000, 1.0000])
+        >>> z = PCAWhitening().fit_transform(x)
+        >>> torch.allclose(torch.cov(z.mT, correction=0), torch.eye(2), atol=1e-5)
+        True
     """
 
     stored = (*LinearProjection.stored, "variances_", "power_", "shrinkage_", "scores_")
@@ -89,35 +90,39 @@ class PCAWhitening(LinearProjection):
         if k > rows.dim:
             raise ValueError(f"n_components must be at most {rows.dim}, the dimension of X, got {k}")
         moments = check_variation(moments_of(rows))
-        self.power_, self.shrinkage_, self.scores_ = float(self.power), 0.0, {}
-        if self.shrinkage == "auto":
-            self.power_, self.shrinkage_, self.scores_ = choose(rows, moments, self.random_state)
-        elif self.shrinkage == "ledoit-wolf":
-            self.shrinkage_ = ledoit_wolf(rows, moments)
-        elif self.shrinkage is not None:
-            self.shrinkage_ = float(self.shrinkage)
+        power, share, scores = self._settled(rows, moments)
         variances, axes = leading_axes(moments.covariance)
-        shrunk = shrink(variances, self.shrinkage_)
-        self._check_directions(variances, k, rows)
+        if power and not share:
+            _check_directions(variances, k, rows)
+        self.power_, self.shrinkage_, self.scores_ = power, share, scores
         self.variances_ = variances[:k].cpu()
-        self._hold(moments.mean, axes[:k] * shrunk[:k, None] ** (-self.power_ / 2))
+        self._hold(moments.mean, axes[:k] * shrink(variances, share)[:k, None] ** (-power / 2))
         return self
 
-    def _check_directions(self, variances: Tensor, k: int, rows: Rows) -> None:
-        """What does not vary cannot be brought to variance 1."""
-        directions = int((variances > NULL_DIRECTION * variances[0]).sum())
-        if self.power_ and not self.shrinkage_ and k > directions:
-            raise ValueError(
-                f"X has {rows.n} references that vary in {directions} of {rows.dim} directions, too few for "
-                f"whitening with {k} components; use n_components={directions} or fewer, or a shrinkage such "
-                'as "ledoit-wolf"'
-            )
+    def _settled(self, rows: Rows, moments: StreamingMoments) -> tuple[float, float, dict[str, float]]:
+        """Power, shrinkage, and what the powers were chosen by."""
+        if self.shrinkage == "auto":
+            return choose(rows, moments, self.random_state)
+        if self.shrinkage == "ledoit-wolf":
+            return float(self.power), ledoit_wolf(rows, moments), {}
+        return float(self.power), float(self.shrinkage or 0), {}
+
+
+def _check_directions(variances: Tensor, k: int, rows: Rows) -> None:
+    """What does not vary cannot be brought to variance 1."""
+    directions = int((variances > NULL_DIRECTION * variances[0]).sum())
+    if k > directions:
+        raise ValueError(
+            f"X has {rows.n} references that vary in {directions} of {rows.dim} directions, too few for "
+            f"whitening with {k} components; use n_components={directions} or fewer, or a shrinkage such "
+            'as "ledoit-wolf"'
+        )
 
 
 def check_variation(moments: StreamingMoments) -> StreamingMoments:
     """Refuse references that are all alike, but for rounding."""
     spread, size = float(moments.covariance.trace()), float(moments.mean.square().sum())
-    if not spread > 1e-28 * size:
+    if not spread > ALIKE * size:
         raise ValueError(f"X has {moments.n} references that are all alike; nothing can be fitted to them")
     return moments
 
