@@ -193,6 +193,7 @@ BAD = [
     ({}, np.array([["a", "b"]]), "X must be a tensor or an array of real numbers"),
     ({}, [[1.0], [1.0, 2.0]], "X must be a tensor or an array"),
     ({}, torch.ones(3, 2).half(), "X must be float32 or float64"),
+    ({"shrinkage": 1e-300}, references(5, 6), "vary in 4 of 6 directions"),
     ({"power": -1}, references(), "power must be"),
     ({"power": "auto"}, references(), "power must be"),
     ({"shrinkage": 1.5}, references(), "shrinkage must be"),

@@ -78,10 +78,10 @@ class _Work:
         self.x, self.teacher, self.task = student, teacher, task
         sizes = task.sizes
         self.columns = [slice(a, b) for a, b in zip((0, *sizes), sizes, strict=False)]
-        self.inverse = prefix_squares(student, sizes).rsqrt().T.contiguous()  # (K, n)
+        self.scales = prefix_squares(student, sizes).rsqrt().T.contiguous()  # (K, n)
         self.gradient = torch.zeros_like(student) if gradient else None
         # Row sums and column sums of B * G, by size: the diagonal of the gradient.
-        self.sums = torch.zeros_like(self.inverse)
+        self.sums = torch.zeros_like(self.scales)
 
     def run(self) -> Tensor:
         n = len(self.x)
@@ -91,7 +91,7 @@ class _Work:
             total += self._tile(slice(start, min(start + tile, n)))
         if self.gradient is not None:
             # Of the largest size first: a column takes part in its own size and in all larger ones.
-            weights = (self.sums * self.inverse.square()).flip(0).cumsum(dim=0).flip(0)
+            weights = (self.sums * self.scales.square()).flip(0).cumsum(dim=0).flip(0)
             for k, columns in enumerate(self.columns):
                 self.gradient[:, columns] -= weights[k][:, None] * self.x[:, columns]
         return total
@@ -113,14 +113,14 @@ class _Work:
         total = x.new_zeros(())
         for k, columns in enumerate(self.columns):
             gram.addmm_(own[:, columns], x[:, columns].mT)
-            left = (self.inverse[k, rows] / t)[:, None]
-            torch.mul(gram, self.inverse[k], out=logits)
+            left = (self.scales[k, rows] / t)[:, None]
+            torch.mul(gram, self.scales[k], out=logits)
             logits.mul_(left)
             total += self._divergence(logits, spare, target, diagonal)
             if kept is None:
                 continue
             # A is in `logits` now; B = A u u^T / t.
-            b = torch.mul(logits, self.inverse[k], out=kept[k]).mul_(left)
+            b = torch.mul(logits, self.scales[k], out=kept[k]).mul_(left)
             torch.mul(b, gram, out=spare)
             self.sums[k] += spare.sum(dim=0)
             self.sums[k, rows] += spare.sum(dim=1)

@@ -21,8 +21,7 @@ from retrieval_geometry._seeded import seeded
 from retrieval_geometry._tolerances import NULL_DIRECTION
 from retrieval_geometry.projections._base import Projection
 from retrieval_geometry.projections._rows import Rows
-from retrieval_geometry.projections.moments import StreamingMoments, moments_of
-from retrieval_geometry.projections.whitening import check_variation
+from retrieval_geometry.projections.moments import StreamingMoments, check_variation, moments_of
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "identity": nn.Identity}
 
@@ -75,12 +74,11 @@ class TrainedProjection(Projection):
         check_flag(self.standardize, "standardize")
         check_seed(self.random_state, "random_state")
 
-    def _layers(self, inputs: int, outputs: int, depth: int | None = None) -> nn.Sequential:
+    def _layers(self, inputs: int, outputs: int) -> nn.Sequential:
         """A chain of linear layers with activations between them."""
         width = (inputs + outputs) // 2 if self.hidden is None else self.hidden
-        inner = (width,) * ((self.depth if depth is None else depth) - 1)
         parts: list[nn.Module] = []
-        for a, b in pairwise((inputs, *inner, outputs)):
+        for a, b in pairwise((inputs, *(width,) * (self.depth - 1), outputs)):
             parts += [nn.Linear(a, b), ACTIVATIONS[self.activation]()]
         return nn.Sequential(*parts[:-1])
 

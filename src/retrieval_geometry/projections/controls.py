@@ -8,8 +8,7 @@ from torch import Tensor
 from retrieval_geometry._check import check_count, check_seed
 from retrieval_geometry.projections._base import LinearProjection, leading_axes
 from retrieval_geometry.projections._rows import Rows
-from retrieval_geometry.projections.moments import moments_of
-from retrieval_geometry.projections.whitening import check_variation
+from retrieval_geometry.projections.moments import check_variation, moments_of
 
 
 class AllButTheTop(LinearProjection):

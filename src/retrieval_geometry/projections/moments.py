@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from retrieval_geometry._check import check_count, check_device, check_finite, check_floating, check_shape
+from retrieval_geometry._tolerances import ALIKE
 from retrieval_geometry.projections._rows import Rows
 
 
@@ -108,4 +109,12 @@ def moments_of_blocks(blocks: Iterable[Tensor]) -> StreamingMoments:
         moments = moments or StreamingMoments(block.shape[1], block.device)
         moments._add(block, 1)
     assert moments is not None
+    return moments
+
+
+def check_variation(moments: StreamingMoments) -> StreamingMoments:
+    """Refuse references that are all alike, but for rounding."""
+    spread, size = float(moments.covariance.trace()), float(moments.mean.square().sum())
+    if not spread > ALIKE * size:
+        raise ValueError(f"X has {moments.n} references that are all alike; nothing can be fitted to them")
     return moments

@@ -6,11 +6,11 @@ import torch
 from torch import Tensor
 
 from retrieval_geometry._check import check_choice, check_count, check_number, check_seed
-from retrieval_geometry._tolerances import ALIKE, NULL_DIRECTION
+from retrieval_geometry._tolerances import NULL_DIRECTION
 from retrieval_geometry.projections._automatic import choose
 from retrieval_geometry.projections._base import LinearProjection, leading_axes
 from retrieval_geometry.projections._rows import Rows
-from retrieval_geometry.projections.moments import StreamingMoments, moments_of
+from retrieval_geometry.projections.moments import StreamingMoments, check_variation, moments_of
 
 SHRINKAGES = ("ledoit-wolf", "auto")
 
@@ -92,11 +92,12 @@ class PCAWhitening(LinearProjection):
         moments = check_variation(moments_of(rows))
         power, share, scores = self._settled(rows, moments)
         variances, axes = leading_axes(moments.covariance)
-        if power and not share:
-            _check_directions(variances, k, rows)
+        shrunk = shrink(variances, share)
+        if power:
+            _check_directions(shrunk, k, rows)
         self.power_, self.shrinkage_, self.scores_ = power, share, scores
         self.variances_ = variances[:k].cpu()
-        self._hold(moments.mean, axes[:k] * shrink(variances, share)[:k, None] ** (-power / 2))
+        self._hold(moments.mean, axes[:k] * shrunk[:k, None] ** (-power / 2))
         return self
 
     def _settled(self, rows: Rows, moments: StreamingMoments) -> tuple[float, float, dict[str, float]]:
@@ -117,14 +118,6 @@ def _check_directions(variances: Tensor, k: int, rows: Rows) -> None:
             f"whitening with {k} components; use n_components={directions} or fewer, or a shrinkage such "
             'as "ledoit-wolf"'
         )
-
-
-def check_variation(moments: StreamingMoments) -> StreamingMoments:
-    """Refuse references that are all alike, but for rounding."""
-    spread, size = float(moments.covariance.trace()), float(moments.mean.square().sum())
-    if not spread > ALIKE * size:
-        raise ValueError(f"X has {moments.n} references that are all alike; nothing can be fitted to them")
-    return moments
 
 
 def shrink(variances: Tensor, share: float) -> Tensor:
