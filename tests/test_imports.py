@@ -38,6 +38,7 @@ def test_the_package_and_its_help_need_the_standard_library_alone(code: str) -> 
         ("datasets", set()),
         ("coresets", set()),
         ("evaluation", {"faiss"}),
+        ("projections", {"sklearn", "scipy.stats", "scipy.optimize"}),
         ("losses", {"pytorch_metric_learning", "scipy.stats", "scipy.optimize"}),
     ],
 )

@@ -104,6 +104,8 @@ CONSTANT = 1e-5
 """Of the terms of a sum in float32: what varies less does not vary."""
 NULL_DIRECTION = 1e-12
 """Eigenvalues below this share of the largest are rounding of a Gram matrix of lower rank."""
+ALIKE = 1e-28
+"""Variance over squared length: less is rounding of float64, and the vectors are all the same."""
 WHOLE = 1e-9
 """A number that is above a whole one by less is that one: 0.1 * 30 is a little more than 3."""
 

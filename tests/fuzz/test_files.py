@@ -23,6 +23,7 @@ from retrieval_geometry.distances import GalleryIndex
 from retrieval_geometry.experiments.checkpoints import Checkpoints
 from retrieval_geometry.features import convert_vgg_m, extract_descriptors
 from retrieval_geometry.features.weights import read_state_dict
+from retrieval_geometry.projections import PCAWhitening, load_projection, save_projection
 from retrieval_geometry.reporting import Result
 from retrieval_geometry.training._state import read_checkpoint, write_checkpoint
 from tests.datasets.conftest import save_noise
@@ -45,6 +46,17 @@ def index_file(folder: Path) -> Path:
     """An index of four images."""
     GalleryIndex(gaussians()(0)).save(folder / "gallery.index")
     return folder / "gallery.index"
+
+
+def projection_file(folder: Path) -> Path:
+    """A fitted whitening."""
+    save_projection(folder / "whitening", PCAWhitening().fit(torch.eye(4)[:, :2] * torch.arange(1, 3)))
+    return folder / "whitening"
+
+
+def read_projection(file: Path) -> Any:
+    """What it makes of two embeddings."""
+    return load_projection(file).transform(torch.eye(2))
 
 
 def checkpoint(folder: Path) -> Path:
@@ -147,6 +159,7 @@ class Parser:
 PARSERS = {
     "result": Parser(recorded_result, Result.read),
     "index": Parser(index_file, GalleryIndex.load),
+    "projection": Parser(projection_file, read_projection),
     "checkpoint": Parser(checkpoint, lambda path: read_checkpoint(path, SETTINGS)),
     "weights": Parser(weight_file, read_state_dict),
     "safe weights": Parser(safe_weight_file, read_state_dict),
@@ -213,6 +226,7 @@ SEALED: dict[str, Callable[[Any, Any], bool]] = {
     "result": lambda found, whole: found == whole,  # other white space is no damage
     "index": lambda found, whole: False,
     "checkpoint": lambda found, whole: False,
+    "projection": lambda found, whole: False,
     "cache": lambda found, whole: all(map(torch.equal, found, whole)),  # made again
 }
 """Files that carry a digest, and what may be read of one that is not as it was written."""
