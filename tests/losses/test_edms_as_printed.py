@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 from torch.nn import functional
 
 from retrieval_geometry.losses import hard_proxies, random_walk_similarity
@@ -15,10 +14,14 @@ from retrieval_geometry.papers.edms.as_printed import (
     gap_bound_as_printed,
     loss_gap,
     proxy_objective,
-    proxy_radius,
+    random_triplets,
+    restarted_walk,
     visits,
+    walk_matrix,
 )
+from retrieval_geometry.papers.edms.claims import CLAIMS
 from retrieval_geometry.papers.edms.printed import TABLE2, TABLE3, TABLE4
+from retrieval_geometry.papers.edms.toys import clustered_directions, share_of_own, two_moons
 from tests.losses.test_manifold import unit, walk
 
 
@@ -55,23 +58,68 @@ def test_degrees_of_dot_products_have_no_roots():
     assert random_walk_similarity(points).isfinite().all()
 
 
-def near(centres: Tensor, reach: float, seed: int) -> Tensor:
-    """Vectors of length one at a distance of up to ``reach`` from others."""
-    noise = torch.randn(centres.shape, generator=torch.Generator().manual_seed(seed), dtype=centres.dtype)
-    return functional.normalize(centres + reach * functional.normalize(noise, dim=1), dim=1)
-
-
 @pytest.mark.parametrize("reach", [0.05, 0.3, 1.0])
 def test_the_gap_of_the_losses_exceeds_the_printed_bound_and_never_the_corrected_one(reach):
     """Erratum 1.3: epsilon is that of the two images and their proxies."""
-    n = 20_000
-    proxy, other = unit(n, 3, seed=1), unit(n, 3, seed=2)
-    right, wrong, x = near(proxy, reach, 3), near(other, reach, 4), unit(n, 3, seed=5)
-    gap = loss_gap(x, right, wrong, proxy, other, margin=5e-4)
-    epsilon = proxy_radius(torch.stack([right, wrong], dim=1), torch.stack([proxy, other], dim=1))
-    assert float((gap - gap_bound(epsilon)).max()) <= 1e-12
+    drawn = random_triplets(20_000, reach)
+    assert float((drawn.gap - gap_bound(drawn.epsilon)).max()) <= 1e-12
     if reach < 1:  # of images far from their proxies the printed bound says nothing, and so holds
-        assert int((gap > gap_bound_as_printed(epsilon)).sum()) > 100
+        assert int((drawn.gap > gap_bound_as_printed(drawn.epsilon)).sum()) > 100
+
+
+def test_drawn_triplets_have_the_losses_of_their_vectors():
+    drawn = random_triplets(50, reach=0.3, seed=3)
+    proxies = torch.tensor([[0.0, 0.0], [1.0, 0.0]], dtype=torch.float64)
+    assert float(drawn.lead.abs().max()) <= 2
+    # A lead of the own proxy is a small loss: softplus of the difference and the margin.
+    torch.testing.assert_close(drawn.proxy_loss, functional.softplus(drawn.lead + 5e-4))
+    assert (drawn.epsilon >= 0).all()
+    assert float(loss_gap(proxies, proxies, proxies, proxies, proxies, 0.0).max()) == 0
+
+
+def test_an_unlikely_pair_of_proxies_bounds_nothing():
+    """Erratum 1.3, eq. 6: where its probability is zero, the N-pair loss may still be the larger one."""
+    drawn = random_triplets(20_000, reach=0.3)
+    certain = drawn.lead.abs() > 2 * drawn.epsilon
+    assert int((drawn.image_loss > drawn.proxy_loss)[certain].sum()) > 1_000
+
+
+def test_a_walk_that_restarts_is_found_where_the_closed_form_says():
+    ring = torch.zeros(5, 5, dtype=torch.float64)
+    for i in range(5):
+        ring[i, (i + 1) % 5] = ring[i, (i - 1) % 5] = 0.5
+    torch.testing.assert_close(restarted_walk(ring, 0.3), visits(ring, 0.3)[0])
+
+
+def test_the_walk_alone_is_that_of_the_package():
+    points = unit(12, 4)
+    torch.testing.assert_close(walk_matrix(points), walk(points))
+
+
+def test_toys_lie_on_the_sphere_and_have_their_classes():
+    x, labels = clustered_directions(4, 5, 8, spread=0.0, common=0.5)
+    torch.testing.assert_close(x.norm(dim=1), torch.ones(20, dtype=torch.float64))
+    same = labels.unsqueeze(1) == labels
+    torch.testing.assert_close((x @ x.mT)[same], torch.ones(100, dtype=torch.float64))
+    plane, sphere, moon = two_moons(30, noise=0.0)
+    torch.testing.assert_close(sphere.norm(dim=1), torch.ones(60, dtype=torch.float64))
+    torch.testing.assert_close(plane[moon == 0], -plane[moon == 1])
+    ratio = plane / sphere[:, :2]  # projected back from the south pole
+    torch.testing.assert_close(ratio, (1 / (1 + sphere[:, 2:])).expand(-1, 2))
+
+
+def test_r_precision_of_a_table():
+    table = torch.tensor([[9.0, 3, 2, 1], [1, 9, 2, 3], [1, 2, 9, 3], [3, 2, 1, 9]])
+    labels = torch.tensor([0, 0, 0, 1])
+    expected = torch.tensor([1.0, 0.5, 0.5], dtype=torch.float64)
+    torch.testing.assert_close(share_of_own(table, labels)[:3], expected)
+
+
+@pytest.mark.parametrize("claim", CLAIMS, ids=lambda claim: claim.id)
+def test_each_claim_has_its_verdict(claim):
+    finding = claim.predicate({})
+    assert finding.verdict is claim.expected["quick"], finding.evidence
+    assert not claim.needs
 
 
 def test_the_corrected_bound_is_nearly_reached():

@@ -4,9 +4,84 @@ Nothing in the package trains with them. Each function is a printed formula, typ
 stands the corrected one, or the name of the module that has it.
 """
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 from torch.nn import functional
+
+
+class Triplets(NamedTuple):
+    """Random triplets with their proxies, as :func:`random_triplets` draws them.
+
+    Attributes:
+        image_loss: ``(n,)``, eq. 3 for one negative.
+        proxy_loss: ``(n,)``, eq. 4 for one other proxy.
+        lead: ``(n,)``, d(x, p_k) - d(x, p_j).
+        epsilon: ``(n,)``, the larger distance of the two images from their proxies.
+    """
+
+    image_loss: Tensor
+    proxy_loss: Tensor
+    lead: Tensor
+    epsilon: Tensor
+
+    @property
+    def gap(self) -> Tensor:
+        """The left side of [edms] eq. 5."""
+        return (self.image_loss - self.proxy_loss).abs()
+
+
+def random_triplets(n: int, reach: float, dim: int = 3, margin: float = 5e-4, seed: int = 0) -> Triplets:
+    """Anchors, proxies, and images near their proxies, all of length one, drawn at random.
+
+    Args:
+        n: number of triplets.
+        reach: Euclidean distance of an image from its proxy before both are put on the sphere.
+        dim: of the space.
+        margin: m.
+        seed: of the draw.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    drawn = torch.randn(5, n, dim, generator=generator, dtype=torch.float64)
+    x, proxy, other, *steps = functional.normalize(drawn, dim=-1)
+    right, wrong = (
+        functional.normalize(p + reach * step, dim=1) for p, step in zip((proxy, other), steps, strict=True)
+    )
+    losses = (
+        functional.softplus((x * (b - a)).sum(dim=1) + margin) for a, b in ((right, wrong), (proxy, other))
+    )
+    lead = (x * (other - proxy)).sum(dim=1)
+    epsilon = proxy_radius(torch.stack([right, wrong], dim=1), torch.stack([proxy, other], dim=1))
+    return Triplets(*losses, lead, epsilon)
+
+
+def walk_matrix(points: Tensor) -> Tensor:
+    """The matrix of [edms] eq. 9 on clamped dot products, ``(n, n)`` from ``(n, d)``, step by step.
+
+    :func:`~retrieval_geometry.losses.random_walk_similarity` has it inside; here it stands alone, to walk.
+    """
+    affinity = (points @ points.mT).clamp_min(0).fill_diagonal_(0)
+    roots = affinity.sum(dim=1).rsqrt()
+    return roots.unsqueeze(1) * affinity * roots
+
+
+def restarted_walk(steps: Tensor, restart: float) -> Tensor:
+    """Where a walk from place 0 is found in the long run, that restarts there with some probability.
+
+    Args:
+        steps: ``(n, n)``, row i the probabilities of a step from i.
+        restart: probability to go back to place 0 instead of a step.
+
+    Returns:
+        ``(n,)`` probabilities, by repetition of the step.
+    """
+    start = torch.zeros(len(steps), dtype=steps.dtype)
+    start[0] = 1
+    found = start
+    for _ in range(500):  # an error shrinks by 1 - restart each time
+        found = restart * start + (1 - restart) * found @ steps
+    return found
 
 
 def visits(walk: Tensor, restart: float) -> Tensor:
@@ -18,7 +93,7 @@ def visits(walk: Tensor, restart: float) -> Tensor:
     alpha it is another matrix (erratum 1.1).
 
     Args:
-        walk: ``(n, n)``, W, whose eigenvalues lie in [-1, 1].
+        walk: ``(n, n)``, W, symmetric, with eigenvalues in [-1, 1].
         restart: r, above 0 and below 1.
 
     Returns:
@@ -30,7 +105,7 @@ def visits(walk: Tensor, restart: float) -> Tensor:
                 [0.3333, 0.6667]])
     """
     identity = torch.eye(len(walk), dtype=walk.dtype, device=walk.device)
-    return torch.linalg.solve(identity - (1 - restart) * walk, restart * identity)
+    return torch.cholesky_solve(restart * identity, torch.linalg.cholesky(identity - (1 - restart) * walk))
 
 
 def degrees_as_printed(points: Tensor) -> Tensor:
