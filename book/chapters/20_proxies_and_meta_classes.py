@@ -370,7 +370,7 @@ for part in (0.0, 1.0):
 
 
 def guess(x, m, p):
-    """Eq. (20.6): the initial proxies minus the means of their meta-classes."""
+    """The initial proxies minus the means of their meta-classes."""
     means = torch.stack([x[m == k].mean(dim=0) for k in range(len(p))])
     return functional.normalize(p - means, dim=1)
 
@@ -456,7 +456,8 @@ for part, (x, m, p) in common.items():
         values = proxy_npair_loss(x, m, now), mean_cosine(now), own.mean(), other
         name = f"common part {part:g}, at {steps * 0.1:g}"
         rows.append([name, *(f"{float(value):.3f}" for value in values)])
-        page.say(**{f"close-{part:.0f}-{steps}": mean_cosine(now)})
+        if steps != 10:
+            page.say(**{f"close-{part:.0f}-{steps}": mean_cosine(now)})
 header = ["", "proxy loss", "two proxies", "image, own proxy", "image, other proxy"]
 page.table("hard", header, rows)
 
@@ -550,7 +551,7 @@ record("1.3", "the N-pair loss exceeds its bound", excess > 0, excess > room)
 # %% [markdown]
 # ### 1.4 No minimum (eq. 7)
 #
-# **As printed.** The minimum is over all $p \in \R^l$, "for every $p_k^*$, $k = 1, \dots, N$". **Corrected.** Over
+# **As printed.** The minimum is over all $p \in \R^l$, and the proxies are counted to $N$. **Corrected.** Over
 # $\|p\| = 1$, and $k$ goes to $K$. The test draws 400 meta-classes, descends them on the sphere, and asks at the end:
 # is a vector three times as long better? Is one better that lies a little aside on the sphere, in any of ten directions?
 
@@ -566,7 +567,7 @@ exponents = heap[:, 1:] - start[:, None]
 
 
 def value(p):
-    """F of eq. (20.5) for each meta-class at its proxy."""
+    """F for each meta-class at its proxy."""
     inner = torch.einsum("knd,kd->kn", exponents, p)
     return functional.pad(inner, (0, 1)).logsumexp(dim=1)
 
