@@ -305,7 +305,7 @@ def flat(points):
     return points[..., :2] * (2 / (1 + points[..., 2:]).clamp_min(1e-9)).sqrt()
 
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "The sphere as a disc of equal areas. Small marks: images, a marker and a colour for each meta-class, which holds two classes. Lines: the paths of the four proxies, from the image they begin with (large, filled) to where the descent ends (large, open).", "name": "fig-20-path"}, "image": {"alt": "A disc with eight clusters of points in four colours. From a point in a cluster of each colour a line leads out of the cluster to an open marker away from points of that colour."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "The sphere as a disc of equal areas. Small marks: images, a marker and a colour for each meta-class, which holds two classes. Lines: the paths of the four proxies, from the image they begin with (large, filled) to where the descent ends (large, open).", "name": "fig-20-path"}, "image": {"alt": "A disc with eight clusters of points in four colours. From a point of each colour a line leads to an open marker. Three lines leave their cluster, a short one ends inside it."}}
 figure = new_figure(5.4, 5.0)
 axes = figure.subplots()
 rim = torch.linspace(0, 2 * math.pi, 200)
@@ -330,8 +330,10 @@ axes.spines[:].set_visible(False)
 figure
 
 # %% [markdown]
-# Each proxy leaves its own images ({numref}`fig-20-path`). It does not look where the *other* meta-classes are: eq.
-# {eq}`eq-20-hard` contains nothing of them. If it comes near another heap, then because that is where its own is not.
+# A proxy goes away from the *mean* of its images, which lies somewhere between its two classes ({numref}`fig-20-path`).
+# Most leave their cluster; one may also move within it, if the other class lies behind. None looks where the *other*
+# meta-classes are: eq. {eq}`eq-20-hard` contains nothing of them. If a proxy comes near another heap, then because that
+# is where its own is not.
 #
 # ### Where the path ends
 #

@@ -239,9 +239,9 @@ def _manifold(x: Tensor, proxies: Tensor, alpha: float, kind: str, affinity: str
 
 
 def _check_columns(columns: Tensor, n_points: int) -> Tensor:
+    found = check_labels(columns, None, "columns")
     if torch.as_tensor(columns).dtype == torch.bool:
         raise ValueError("columns must be numbers of points, got truth values; use .nonzero().flatten()")
-    found = check_labels(columns, None, "columns")
     if len(found) and (int(found.min()) < 0 or int(found.max()) >= n_points):
         raise ValueError(f"columns must be numbers of points from 0 to {n_points - 1}, got {columns}")
     return found
