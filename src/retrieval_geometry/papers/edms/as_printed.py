@@ -48,12 +48,12 @@ def random_triplets(n: int, reach: float, dim: int = 3, margin: float = 5e-4, se
     right, wrong = (
         functional.normalize(p + reach * step, dim=1) for p, step in zip((proxy, other), steps, strict=True)
     )
-    losses = (
+    of_images, of_proxies = (
         functional.softplus((x * (b - a)).sum(dim=1) + margin) for a, b in ((right, wrong), (proxy, other))
     )
     lead = (x * (other - proxy)).sum(dim=1)
     epsilon = proxy_radius(torch.stack([right, wrong], dim=1), torch.stack([proxy, other], dim=1))
-    return Triplets(*losses, lead, epsilon)
+    return Triplets(of_images, of_proxies, lead, epsilon)
 
 
 def walk_matrix(points: Tensor) -> Tensor:
