@@ -24,7 +24,7 @@ from retrieval_geometry.experiments.registry import Experiment, Paper
 PAPER = Paper(
     "made-up",
     "On Coins",
-    chapter=20,
+    chapter=40,
     package=__package__,
     experiments=(
         Experiment("made-up-first", f"{__package__}.experiments:run_first", "one toss"),
@@ -130,7 +130,7 @@ def python(project: Project, arguments: Sequence[str]) -> subprocess.CompletedPr
 def test_the_scorecard_alone_depends_on_a_new_paper(extended: Project) -> None:
     done = python(extended, ["-c", GRAPH.replace("CHAPTERS", repr(str(ROOT / "book" / "chapters")))])
     papers, found = json.loads(done.stdout)
-    assert papers == ["geometric", "wasserstein-dml", "rankmi", "made-up"]
+    assert papers == ["geometric", "wasserstein-dml", "rankmi", "edms", "made-up"]
     runs, files = found.pop("90_scorecard")
     assert "made-up-coins" in runs
     assert {"claims.py", "printed.py"} <= set(files)
@@ -149,8 +149,8 @@ def test_the_scorecard_has_a_section_for_a_new_paper(extended: Project) -> None:
     page = python(extended, ["-c", READ.replace("CHAPTER", repr(str(SCORECARD_PAGE)))]).stdout
     heads = [line for line in page.splitlines() if line.startswith("## ")]
     assert heads[-2:] == ["## On Coins", "## What changed, and why"]
-    assert len(heads) == 5
-    assert "from chapter 20 on: {numref}`tab-90-made-up`." in page
+    assert len(heads) == 6
+    assert "from chapter 40 on: {numref}`tab-90-made-up`." in page
     assert "`rankmi`, from [chapter 13](13_mutual_information) on" in page
     assert "```{glue:md} tab-90-made-up-evidence\n" in page
     assert "$" not in page
@@ -159,7 +159,7 @@ def test_the_scorecard_has_a_section_for_a_new_paper(extended: Project) -> None:
 @pytest.mark.slow
 def test_the_scorecard_itself_judges_a_new_paper(extended: Project) -> None:
     papers = extended.root / "src" / "retrieval_geometry" / "papers"
-    for name in ("geometric", "wasserstein_dml", "rankmi"):  # they would run for minutes
+    for name in ("geometric", "wasserstein_dml", "rankmi", "edms"):  # they would run for minutes
         shutil.rmtree(papers / name)
     shutil.copy(SCORECARD_PAGE, extended.chapters / "02_second.py")
     chapter = "build/executed/02_second.ipynb"

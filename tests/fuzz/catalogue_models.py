@@ -73,6 +73,18 @@ def baseline(embeddings: Any, labels: Any, **settings: Any) -> Any:
     return losses.baseline_loss(**settings)(embeddings, labels)
 
 
+def units(n: int, other: int = 0) -> Any:
+    """Vectors of length one."""
+    return lambda seed: torch.nn.functional.normalize(normal(n, 4, other=other)(seed), dim=1)
+
+
+def renewed(embeddings: Any, labels: Any, proxies: Any, **settings: Any) -> Any:
+    """Renew proxies from embeddings, then the loss of these."""
+    loss = losses.RenewedProxies(losses.ProxyNPairLoss(proxies), **settings)
+    loss.renew(embeddings, labels)
+    return loss(embeddings, labels)
+
+
 def index(g: Gaussian, distance: str = "wasserstein2") -> GalleryIndex:
     """An index of good images."""
     return GalleryIndex(g, distance)
@@ -307,6 +319,91 @@ ENTRIES: dict[str, Entry] = {
     ),
 }
 
+ON_PROXIES = {"x": units(9), "meta_class": labels(9), "proxies": units(3, 1)}
+PROXY_BATCH = {**BATCH, "proxies": units(3, 1)}
+WALK = {"alpha": always(0.8), "affinity": one_of("clamp", "exp")}
+MARGIN = {"margin": always(0.1)}
+KIND = {"kind": one_of("contextual", "intrinsic")}
+DESCENT = {
+    "x": units(9),
+    "meta_class": labels(9),
+    "initial": units(3, 1),
+    "steps": always(3),
+    "lr": always(0.1),
+}
+ENTRIES |= {
+    "losses.npair_margin_loss": Entry(
+        losses.npair_margin_loss, {"x": units(9), "labels": labels(9), **MARGIN}
+    ),
+    "losses.proxy_npair_loss": Entry(losses.proxy_npair_loss, {**ON_PROXIES, **MARGIN}),
+    "losses.manifold_npair_loss": Entry(
+        losses.manifold_npair_loss, {"x": units(9), "labels": labels(9), **MARGIN, **WALK}, words=("points",)
+    ),
+    "losses.manifold_proxy_loss": Entry(
+        losses.manifold_proxy_loss, {**ON_PROXIES, **MARGIN, **WALK, **KIND}, words=("points",)
+    ),
+    "losses.authors_manifold_loss": Entry(
+        losses.authors_manifold_loss,
+        {
+            **ON_PROXIES,
+            **MARGIN,
+            "alpha": always(0.8),
+            "temperature": always(0.1),
+            "context_weight": one_of(0.5, 1.0),
+        },
+        words=("points",),
+    ),
+    "losses.ProxyNPairLoss": Entry(
+        transport_loss(losses.ProxyNPairLoss), {**PROXY_BATCH, **MARGIN}, words=("meta_class",)
+    ),
+    "losses.ManifoldProxyLoss": Entry(
+        transport_loss(losses.ManifoldProxyLoss),
+        {**PROXY_BATCH, **MARGIN, **WALK, **KIND},
+        words=("meta_class", "points"),
+    ),
+    "losses.RenewedProxies": Entry(
+        renewed,
+        {
+            "embeddings": normal(9, 4),
+            "labels": lambda seed: torch.arange(9) % 3,
+            "proxies": units(3, 1),
+            "images": one_of(torch.arange(3), torch.tensor([6, 4, 2])),
+            "renew_every": always(5),
+            "hard": one_of(True, False),
+            "steps": always(3),
+            "lr": always(0.1),
+        },
+        words=("meta_class",),
+        unbounded=("steps",),
+    ),
+    "losses.hard_proxies": Entry(losses.hard_proxies, DESCENT, unbounded=("steps",)),
+    "losses.hard_proxy_path": Entry(
+        lambda **settings: list(losses.hard_proxy_path(**settings)), DESCENT, unbounded=("steps",)
+    ),
+    "losses.random_meta_classes": Entry(
+        losses.random_meta_classes,
+        {
+            "labels": labels(9),
+            "n_meta": always(2),
+            "seed": always(3),
+            "dealt": one_of("classes", "images"),
+        },
+    ),
+    "losses.random_proxies": Entry(
+        losses.random_proxies,
+        {"meta_class": lambda seed: torch.arange(9) % 3, "n_meta": one_of(None, 3), "seed": always(3)},
+    ),
+    "losses.random_walk_similarity": Entry(
+        losses.random_walk_similarity,
+        {
+            "points": units(9),
+            "columns": one_of(None, torch.tensor([0, 4])),
+            "temperature": always(0.1),
+            **WALK,
+        },
+    ),
+}
+
 
 def uniform_distances(seed: int) -> torch.Tensor:
     """Distances in float32, as networks take them."""
@@ -353,19 +450,6 @@ NO_CALL = {
     "losses.BaselineLoss": "what baseline_loss returns",
     "losses.DivergenceEstimate": "what estimate_divergence returns",
     "coresets.Coreset": "what craig returns",
-    "losses.ManifoldProxyLoss": TRIED_ELSEWHERE,
-    "losses.ProxyNPairLoss": TRIED_ELSEWHERE,
-    "losses.RenewedProxies": TRIED_ELSEWHERE,
-    "losses.authors_manifold_loss": TRIED_ELSEWHERE,
-    "losses.hard_proxies": TRIED_ELSEWHERE,
-    "losses.hard_proxy_path": TRIED_ELSEWHERE,
-    "losses.manifold_npair_loss": TRIED_ELSEWHERE,
-    "losses.manifold_proxy_loss": TRIED_ELSEWHERE,
-    "losses.npair_margin_loss": TRIED_ELSEWHERE,
-    "losses.proxy_npair_loss": TRIED_ELSEWHERE,
-    "losses.random_meta_classes": TRIED_ELSEWHERE,
-    "losses.random_proxies": TRIED_ELSEWHERE,
-    "losses.random_walk_similarity": TRIED_ELSEWHERE,
     "features.EmbeddingEnsemble": TRIED_ELSEWHERE,
     "features.load_ensemble": TRIED_ELSEWHERE,
     "features.save_member": TRIED_ELSEWHERE,

@@ -28,7 +28,7 @@ def random_walk_similarity(
 
     .. math:: F = (1 - \alpha) (I - \alpha \bar S)^{-1}, \qquad \bar S = D^{-1/2} S D^{-1/2}
 
-    Source: [edms] eq. 9, errata 1.1 and 1.2. Used in no chapter.
+    Source: [edms] eq. 9, errata 1.1 and 1.2. Derived in chapter 21.
 
     The walk goes on with probability :math:`\alpha` (the paper calls it that of a restart, erratum 1.1). The
     affinities S of the points must not be negative, or a degree has no root (erratum 1.2); their diagonal is
@@ -87,7 +87,7 @@ def manifold_proxy_loss(
     - ``"intrinsic"``: its similarity :math:`f_{n p_k}` to be larger than each other :math:`f_{n p_j}`;
     - ``"contextual"``: its row of similarities to look like that of its proxy, :math:`f_n \cdot f_{p_k}`.
 
-    Source: [edms] eqs. 11 and 12. Used in no chapter.
+    Source: [edms] eqs. 11 and 12. Derived in chapter 21.
 
     Args:
         x: ``(N, d)`` vectors of length one.
@@ -115,7 +115,7 @@ def manifold_npair_loss(
 ) -> Tensor:
     """N-pair loss with margin of random-walk similarities within a batch: EDMS (RW), without proxies.
 
-    Source: [edms] eqs. 3 and 9. Used in no chapter.
+    Source: [edms] eqs. 3 and 9. Derived in chapter 21.
 
     Args:
         x: ``(N, d)`` vectors of length one.
@@ -149,7 +149,7 @@ def authors_manifold_loss(
     """The manifold loss as the authors' own code has it, the mean over a batch.
 
     Source: [edms] section 6, in the authors' code as it survives in the tests of pytorch-metric-learning's
-    ``ManifoldLoss``. Used in no chapter.
+    ``ManifoldLoss``. Derived in chapter 21.
 
     It differs from [edms] eqs. 11 and 12 in four things: affinities are exponential, only violated
     comparisons (a difference above zero) enter the sum, contexts are compared by the cosine of whole rows,
@@ -188,7 +188,7 @@ def authors_manifold_loss(
 class ManifoldProxyLoss(ProxyNPairLoss):
     """:func:`manifold_proxy_loss` with proxies that are set from outside, as a loss of embeddings and labels.
 
-    Source: [edms] eqs. 11 and 12. Used in no chapter.
+    Source: [edms] eqs. 11 and 12. Used in chapter 21.
 
     The labels are meta-classes. :attr:`proxies` is a buffer, which hard proxies renew each epoch.
 
@@ -239,9 +239,9 @@ def _manifold(x: Tensor, proxies: Tensor, alpha: float, kind: str, affinity: str
 
 
 def _check_columns(columns: Tensor, n_points: int) -> Tensor:
+    found = check_labels(columns, None, "columns")
     if torch.as_tensor(columns).dtype == torch.bool:
         raise ValueError("columns must be numbers of points, got truth values; use .nonzero().flatten()")
-    found = check_labels(columns, None, "columns")
     if len(found) and (int(found.min()) < 0 or int(found.max()) >= n_points):
         raise ValueError(f"columns must be numbers of points from 0 to {n_points - 1}, got {columns}")
     return found

@@ -25,7 +25,7 @@ DEALT = ("classes", "images")
 def random_meta_classes(labels: Tensor, n_meta: int, seed: int = 0, dealt: str = "classes") -> Tensor:
     """Random partition of the images into meta-classes.
 
-    Source: [edms] section 4.1. Used in no chapter.
+    Source: [edms] section 4.1. Derived in chapter 20.
 
     Meta-classes are balanced: the numbers of classes (or images) in two of them differ by one at most.
 
@@ -63,7 +63,7 @@ def random_meta_classes(labels: Tensor, n_meta: int, seed: int = 0, dealt: str =
 def random_proxies(meta_class: Tensor, n_meta: int | None = None, seed: int = 0) -> Tensor:
     """An image of each meta-class, at random: the beginning of its proxy.
 
-    Source: [edms] section 4.1. Used in no chapter.
+    Source: [edms] section 4.1. Used in chapter 20.
 
     Args:
         meta_class: ``(M,)`` numbers from 0 to K - 1.
@@ -97,7 +97,7 @@ def npair_margin_loss(x: Tensor, labels: Tensor, margin: float = 5e-4) -> Tensor
 
     .. math:: \log \Bigl(1 + \sum_{x^-} e^{s(x, x^-) - s(x, x^+) + m}\Bigr)
 
-    Source: [edms] eq. 3. Used in no chapter.
+    Source: [edms] eq. 3. Derived in chapters 20 and 21.
 
     Args:
         x: ``(N, d)`` vectors of length one; s is their dot product.
@@ -126,7 +126,7 @@ def proxy_npair_loss(x: Tensor, meta_class: Tensor, proxies: Tensor, margin: flo
 
     .. math:: \log \Bigl(1 + \sum_{j \ne k} e^{s(x, p_j) - s(x, p_k) + m}\Bigr)
 
-    Source: [edms] eq. 4. Used in no chapter.
+    Source: [edms] eq. 4. Derived in chapter 20.
 
     Args:
         x: ``(N, d)`` vectors of length one.
@@ -157,7 +157,7 @@ def hard_proxies(
     .. math:: \min_{|p| = 1} \log \Bigl(1 + \sum_{x_n \in D_k \setminus \{p_k\}}
         e^{s(p, x_n) - s(p, p_k)}\Bigr)
 
-    Source: [edms] eq. 7, erratum 1.4. Used in no chapter.
+    Source: [edms] eq. 7, erratum 1.4. Derived in chapter 20.
 
     As printed, over all vectors, the loss has no minimum: p may grow without end (erratum 1.4). So each step
     of gradient descent ends on the sphere. An image that equals the initial proxy is left out of its sum, as
@@ -187,7 +187,7 @@ def hard_proxy_path(
 ) -> Iterator[Tensor]:
     """The proxies ``(K, d)`` before the first step of :func:`hard_proxies`, and after each.
 
-    Source: [edms] eq. 7, erratum 1.4. Used in no chapter.
+    Source: [edms] eq. 7, erratum 1.4. Used in chapter 20.
 
     Raises:
         ValueError: as :func:`hard_proxies`.
@@ -216,7 +216,7 @@ def hard_proxy_path(
 class ProxyNPairLoss(BaseMetricLossFunction):
     """:func:`proxy_npair_loss` with proxies that are set from outside, as a loss of embeddings and labels.
 
-    Source: [edms] eq. 4. Used in no chapter.
+    Source: [edms] eq. 4. Used in chapter 21.
 
     The labels are meta-classes. :attr:`proxies` is a buffer, which hard proxies renew each epoch.
 

@@ -13,7 +13,7 @@ from retrieval_geometry.losses.proxies import ProxyNPairLoss, hard_proxies
 class RenewedProxies(nn.Module):
     """A proxy loss whose proxies are renewed each epoch: embeddings of images, or hard proxies from there.
 
-    Source: [edms] section 4.2. Used in no chapter.
+    Source: [edms] section 4.2. Used in chapter 20.
 
     :func:`~retrieval_geometry.training.train` calls :meth:`renew` with the embeddings of all training images
     before the first step and every ``renew_every`` steps. The images stay the same, their embeddings move.
