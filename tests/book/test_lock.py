@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -20,6 +21,7 @@ CHILD = "import sys, time; print('up', flush=True); time.sleep(600)"
 # A build that starts a worker, as `build` starts Snakemake, and tells its number.
 PARENT = f"""
 import subprocess, sys, time
+from collections.abc import Iterator
 from pathlib import Path
 from retrieval_geometry.book.lock import only_build
 with only_build(Path(sys.argv[1])) as held:
@@ -66,7 +68,15 @@ def test_a_process_knows_the_lock_that_it_was_started_with(tmp_path: Path) -> No
     assert inherited(tmp_path / "nowhere") == ()
 
 
-@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.fixture(params=[signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def signum(request: pytest.FixtureRequest) -> Iterator[signal.Signals]:
+    """A signal that this process heeds, however it was started: nohup and "&" have some ignored."""
+    heeded = signal.default_int_handler if request.param is signal.SIGINT else signal.SIG_DFL
+    before = signal.signal(request.param, heeded)
+    yield request.param
+    signal.signal(request.param, before)
+
+
 def test_a_signal_ends_all_that_was_started(tmp_path: Path, signum: signal.Signals) -> None:
     """Also a process in a session of its own, such as a kernel, and one that ignores signals."""
     code = f"""
