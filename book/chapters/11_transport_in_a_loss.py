@@ -1151,13 +1151,16 @@ page.say(**{f"verdict-{name}": by_id[name] for name in judged})
 ranked = sorted(ten, key=lambda name: -bench[name].metrics["R@1"].value)
 page.say(standing=ranked.index("w-triplet") + 1, bench_data=bench.dataset.name)
 
-# %% tags=["remove-cell"]
+# %%
 handwriting = page.load_recorded("learning-bench", "real")
-for row in check_all(here, {"learning-bench": handwriting}, "real"):
-    name = row.claim.id.removeprefix("wasserstein-dml-")
-    if name in judged:
-        page.say(**{f"omniglot-{name}": str(row.verdict)})
+at_length = check_all(here, {"learning-bench": handwriting}, "real")
+of_omniglot = {
+    row.claim.id.removeprefix("wasserstein-dml-"): str(row.verdict) for row in at_length
+}
 ways = transport_sides(handwriting, handwriting.details.transport, "w-triplet", "R@1")
+
+# %% tags=["remove-cell"]
+page.say(**{f"omniglot-{name}": of_omniglot[name] for name in judged})
 page.say(omniglot_transport=difference(*ways, "R@1").numbers)
 
 # %% [markdown]
