@@ -293,7 +293,7 @@ CLAIMS = (
         "edms",
         "Sections 4.1 and 8",
         "There are far fewer proxies than classes, such as a tenth.",
-        RULES["computed"] + " Far fewer: 50 proxies are less than a fifth of the training classes of each set.",
+        RULES["computed"] + " Far fewer: 50 are less than a fifth of the classes of each set.",
         proxies_are_few,
         (),
         dict.fromkeys(PROFILES, NO),
