@@ -860,6 +860,14 @@ tuned_leads = {
 }
 assert all(leads[name, "trunk", "AP@R"].low > 0 for name in tuned_leads)
 assert not any(leads[name, strongest, "AP@R"].low > 0 for name in tuned_leads)
+spans = [
+    max(values) - min(values)
+    for values in (
+        [run[name].metrics["AP@R"].value for name in learnt]
+        for run in (finetuned, omniglot)
+    )
+]
+assert spans[0] < spans[1]
 
 # %% tags=["remove-cell"]
 page.say(winner=labels[best], winner_value=now[best], losses=len(METHODS))

@@ -156,8 +156,8 @@ for name, rows in (("here", here), ("real", real)):
 #
 # - *RankMI is the best*, and *RankMI is better than the margin loss*: **inconclusive** before, **contradicted** now. The
 #   curves of RankMI and of the margin loss end flat.
-# - The three sentences about W-triplet stay **inconclusive**, though the numbers are clearly against two of them. One of
-#   three models of W-triplet was still learning when its training ended.
+# - The three sentences that praise W-triplet stay **inconclusive**, though by their rules the numbers are against all of
+#   them. One of three models of W-triplet was still learning when its training ended.
 #
 # In this build the photo textures are described by a trained network, no longer by a wavelet scattering, and cut into
 # smaller and fewer patches, so that no method is right nearly always ([chapter 4](04_textures)). Both changed at once;
