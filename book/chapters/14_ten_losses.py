@@ -849,6 +849,9 @@ behind = [name for name, gap in crossed.items() if gap.high < 0]
 assert len(behind) == 1
 restless = [max(of_loss) for of_loss in (gains["w-triplet"], gains[best])]
 assert restless[0] >= FLAT > restless[1]
+
+# %%
+# The same for the run on photographs.
 tuned_leads = {
     name: against_each(
         finetuned, name, [other for other in learnt if other != name], ["AP@R"]
